@@ -1,0 +1,1 @@
+"""Plain PyTorch models: tensors in, tensors out."""

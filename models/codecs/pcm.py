@@ -1,0 +1,40 @@
+"""`pcm-16khz`: the samples themselves as codes, so that codec training data travels in the same shards."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from models.codecs.interface import Codes, Wave, check_code_lengths, check_codes, check_wave, mask_rows
+
+_FULL_SCALE = 32768
+
+
+class PcmCodec:
+    """Lossless for 16-bit audio: one codebook, one frame a sample, codes in [-32768, 32767]."""
+
+    name = "pcm-16khz"
+    edition = "1"
+    weights_sha256 = hashlib.sha256(b"pcm-16khz@1: round(32768 * sample), no weights").hexdigest()
+    sample_rate = 16_000
+    hop_length = 1
+    n_codebooks = 1
+    codebook_size = 2 * _FULL_SCALE
+
+    def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
+        """(B, T) float32 -> codes (B, 1, T); samples outside [-1, 1) are clipped."""
+        check_wave(wave_BT, lengths_B)
+        samples_BT = (mask_rows(wave_BT, lengths_B).double() * _FULL_SCALE).round()
+        codes_BT = samples_BT.clamp(-_FULL_SCALE, _FULL_SCALE - 1).to(torch.int64)
+        return Codes(codes_BT[:, None], lengths_B.to(torch.int64))
+
+    def decode(self, codes: Codes) -> Wave:
+        """(B, 1, T) -> (B, T) float32."""
+        check_code_lengths(codes)
+        wave_BT = mask_rows(self.embed(codes.codes_BQT)[:, 0], codes.lengths_B)
+        return Wave(wave_BT, codes.lengths_B.to(torch.int64), self.sample_rate)
+
+    def embed(self, codes_BQT: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, 1, T) float32 samples."""
+        check_codes(codes_BQT, self.n_codebooks, -_FULL_SCALE, _FULL_SCALE - 1)
+        return codes_BQT.float() / _FULL_SCALE

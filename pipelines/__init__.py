@@ -1,0 +1,1 @@
+"""Ray Data jobs: recordings in, committed shards, speech and embeddings out."""

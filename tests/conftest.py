@@ -1,0 +1,81 @@
+"""Fixtures every package's tests share: one local Ray, one migrated MLflow store, small recordings made by espeak-ng."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real speech that lies beside a developer's checkout; absent on a user's machine."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the folder of real speech beside the checkout (../shared/data)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for the whole session: 2 CPUs, its own temp dir and HOME."""
+    import ray
+
+    home = tmp_path_factory.mktemp("home")
+    previous = os.environ.get("HOME")
+    os.environ["HOME"] = str(home)
+    # Unix socket paths are limited to 107 bytes, which pytest's own temp dirs exceed.
+    temp = Path("/tmp") / f"ray-{os.getpid()}"
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False, _temp_dir=str(temp))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if previous is not None:
+            os.environ["HOME"] = previous
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated store: migrating takes ten seconds, copying none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow-template") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_uri(_mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh SQLite tracking URI; artifacts go to the test's own folder."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(_mlflow_template, path)
+    uri = f"sqlite:///{path}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short espeak-ng recordings (WAV, 22.05 kHz) with their transcripts beside them."""
+    from pipelines.corpus import Voice, speak
+
+    folder = tmp_path_factory.mktemp("speech")
+    words = ["one two three", "four five", "six seven eight", "nine zero", "two two", "seven one nine"]
+    for index, text in enumerate(words):
+        speak(text, Voice("en-us", speed=150 + 5 * index), folder / f"utterance{index}.wav")
+        (folder / f"utterance{index}.txt").write_text(text, encoding="utf-8")
+    return folder

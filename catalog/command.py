@@ -1,0 +1,183 @@
+"""The one command-line boundary: errors become one line and an exit code, a result becomes one JSON line.
+
+Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted, 141 nobody reads standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+
+class UsageError(Exception):
+    """What was asked for is wrong (words, keys, values): exit code 2. The message is one readable line."""
+
+
+class JobError(Exception):
+    """The work failed: exit code 1. The message is one line naming the thing, the value and the rule."""
+
+
+class Command(Protocol):
+    """One job of a command line. A module with these four names is one, too."""
+
+    @property
+    def name(self) -> str:
+        """The word that selects the command."""
+
+    @property
+    def help(self) -> str:
+        """One line for `--help`."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+        """Do the work; the mapping is printed as the last line of standard output."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` shows what is allowed")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--config FILE` (`config: Path | None`), `--set a.b=c` (`overrides: list[str]`) and `--dry-run`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with the settings that differ from the defaults",
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=c",
+        help="override one setting; the value is YAML; repeatable",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved settings and the planned work, start nothing",
+    )
+
+
+def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` (default: the process's), run the chosen command and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in words
+    try:
+        arguments = _parse(program, commands, words)
+        _print_result(arguments.command.run(arguments))
+    except SystemExit as exit_:  # argparse after --help
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", 130, debug)
+    except BrokenPipeError as error:
+        if _stdout_is_closed():
+            return 141
+        return _fail(program, _one_line(error), 1, debug)
+    except Exception as error:  # noqa: BLE001 - the boundary that turns every failure into one line
+        cause = _root(error)
+        return _fail(program, _one_line(cause), 2 if isinstance(cause, UsageError) else 1, debug)
+    return 0
+
+
+def require_absolute_under_ray_job(**locations: str | Path | None) -> None:
+    """Refuse relative locations inside a submitted Ray job, whose working directory is Ray's temporary copy.
+
+    Keywords name the locations in the error (`output="out/data"`); None is skipped. Raises UsageError.
+    Detection follows ray 2.60: its job supervisor sets RAY_JOB_CONFIG_JSON_ENV_VAR for the driver, and an
+    uploaded directory is unpacked as `_ray_pkg_<hash>`.
+    """
+    uploaded = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)
+    if not uploaded and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return
+    for name, location in locations.items():
+        if location is not None and _is_relative(str(location)):
+            raise UsageError(
+                f"{name.replace('_', ' ')} {str(location)!r} is relative, but a submitted Ray job runs in a "
+                "temporary copy of the directory; give an absolute path or a URI"
+            )
+
+
+def _is_relative(location: str) -> bool:
+    if location.startswith("sqlite:"):
+        return not location.startswith("sqlite:////")
+    has_scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location) is not None
+    return not has_scheme and not Path(location).is_absolute()
+
+
+def _parse(program: str, commands: Sequence[Command], words: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog=program, allow_abbrev=False)
+    choices = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in commands:
+        child = choices.add_parser(
+            command.name, help=command.help, description=command.help, allow_abbrev=False
+        )
+        command.configure(child)
+        child.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        child.set_defaults(command=command)
+    return parser.parse_args(words)
+
+
+def _print_result(result: Mapping[str, Any] | None) -> None:
+    if result is not None:
+        line = json.dumps(_finite(result), ensure_ascii=False, allow_nan=False, default=str)
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _root(error: BaseException) -> BaseException:
+    """Ray wraps what a worker raised; the wrapped error is what the user can act on."""
+    cause = getattr(error, "cause", None)
+    return _root(cause) if isinstance(cause, Exception) else error
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    elif isinstance(error, KeyError):
+        message = f"no such key: {error}"
+    elif isinstance(error, UsageError | JobError | ValueError | OSError):
+        message = str(error)
+    else:
+        message = f"{type(error).__name__}: {error}"
+    return " ".join(message.split()) or type(error).__name__
+
+
+def _fail(program: str, message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"{program}: {message}\n")
+    return code
+
+
+def _stdout_is_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at exit and would complain; let it write to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

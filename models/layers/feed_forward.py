@@ -1,0 +1,24 @@
+"""Position-wise networks."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer without biases: down(silu(gate x) * up x)."""
+
+    def __init__(self, dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(dim, 2 * inner_dim, bias=False)
+        self.down = nn.Linear(inner_dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., dim) to (..., dim)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        y: Tensor = self.down(F.silu(gate) * up)
+        return y
+
+
+def silu_mlp(dim: int, ratio: int) -> nn.Sequential:
+    """Two linear layers with SiLU between, dim -> ratio * dim -> dim."""
+    return nn.Sequential(nn.Linear(dim, ratio * dim), nn.SiLU(), nn.Linear(ratio * dim, dim))

@@ -1,0 +1,1 @@
+"""Training: committed shards in, registered generators, codecs and systems out."""

@@ -1,0 +1,110 @@
+"""Checkpoints hold everything needed to continue bit-exactly; they appear whole or not at all.
+
+A directory of checkpoints: `step-00001200.pt` (the newest few), `best.pt` (lowest validation loss). Random
+state needs no place in them: every draw is seeded by (seed, position in the data), see `trainers/loop.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+BEST = "best.pt"
+
+
+class Checkpoints:
+    """The checkpoints under one directory."""
+
+    def __init__(self, directory: Path, keep_last: int = 2) -> None:
+        self.directory, self.keep_last = directory, keep_last
+
+    def all(self) -> list[Path]:
+        """Checkpoints by step, oldest first, without `best.pt`."""
+        return sorted(self.directory.glob("step-*.pt"))
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, if there is one."""
+        return next(reversed(self.all()), None)
+
+    def best(self) -> Path | None:
+        """The checkpoint of the lowest validation loss, else the newest."""
+        path = self.directory / BEST
+        return path if path.exists() else self.latest()
+
+    def save(self, state: Mapping[str, Any], step: int, *, best: bool) -> Path:
+        """Write `state` aside, flush it, rename it; drop all but the newest `keep_last`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"step-{step:08d}.pt"
+        aside = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+        try:
+            with aside.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        if best:
+            self._link_best(path)
+        _sync_directory(self.directory)
+        for old in self.all()[: -self.keep_last]:
+            old.unlink()
+        return path
+
+    def _link_best(self, path: Path) -> None:
+        aside = self.directory / f"{BEST}.{uuid.uuid4().hex}.partial"
+        try:
+            os.link(path, aside)
+        except OSError:  # file systems without hard links
+            shutil.copyfile(path, aside)
+        aside.replace(self.directory / BEST)
+
+
+def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are allowed in it. ValueError names a broken file."""
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
+    assert isinstance(state, dict)
+    return state
+
+
+def check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with other settings. ValueError names every key that differs, with both
+    values."""
+    old, new = _flat(saved), _flat(wanted)
+    differing = [
+        f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{path} was made with other settings: {'; '.join(differing)}. "
+            "Continue with the same ones, or start in another output directory"
+        )
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

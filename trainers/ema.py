@@ -1,0 +1,52 @@
+"""An exponential moving average of an objective's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from trainers.objectives import Objective
+
+
+class Ema:
+    """Averages by parameter name; the effective decay starts low, so that the first weights do not linger."""
+
+    def __init__(self, objective: Objective, decay: float) -> None:
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {}
+        self.reset(objective)
+
+    def reset(self, objective: Objective) -> None:
+        """Start again from the present weights."""
+        self.weights = {name: p.detach().clone() for name, p in objective.named_parameters()}
+        self.weights["updates"] = torch.zeros((), dtype=torch.int64)
+
+    @torch.no_grad()
+    def update(self, objective: Objective) -> None:
+        """Move towards the present weights by 1 - min(decay, (1 + n) / (10 + n)) after n updates."""
+        updates = int(self.weights["updates"])
+        decay = min(self.decay, (1 + updates) / (10 + updates))
+        parameters = dict(objective.named_parameters())
+        averages = [self.weights[name] for name in parameters]
+        torch._foreach_lerp_(averages, [p.detach() for p in parameters.values()], 1 - decay)
+        self.weights["updates"] += 1
+
+    @contextmanager
+    def applied(self, objective: Objective) -> Iterator[None]:
+        """The averages in place of the weights."""
+        kept = {name: p.detach().clone() for name, p in objective.named_parameters()}
+        load(objective, self.weights)
+        try:
+            yield
+        finally:
+            load(objective, kept)
+
+
+@torch.no_grad()
+def load(objective: Objective, weights: dict[str, Tensor]) -> None:
+    """Copy weights by parameter name into the objective."""
+    for name, parameter in objective.named_parameters():
+        parameter.copy_(weights[name])

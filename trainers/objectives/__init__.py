@@ -1,0 +1,142 @@
+"""What a family minimises: a batch becomes a loss; everything else about training is the loop's.
+
+An objective owns its networks and may import torch and `models`, but neither ray, mlflow nor `catalog`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainers.data import Batch
+
+OBJECTIVES: dict[str, str] = {
+    "maskgct_t2s": "trainers.objectives.maskgct:MaskGCTT2SObjective",
+    "maskgct_s2a": "trainers.objectives.maskgct:MaskGCTS2AObjective",
+    "codec": "trainers.objectives.codec:CodecObjective",
+}
+"""Family name -> `module:class`; imported only when asked for, so that one family's needs stay its own."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss as a sum and what it is a mean over, so that uneven batches and ranks add up exactly.
+
+    `sum` is a differentiable scalar, `count` a scalar (positions, frames or samples). Each metric is a
+    tensor of shape (2,): its sum and its count, reduced like the loss; `mean_metric` makes one."""
+
+    sum: Tensor
+    count: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def mean_metric(total: Tensor, count: Tensor | float) -> Tensor:
+    """A metric for `Loss.metrics`: (sum, count) as float32 of shape (2,), detached."""
+    total = total.detach().float()
+    return torch.stack([total, torch.as_tensor(count, dtype=torch.float32, device=total.device)])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Something to listen to at a validation: `wave_T` float32 in [-1, 1] at `sample_rate` Hz."""
+
+    name: str
+    wave_T: Tensor
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What an objective must know of its dataset: the codec its codes came from, and its text-to-length
+    ratio."""
+
+    codec: str
+    """Source for `models.codecs.load_codec`, e.g. `mill-16khz@1`."""
+    sample_rate: int
+    hop_length: int
+    n_codebooks: int
+    codebook_size: int
+    frames_per_byte: float
+    """Frames of all training rows over their UTF-8 bytes of text (at least one byte a row)."""
+
+
+class Objective(nn.Module):
+    """Base of all objectives. Built as `cls(model, settings, data)`; parameters live in sub-modules."""
+
+    model_config: ClassVar[type]
+    """Frozen dataclass of the `model` section of a fit configuration."""
+    settings: ClassVar[type]
+    """Frozen dataclass of the `objective` section."""
+    phases: tuple[str, ...] = ("generator",)
+    """Updates made from the same batches in this order at every step, each with its own optimiser."""
+
+    def __init__(self, data: DataInfo) -> None:
+        super().__init__()
+        self.data = data
+
+    @classmethod
+    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+        """Model settings that follow from the data; a configuration that contradicts one is refused."""
+        return {}
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Modules worth compiling or sharding as a unit (called through their `forward`)."""
+        return list(self.children())
+
+    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
+        """Called once before the first step (not on resume): data-dependent starts such as k-means."""
+
+    def active(self, phase: str, step: int) -> bool:  # noqa: ARG002
+        """Whether `phase` updates at `step`; a discriminator may start late."""
+        return True
+
+    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:
+        """Groups for the optimiser of `phase`: `params`, optional `lr_scale` and `weight_decay`."""
+        if len(self.phases) > 1:
+            raise TypeError(
+                f"{type(self).__name__} has phases {self.phases} and must name the parameters of {phase!r}"
+            )
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+        """Loss of one batch; every random draw comes from `generator` (on the CPU)."""
+        raise TypeError(f"{type(self).__name__} does not define loss()")
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
+        """Loss of one validation batch, without gradients and in evaluation mode."""
+        return self.loss(batch, self.phases[0], generator)
+
+    def after_step(self, step: int) -> None:
+        """Called after the update of `step` (counted from 1): codebook revival and the like."""
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+        """Audio for listening, made from one validation batch."""
+        return []
+
+    def export(self, directory: Path) -> None:  # noqa: ARG002
+        """Write what is registered (a generator directory, a codec directory) into `directory`."""
+        raise TypeError(f"{type(self).__name__} does not define export()")
+
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+        """`loss`, through the hooks of `nn.Module`."""
+        return self.loss(batch, phase, generator)
+
+
+def objective_class(family: str) -> type[Objective]:
+    """The class of a family. Raises ValueError naming the nearest known family."""
+    if family not in OBJECTIVES:
+        near = difflib.get_close_matches(family, OBJECTIVES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"family {family!r} is unknown: one of {', '.join(OBJECTIVES)}{hint}")
+    module, name = OBJECTIVES[family].split(":")
+    found = getattr(importlib.import_module(module), name)
+    assert isinstance(found, type)
+    assert issubclass(found, Objective)
+    return found

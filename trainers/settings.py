@@ -1,0 +1,123 @@
+"""Settings of a fit: one YAML file, strict, completed from the dataset and the family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, create_model
+
+from catalog.command import UsageError
+from catalog.config import Settings, load_config
+from trainers.data import BatchConfig
+from trainers.loop import LoopConfig
+from trainers.objectives import DataInfo, objective_class
+
+T = TypeVar("T")
+
+
+class DataSettings(Settings):
+    """Where the rows come from: a dataset of the catalog, or Parquet files."""
+
+    dataset: str | None = Field(default=None, description="dataset directory or URI")
+    version: int | None = Field(
+        None, description="dataset version; the newest at the start of the run if absent"
+    )
+    files: tuple[str, ...] = Field(
+        default=(), description="Parquet files with text and codes, instead of a dataset"
+    )
+    validation_files: tuple[str, ...] = Field(default=(), description="the same for validation")
+    codec: str | None = Field(
+        None, description="codec of `files`: a name such as mill-16khz@1, or a directory"
+    )
+    batch: BatchConfig = BatchConfig()
+    cache: Path | None = Field(
+        default=None, description="folder for codes beyond 4 GiB; default: inside `output`"
+    )
+
+
+class TrackingSettings(Settings):
+    """The MLflow run of a fit."""
+
+    enabled: bool = True
+    uri: str | None = Field(
+        None, description="tracking URI; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
+    )
+    experiment: str = "speechmill"
+    run_name: str | None = Field(default=None, description="default: the family and the output folder's name")
+
+
+class FitSettings(Settings):
+    """One training run."""
+
+    family: str
+    model: dict[str, Any] = Field(
+        default_factory=dict, description="the family's network; the rest follows from the data"
+    )
+    objective: dict[str, Any] = Field(default_factory=dict, description="the family's objective")
+    data: DataSettings
+    loop: LoopConfig
+    output: Path | None = Field(
+        None, description="run directory; default runs/<family>. A run found there is continued"
+    )
+    init: str | None = Field(
+        None, description="generator directory or models:/ URI whose weights to start from"
+    )
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, ...; with workers, what each of them uses"
+    )
+    workers: int = Field(default=0, ge=0, description="Ray Train workers; 0 trains in this process")
+    worker_cpus: int = Field(default=1, ge=1, description="CPUs (and threads) of a worker")
+    max_failures: int = Field(default=3, ge=0, description="restarts after a worker died")
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="fsdp splits weights over the workers (FSDP2)"
+    )
+    register_as: str | None = Field(
+        None, alias="register", description="model name to register the best checkpoint as"
+    )
+    tracking: TrackingSettings = TrackingSettings()
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self.output or Path("runs") / self.family
+
+
+def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
+    """Read a fit configuration. UsageError names an unknown key, a wrong value or an unknown family."""
+    settings = load_config(FitSettings, path, overrides)
+    data = settings.data
+    if (data.dataset is None) == (not data.files):
+        raise UsageError("data: give either dataset or files")
+    if data.files and data.codec is None:
+        raise UsageError("data.codec is required with data.files: name the codec that made their codes")
+    try:
+        objective_class(settings.family)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return settings
+
+
+def complete(settings: FitSettings, info: DataInfo) -> tuple[Any, Any]:
+    """The family's model and objective settings as its frozen dataclasses, completed from the data.
+
+    UsageError names a key the family does not know, a wrong value, or one that contradicts the data.
+    """
+    family = objective_class(settings.family)
+    objective: Any = _section("objective", family.settings, settings.objective)
+    derived = family.derive(objective, info)
+    for key, value in derived.items():
+        given = settings.model.get(key, value)
+        if given != value:
+            raise UsageError(
+                f"model.{key} is {given!r}, but the dataset (codec {info.codec}) needs {value!r}"
+            )
+    return _section("model", family.model_config, {**settings.model, **derived}), objective
+
+
+def _section(name: str, kind: type[T], values: Mapping[str, Any]) -> T:
+    shell: type[Settings] = create_model(name, __base__=Settings, **{name: (kind, ...)})  # type: ignore[call-overload]
+    found = getattr(load_config(shell, None, (), {name: dict(values)}), name)
+    assert isinstance(found, kind)
+    return found

@@ -23,7 +23,15 @@ def usage() -> str:
     """The command's overview, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, _, what) in COMMANDS.items()]
-    return "\n".join(["usage: speechmill COMMAND ...", "", *lines, "", "speechmill COMMAND --help shows a command's options."])
+    return "\n".join(
+        [
+            "usage: speechmill COMMAND ...",
+            "",
+            *lines,
+            "",
+            "speechmill COMMAND --help shows a command's options.",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -90,7 +90,9 @@ def make_digit_corpus(folder: Path, voices: tuple[Voice, ...], phrases: int, see
     draw = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(digit, voice) for voice in voices for digit in DIGITS]
-    jobs += [(" ".join(draw.choices(DIGITS, k=draw.randint(2, 4))), draw.choice(voices)) for _ in range(phrases)]
+    jobs += [
+        (" ".join(draw.choices(DIGITS, k=draw.randint(2, 4))), draw.choice(voices)) for _ in range(phrases)
+    ]
     lines = ["file,text,speaker,language"]
     seconds = 0.0
     for index, (text, voice) in enumerate(jobs):

@@ -37,7 +37,9 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["HOME"] = str(home)
     # Unix socket paths are limited to 107 bytes, which pytest's own temp dirs exceed.
     temp = Path("/tmp") / f"ray-{os.getpid()}"
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False, _temp_dir=str(temp))
+    ray.init(
+        num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False, _temp_dir=str(temp)
+    )
     try:
         yield
     finally:

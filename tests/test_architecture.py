@@ -28,8 +28,23 @@ EXCEPTIONS = {
     "trainers/pyfunc.py": {"mlflow"},
 }
 # What a GPU machine with torch, torchaudio, transformers, safetensors, pyarrow and numpy can run.
-LEAN = ("trainers/loop.py", "trainers/data.py", "trainers/optim.py", "trainers/checkpoint.py", "trainers/objectives/")
-LEAN_TOP_LEVEL = {"torch", "torchaudio", "transformers", "safetensors", "pyarrow", "numpy", "models", "trainers"}
+LEAN = (
+    "trainers/loop.py",
+    "trainers/data.py",
+    "trainers/optim.py",
+    "trainers/checkpoint.py",
+    "trainers/objectives/",
+)
+LEAN_TOP_LEVEL = {
+    "torch",
+    "torchaudio",
+    "transformers",
+    "safetensors",
+    "pyarrow",
+    "numpy",
+    "models",
+    "trainers",
+}
 
 
 def _modules() -> list[Path]:
@@ -74,7 +89,15 @@ def test_models_and_loop_run_on_a_lean_machine(path: Path) -> None:
 
 
 def test_families_do_not_import_each_other() -> None:
-    families = {"maskgct_t2s", "maskgct_s2a", "valle", "soundstorm", "flow_matching", "toktts", "autoencoder8d"}
+    families = {
+        "maskgct_t2s",
+        "maskgct_s2a",
+        "valle",
+        "soundstorm",
+        "flow_matching",
+        "toktts",
+        "autoencoder8d",
+    }
     for family in families:
         path = REPOSITORY / "models" / f"{family}.py"
         if path.exists():

@@ -77,7 +77,7 @@ def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None =
     debug = "--debug" in words
     try:
         arguments = _parse(program, commands, words)
-        _print_result(arguments.command.run(arguments))
+        _print_result(arguments.run_command.run(arguments))
     except SystemExit as exit_:  # argparse after --help
         return exit_.code if isinstance(exit_.code, int) else 0
     except KeyboardInterrupt:
@@ -126,7 +126,7 @@ def _parse(program: str, commands: Sequence[Command], words: Sequence[str]) -> a
         )
         command.configure(child)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        child.set_defaults(command=command)
+        child.set_defaults(run_command=command)
     return parser.parse_args(words)
 
 

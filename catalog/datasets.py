@@ -1,0 +1,329 @@
+"""A dataset: a Delta table of codec-tokenised speech, appended to exactly once however often a job is killed.
+
+A file counts only when the log has it. Every commit carries the next number of one application transaction, so two
+jobs conflict instead of duplicating; the later one drops the recordings that the earlier one committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.command import JobError
+from catalog.identity import Identity
+from catalog.log import active_files, apply, read_change, stats_json
+from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
+from catalog.shards import read_columns, without_recordings
+from catalog.storage import Storage, canonical_uri, open_storage
+
+# Each conflict means that another job got on, so this bounds how often one job can be overtaken, not how long it waits.
+_MAX_CONFLICTS = 1000
+_CONFIGURATION = {
+    # Old commits say which unreferenced files are ours to delete and which versions can be read.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": "50",
+}
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a version holds: distinct recordings of all splits, accepted and rejected rows, hours of accepted audio."""
+
+    recordings: int
+    utterances: int
+    rejected: int
+    hours: float
+
+
+class Dataset:
+    """One version of a dataset, and the handle that appends to its newest version. Not thread-safe."""
+
+    def __init__(self, table: Any, storage: Storage) -> None:
+        self.storage = storage
+        self.uri = storage.uri
+        self._table = table
+        self.identity = self._identity()
+        self.codec = self.identity.codec
+        self._files = active_files(storage, self.version)
+        self._planned = False
+
+    @staticmethod
+    def create(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
+        """Make an empty dataset, or open the one that is there.
+
+        `settings` are those that change a row. Raises JobError if the existing dataset has another codec or other
+        settings (naming each difference with both values), or if the folder holds something else.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        storage, identity = open_storage(uri), Identity(codec, settings)
+        if not DeltaTable.is_deltatable(storage.uri):
+            foreign = sorted(
+                path for path in storage.listing() if not path.startswith(("_delta_log/", "_runs/"))
+            )
+            if foreign:
+                raise JobError(
+                    f"{storage.uri}: holds {foreign[0]} and is not a dataset; give an empty or new folder"
+                )
+            try:
+                DeltaTable.create(
+                    storage.uri,
+                    _table_schema(),
+                    partition_by=["split"],
+                    configuration={**identity.to_configuration(), **_CONFIGURATION},
+                    raise_if_key_not_exists=False,
+                )
+            except (DeltaError, OSError) as error:
+                if not DeltaTable.is_deltatable(storage.uri):  # otherwise another job was first
+                    raise JobError(f"{storage.uri}: cannot create a dataset: {error}") from error
+        dataset = Dataset.open(uri)
+        differences = dataset.identity.differences(identity)
+        if differences:
+            raise JobError(f"{dataset.uri}: made otherwise: {'; '.join(differences)}; give another output")
+        return dataset
+
+    @staticmethod
+    def open(uri: str | Path, version: int | None = None) -> Dataset:
+        """The newest version, or an older one for reading. Raises JobError if it does not exist."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        location = canonical_uri(uri)
+        if not DeltaTable.is_deltatable(location):
+            raise JobError(f"{location}: no dataset there")
+        newest = DeltaTable(location)
+        if version is not None and not 0 <= version <= newest.version():
+            raise JobError(f"{location}: no version {version}; the newest is {newest.version()}")
+        try:
+            table = newest if version is None else DeltaTable(location, version=version)
+        except DeltaError as error:
+            raise JobError(f"{location}: version {version} cannot be read: {error}") from error
+        dataset = Dataset(table, open_storage(location))
+        if version is not None:
+            dataset._refuse_vacuumed()
+        return dataset
+
+    @property
+    def version(self) -> int:
+        """The version that this handle reads."""
+        return int(self._table.version())
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that change a row."""
+        return self.identity.settings
+
+    @property
+    def settings_digest(self) -> str:
+        """sha256 of `settings`, hex."""
+        return self.identity.settings_digest
+
+    def shards(self, split: str | None = None) -> list[Shard]:
+        """The files of a split (default: all), in the order they were committed."""
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split is {split!r}, must be one of {', '.join(SPLITS)}")
+        return [shard for shard in self._files.values() if split in (None, shard.split)]
+
+    def file_uris(self, split: str | None = None) -> list[str]:
+        """Where the files are, for any Parquet reader: a directory listing is not the dataset."""
+        return [f"{self.uri}/{shard.path}" for shard in self.shards(split)]
+
+    def committed(self, retry: Collection[str] = ()) -> pa.Table:
+        """`recording_id, source_digest` of what a job need not do again, one row a recording.
+
+        Recordings with a row rejected for a reason in `retry` are left out: they are to be done again.
+        """
+        self._planned = True
+        rows = self._recordings()
+        if not retry:
+            return rows
+        again = pa.array(sorted(self._rejected_for(retry)), pa.string())
+        return rows.filter(pc.invert(pc.is_in(rows["recording_id"], value_set=again)))
+
+    def totals(self) -> Totals:
+        """Counted from the columns, so that a recording with rows in two splits counts once."""
+        accepted = [shard for shard in self.shards() if shard.split != "rejected"]
+        return Totals(
+            recordings=self._recordings().num_rows,
+            utterances=sum(shard.rows for shard in accepted),
+            rejected=sum(shard.rows for shard in self.shards("rejected")),
+            hours=sum(shard.seconds for shard in accepted) / 3600,
+        )
+
+    def append(self, shards: Sequence[Shard], remove: Sequence[str] = (), retry: Collection[str] = ()) -> int:
+        """Commit files in one version and return it; a file already in the table is not added twice.
+
+        The handle must have read `committed()`: what other jobs commit after that wins over the same recordings
+        here, whose rows are dropped (the file is rewritten). All files of one recording belong in one call.
+        `remove` names files to take out of the log in the same commit. With `retry`, every row of the offered
+        recordings that have a row rejected for one of these reasons is replaced. Raises JobError.
+        """
+        if self._files and not self._planned:
+            raise RuntimeError(
+                "append needs a handle that read committed(): others may have done these recordings"
+            )
+        for shard in shards:
+            self._refuse_foreign(shard)
+        for path in remove:
+            if path not in self._files:
+                raise JobError(f"{self.uri}: version {self.version} has no file {path}")
+        self._planned = True
+        pending = list(shards)
+        for _ in range(_MAX_CONFLICTS):
+            pending = [shard for shard in pending if shard.path not in self._files]
+            removed = [self._files[path] for path in remove if path in self._files]
+            carved, replaced = self._carve(pending, retry)
+            if not pending and not removed:
+                return self.version
+            if self.commit(pending, carved, [*removed, *replaced], job="prepare"):
+                return self.version
+            pending = self._drop_taken(pending)
+            self.discard(carved)
+        raise JobError(
+            f"{self.uri}: {_MAX_CONFLICTS} conflicts with other jobs in a row; run again when they are done"
+        )
+
+    def commit(
+        self, added: Sequence[Shard], carried: Sequence[Shard], removed: Sequence[Shard], job: str
+    ) -> bool:
+        """One attempt at the next version; False (and nothing changed) if another job made it first.
+
+        `carried` are new files of rows that `removed` held. Raises JobError if the log cannot be written.
+        """
+        from deltalake import CommitProperties, Transaction
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        last = self._table.transaction_version("prepare")
+        properties = CommitProperties(
+            custom_metadata={"job": job, "run_id": next((shard.run_id for shard in (*added, *carried)), "")},
+            max_commit_retries=5,
+            app_transactions=[Transaction("prepare", 0 if last is None else last + 1)],
+        )
+        only_moved = not added
+        actions = [_add(shard, False, True) for shard in added]
+        actions += [_add(shard, True, not only_moved) for shard in carried]
+        actions += [_remove(shard, not (only_moved and carried)) for shard in removed]
+        try:
+            self._table.create_write_transaction(
+                actions, "append", _table_schema(), partition_by=["split"], commit_properties=properties
+            )
+        except CommitFailedError:
+            return False
+        except (DeltaError, OSError) as error:
+            raise JobError(
+                f"{self.uri}: cannot commit {len(actions)} files: {' '.join(str(error).split())}"
+            ) from error
+        self.refresh()
+        self.storage.sync(f"_delta_log/{self.version:020d}.json")
+        return True
+
+    def refresh(self) -> list[Shard]:
+        """Move to the newest version; returns files added since with rows that were not in the table before."""
+        version = self.version
+        self._table.update_incremental()
+        differences = self.identity.differences(self._identity())
+        if differences:
+            raise JobError(f"{self.uri}: changed while this job ran: {'; '.join(differences)}")
+        new: dict[str, Shard] = {}
+        for number in range(version + 1, self.version + 1):
+            change = read_change(self.storage, number)
+            apply(self._files, change)
+            new.update({path: shard for path, shard in change.added.items() if path not in change.carried})
+        return list(new.values())
+
+    def discard(self, shards: Sequence[Shard]) -> None:
+        """Delete files that were never committed; those that the log has stay."""
+        for shard in shards:
+            if shard.path not in self._files:
+                self.storage.delete(shard.path)
+
+    def _recordings(self) -> pa.Table:
+        rows = read_columns(self.storage, self.shards(), ["recording_id", "source_digest"])
+        return (
+            rows.group_by("recording_id")
+            .aggregate([("source_digest", "max")])
+            .rename_columns(rows.column_names)
+        )
+
+    def _rejected_for(self, reasons: Collection[str]) -> set[str]:
+        rows = read_columns(self.storage, self.shards("rejected"), ["recording_id", "reason"])
+        chosen = pc.is_in(rows["reason"], value_set=pa.array(sorted(map(str, reasons)), pa.string()))
+        return set(rows["recording_id"].filter(chosen).to_pylist())
+
+    def _refuse_foreign(self, shard: Shard) -> None:
+        if shard.codec_digest != self.codec.digest:
+            raise JobError(f"{shard.path}: made with another codec than the dataset's {self.codec.name}")
+        if shard.split not in SPLITS:
+            raise ValueError(f"{shard.path}: split is {shard.split!r}, must be one of {', '.join(SPLITS)}")
+
+    def _carve(self, pending: Sequence[Shard], retry: Collection[str]) -> tuple[list[Shard], list[Shard]]:
+        """New files without the recordings being replaced, and the files that these take the place of."""
+        again = self._rejected_for(retry) & self._ids(pending) if retry and pending else set()
+        carved, replaced = [], []
+        for shard in self.shards() if again else []:
+            rest = without_recordings(self.storage, shard, again, pending[0].run_id, self.codec)
+            if rest is not shard:
+                replaced.append(shard)
+                carved += [rest] if rest else []
+        return carved, replaced
+
+    def _drop_taken(self, pending: Sequence[Shard]) -> list[Shard]:
+        taken = self._ids(self.refresh())
+        kept = []
+        for shard in pending:
+            rest = without_recordings(self.storage, shard, taken, shard.run_id, self.codec)
+            kept += [rest] if rest else []
+            if rest is not shard:
+                self.discard([shard])
+        return kept
+
+    def _ids(self, shards: Sequence[Shard]) -> set[str]:
+        return set(read_columns(self.storage, shards, ["recording_id"])["recording_id"].to_pylist())
+
+    def _refuse_vacuumed(self) -> None:
+        gone = self._files.keys() - self.storage.listing().keys()
+        if gone:
+            raise JobError(
+                f"{self.uri}: version {self.version} is no longer readable; "
+                f"{len(gone)} of its {len(self._files)} files were vacuumed"
+            )
+
+    def _identity(self) -> Identity:
+        try:
+            return Identity.from_configuration(self._table.metadata().configuration)
+        except KeyError as error:
+            raise JobError(
+                f"{self.uri}: a Delta table, but no dataset (it has no property {error})"
+            ) from error
+
+
+def _table_schema() -> pa.Schema:
+    return SCHEMA.append(pa.field("split", pa.string()))
+
+
+def _add(shard: Shard, carried: bool, data_change: bool) -> Any:
+    from deltalake.transaction import AddAction
+
+    return AddAction(
+        path=shard.path,
+        size=shard.size_bytes,
+        partition_values={"split": shard.split},
+        modification_time=int(time.time() * 1000),
+        data_change=data_change,
+        stats=stats_json(shard, carried),
+    )
+
+
+def _remove(shard: Shard, data_change: bool) -> Any:
+    from deltalake.transaction import RemoveAction
+
+    return RemoveAction(
+        shard.path, data_change, int(time.time() * 1000), shard.size_bytes, {"split": shard.split}
+    )

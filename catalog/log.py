@@ -1,0 +1,107 @@
+"""A table's transaction log, read for what deltalake does not hand out: our statistics, and what was removed when.
+
+The format is the Delta transaction protocol: `_delta_log/<version>.json` holds the actions of one commit, one JSON
+object a line; `<version>.checkpoint.parquet` holds the state after that version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow.parquet as pq
+
+from catalog.schema import Shard
+from catalog.storage import Storage
+
+_CHECKPOINT = re.compile(r"_delta_log/(\d{20})\.checkpoint(?:\.\d{10}\.\d{10})?\.parquet")
+_COMMIT = re.compile(r"_delta_log/(\d{20})\.json")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one commit did. `carried` are added files whose rows were in the table before."""
+
+    version: int
+    info: Mapping[str, Any]
+    added: dict[str, Shard] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    """Path -> time of removal, milliseconds since the epoch."""
+    carried: set[str] = field(default_factory=set)
+
+
+def stats_json(shard: Shard, carried: bool) -> str:
+    """The statistics of an add action: Delta's `numRecords` and what only we know of the file."""
+    own = dataclasses.asdict(shard)
+    for known in ("path", "split", "rows", "size_bytes"):
+        del own[known]
+    return json.dumps({"numRecords": shard.rows, **own, "carried": carried})
+
+
+def active_files(storage: Storage, version: int) -> dict[str, Shard]:
+    """The files of a version, oldest first: the newest checkpoint up to it, then the commits after."""
+    matches = [match for match in map(_CHECKPOINT.fullmatch, storage.listing("_delta_log")) if match]
+    start = max((int(match[1]) for match in matches if int(match[1]) <= version), default=-1)
+    files: dict[str, Shard] = {}
+    for match in sorted((match for match in matches if int(match[1]) == start), key=lambda match: match[0]):
+        for add in pq.read_table(storage.open(match[0]), columns=["add"])["add"].to_pylist():
+            if add is not None and add["path"] is not None:
+                shard, _ = _shard({**add, "partitionValues": dict(add["partitionValues"] or ())})
+                files[shard.path] = shard
+    for number in range(start + 1, version + 1):
+        apply(files, read_change(storage, number))
+    return files
+
+
+def apply(files: dict[str, Shard], change: Change) -> None:
+    """Bring the set of files from one version to the next, in place."""
+    for path in change.removed:
+        files.pop(path, None)
+    files.update(change.added)
+
+
+def read_change(storage: Storage, version: int) -> Change:
+    """One commit. Raises FileNotFoundError where the log no longer has it."""
+    info: Mapping[str, Any] = {}
+    change = Change(version, info)
+    for line in storage.read(f"_delta_log/{version:020d}.json").decode().splitlines():
+        action = json.loads(line)
+        if "add" in action:
+            shard, carried = _shard(action["add"])
+            change.added[shard.path] = shard
+            if carried:
+                change.carried.add(shard.path)
+        elif "remove" in action:
+            change.removed[unquote(action["remove"]["path"])] = action["remove"].get("deletionTimestamp") or 0
+        elif "commitInfo" in action:
+            info = action["commitInfo"]
+    return dataclasses.replace(change, info=info)
+
+
+def all_changes(storage: Storage) -> Iterator[Change]:
+    """Every commit that the log still has, oldest first."""
+    matches = map(_COMMIT.fullmatch, storage.listing("_delta_log"))
+    for version in sorted(int(match[1]) for match in matches if match):
+        yield read_change(storage, version)
+
+
+def _shard(add: Mapping[str, Any]) -> tuple[Shard, bool]:
+    """Files written by other programs have no statistics of ours; verify says so."""
+    stats = json.loads(add.get("stats") or "{}")
+    shard = Shard(
+        path=unquote(add["path"]),
+        split=(add.get("partitionValues") or {}).get("split", ""),
+        rows=stats.get("numRecords", -1),
+        size_bytes=add["size"],
+        sha256=stats.get("sha256", ""),
+        recordings=stats.get("recordings", 0),
+        seconds=stats.get("seconds", 0.0),
+        run_id=stats.get("run_id", ""),
+        codec_digest=stats.get("codec_digest", ""),
+    )
+    return shard, bool(stats.get("carried", False))

@@ -1,0 +1,120 @@
+"""Which files nobody will ever commit: those of runs that are known to be dead, or older than a day.
+
+A running job keeps `_runs/<run id>.json` in the dataset (names with an underscore are invisible to Delta readers). It
+says on which machine and as which process the job runs; only that machine can tell whether it still does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from catalog.datasets import Dataset
+from catalog.log import all_changes
+from catalog.shards import run_of
+from catalog.storage import Storage
+
+ABANDONED_AFTER_S = 24 * 3600
+
+
+@contextmanager
+def run(dataset: Dataset) -> Iterator[str]:
+    """A job that writes: yields its run id; first deletes what dead runs left, at the end what this one left."""
+    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}_{uuid.uuid4().hex[:8]}"
+    dataset.storage.write(_marker(run_id), json.dumps(_this_process()).encode())
+    try:
+        delete_abandoned(dataset)
+        yield run_id
+    finally:
+        # After a failure the marker stays: workers may still write files, which the next run must know as dead.
+        _delete(dataset.storage, [path for path in _uncommitted(dataset) if run_of(path) == run_id])
+    dataset.storage.delete(_marker(run_id))
+
+
+def delete_abandoned(dataset: Dataset, dry_run: bool = False) -> list[str]:
+    """Delete (or only name) files of our own name pattern that no version has and that no job will commit."""
+    storage = dataset.storage
+    ages = {path: time.time() - stat.modified_s for path, stat in storage.listing().items()}
+    markers = {path for path in ages if path.startswith("_runs/")}
+    alive = {path: _is_alive(storage, path) for path in markers}
+    gone = {path for path in markers if alive[path] is False or (alive[path] is None and _old(ages[path]))}
+    abandoned = [
+        path
+        for path in _uncommitted(dataset)
+        if (marker := _marker(str(run_of(path)))) in gone
+        or (not alive.get(marker) and _old(ages.get(path, 0.0)))
+    ]
+    if not dry_run:
+        _delete(storage, [*abandoned, *gone])
+    return abandoned
+
+
+def _uncommitted(dataset: Dataset) -> list[str]:
+    """Files of ours that no commit ever named. The files are listed before the log is read, so none is missed."""
+    ours = [path for path in dataset.storage.listing() if run_of(path)]
+    active = {shard.path for shard in Dataset.open(dataset.uri).shards()}
+    unknown = [path for path in ours if path not in active]
+    if not unknown:
+        return []
+    changes = list(all_changes(dataset.storage))
+    if not changes or changes[0].version != 0:
+        return []  # another program shortened the log: a file may have belonged to a version it dropped
+    named = {path for change in changes for path in (*change.added, *change.removed)}
+    return [path for path in unknown if path not in named]
+
+
+def _is_alive(storage: Storage, marker: str) -> bool | None:
+    """Whether the process runs; None where this machine cannot tell."""
+    try:
+        told = json.loads(storage.read(marker))
+    except (FileNotFoundError, ValueError):
+        return None
+    here = _this_process()
+    if any(told.get(key) != here[key] for key in ("host", "boot", "pid_namespace")):
+        return None
+    try:
+        os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return bool(told["process_start"] == _process_start(told["pid"]))
+
+
+def _this_process() -> dict[str, str | int]:
+    namespace = Path("/proc/self/ns/pid")
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "host": socket.gethostname(),
+        "boot": boot.read_text().strip() if boot.exists() else "",
+        "pid_namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
+        "pid": os.getpid(),
+        "process_start": _process_start(os.getpid()),
+    }
+
+
+def _process_start(pid: int) -> str:
+    """Clock ticks from boot to the process's start (field 22 of proc(5) stat), so that a reused pid is noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _old(age_s: float) -> bool:
+    return age_s > ABANDONED_AFTER_S
+
+
+def _marker(run_id: str) -> str:
+    return f"_runs/{run_id}.json"
+
+
+def _delete(storage: Storage, paths: list[str]) -> None:
+    for path in paths:
+        storage.delete(path)

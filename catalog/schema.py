@@ -1,0 +1,91 @@
+"""What a dataset holds: its columns, the codec it was made with, one file of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from catalog.config import digest
+
+SPLITS = ("train", "validation", "rejected")
+
+# The partition column `split` is part of the path, so it is in the table and in no file.
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("recording_id", pa.string()),
+        ("text", pa.string()),
+        ("codes", pa.list_(pa.list_(pa.int16()))),
+        ("target_length", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("start_s", pa.float64()),
+        ("speaker", pa.string()),
+        ("language", pa.string()),
+        ("source", pa.string()),
+        ("text_source", pa.string()),
+        ("text_confidence", pa.float32()),
+        ("dnsmos", pa.float32()),
+        ("snr_db", pa.float32()),
+        ("semantic_codes", pa.list_(pa.int32())),
+        ("phonemes", pa.list_(pa.string())),
+        ("source_digest", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CodecIdentity:
+    """Which codec made the codes. Two codecs of equal identity give equal codes.
+
+    `sample_rate` in Hz, `hop_length` in samples a frame, `weights_sha256` empty for a codec without weights.
+    """
+
+    name: str
+    edition: str
+    weights_sha256: str
+    sample_rate: int
+    hop_length: int
+    n_codebooks: int
+    codebook_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"codec {self.name}: {name} is {getattr(self, name)}, must be at least 1")
+        if self.codebook_size > 65536:
+            raise ValueError(
+                f"codec {self.name}: codebook_size is {self.codebook_size}, 16 bits hold at most 65536"
+            )
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the identity, hex."""
+        return digest(dataclasses.asdict(self))
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> CodecIdentity:
+        """Read what `to_json` wrote."""
+        return CodecIdentity(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of a dataset. `path` is relative to the table, `seconds` the sum of its `duration_s`."""
+
+    path: str
+    split: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    recordings: int
+    seconds: float
+    run_id: str
+    codec_digest: str

@@ -1,0 +1,184 @@
+"""One Parquet file of a dataset: written aside, flushed, digested; read back with every check there is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.command import JobError
+from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
+from catalog.storage import Storage, open_storage
+
+_CODEC_KEY = b"speechmill.codec"
+_OUR_NAME = re.compile(
+    r"split=(?P<split>[a-z]+)/\.?part-(?P<run>[A-Za-z0-9_.]+)-[0-9a-f]{32}\.parquet(\.[0-9a-f]{32}\.tmp)?"
+)
+
+
+def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: CodecIdentity) -> list[Shard]:
+    """Write a batch of utterance rows, one new file per split present, and describe the files.
+
+    `table` has `split` and any columns of SCHEMA; absent ones become null. The files are durable when this
+    returns and count for nothing until `Dataset.append` has them. Raises ValueError for rows that break a rule,
+    JobError when the disk refuses.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", run_id):
+        raise ValueError(f"run id {run_id!r}: only letters, digits, _ and . are allowed")
+    if "split" not in table.column_names:
+        raise ValueError("the table has no split column")
+    unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - set(SPLITS), key=str)
+    if unknown:
+        raise ValueError(f"split is {unknown[0]!r}, must be one of {', '.join(SPLITS)}")
+    rows = _conform(table)
+    storage = open_storage(dataset_uri)
+    parts = {split: rows.filter(pc.equal(table["split"], split)) for split in SPLITS}
+    for split, part in parts.items():
+        for problem in _check_rows(part, split, codec):
+            raise ValueError(f"split {split}: {problem}")
+    return [write_part(storage, part, split, run_id, codec) for split, part in parts.items() if part.num_rows]
+
+
+def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec: CodecIdentity) -> Shard:
+    """Write rows of SCHEMA as one file of one split."""
+    rows = rows.replace_schema_metadata({_CODEC_KEY: codec.to_json().encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue()
+    path = f"split={split}/part-{run_id}-{uuid.uuid4().hex}.parquet"
+    storage.write(path, data)
+    return Shard(
+        path=path,
+        split=split,
+        rows=rows.num_rows,
+        size_bytes=data.size,
+        sha256=hashlib.sha256(data).hexdigest(),
+        recordings=pc.count_distinct(rows["recording_id"]).as_py(),
+        seconds=float(pc.sum(rows["duration_s"]).as_py() or 0.0),
+        run_id=run_id,
+        codec_digest=codec.digest,
+    )
+
+
+def run_of(path: str) -> str | None:
+    """The run that wrote a file (or the temporary file) of our own name pattern; None for anyone else's."""
+    match = _OUR_NAME.fullmatch(path)
+    return match["run"] if match and match["split"] in SPLITS else None
+
+
+def read_shard(storage: Storage, shard: Shard) -> pa.Table:
+    """All rows. Raises JobError if the file is missing or its bytes are not those that were committed."""
+    problems, table = _load(storage, shard)
+    if table is None:
+        raise JobError(f"{storage.uri}/{shard.path}: {problems[0]}")
+    return table
+
+
+def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[list[str], pa.Table | None]:
+    """Everything wrong with one committed file, and its rows where they can be read."""
+    problems, table = _load(storage, shard)
+    if table is None:
+        return problems, None
+    if table.num_rows != shard.rows:
+        problems.append(f"{table.num_rows} rows, the log says {shard.rows}")
+    if not table.schema.equals(SCHEMA):
+        return [*problems, "its columns are not those of docs/data.md"], None
+    found = (table.schema.metadata or {}).get(_CODEC_KEY, b"").decode()
+    if found != codec.to_json():
+        problems.append(f"made with codec {found or 'unknown'}, the dataset's is {codec.to_json()}")
+    return problems + _check_rows(table, shard.split, codec), table
+
+
+def read_columns(storage: Storage, shards: Sequence[Shard], columns: Sequence[str]) -> pa.Table:
+    """Some columns of many files, without their digests being checked."""
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    tables = [pq.read_table(storage.open(shard.path), columns=list(columns)) for shard in shards]
+    return pa.concat_tables(
+        [table.replace_schema_metadata(None) for table in tables] or [schema.empty_table()]
+    )
+
+
+def without_recordings(
+    storage: Storage, shard: Shard, recordings: Collection[str], run_id: str, codec: CodecIdentity
+) -> Shard | None:
+    """A new file with the shard's rows of other recordings; the shard itself if it has no row of these, or None."""
+    ids = read_columns(storage, [shard], ["recording_id"])["recording_id"]
+    keep = pc.invert(pc.is_in(ids, value_set=pa.array(sorted(recordings), pa.string())))
+    kept = pc.sum(keep).as_py()
+    if kept == shard.rows:
+        return shard
+    return (
+        write_part(storage, read_shard(storage, shard).filter(keep), shard.split, run_id, codec)
+        if kept
+        else None
+    )
+
+
+def _conform(table: pa.Table) -> pa.Table:
+    unknown = sorted(set(table.column_names) - set(SCHEMA.names) - {"split"})
+    if unknown:
+        raise ValueError(f"column {unknown[0]!r} is not in docs/data.md")
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in SCHEMA
+    ]
+    for name, column in zip(("id", "recording_id"), columns, strict=False):
+        if column.null_count:
+            raise ValueError(f"{column.null_count} of {table.num_rows} rows have no {name}")
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
+    """The rows, or why there are none. Nothing is parsed before the digest agrees."""
+    try:
+        data = storage.read(shard.path)
+    except FileNotFoundError:
+        return ["the file is missing"], None
+    if len(data) != shard.size_bytes:
+        return [f"{len(data)} bytes, the log says {shard.size_bytes}"], None
+    problems = [] if shard.sha256 else ["the log has no sha256 for it (not written by this program)"]
+    if shard.sha256 and hashlib.sha256(data).hexdigest() != shard.sha256:
+        return [f"its sha256 is not the committed {shard.sha256[:12]}...: the file has changed"], None
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        return problems, file.read()
+    except (pa.ArrowException, OSError) as error:
+        return [*problems, f"not readable as Parquet: {' '.join(str(error).split())}"], None
+
+
+def _check_rows(table: pa.Table, split: str, codec: CodecIdentity) -> list[str]:
+    if split == "rejected":
+        missing = table["reason"].null_count
+        return [f"{missing} rejected rows have no reason"] if missing else []
+    problems = [
+        f"{table[name].null_count} rows have no {name}"
+        for name in ("codes", "target_length")
+        if table[name].null_count
+    ]
+    return problems or _check_codes(table, codec)
+
+
+def _check_codes(table: pa.Table, codec: CodecIdentity) -> list[str]:
+    codes = table["codes"].combine_chunks()
+    levels = pc.list_value_length(codes).to_numpy(zero_copy_only=False)
+    if (levels != codec.n_codebooks).any():
+        row = int(np.argmax(levels != codec.n_codebooks))
+        return [f"row {row} has {levels[row]} codebooks, the codec has {codec.n_codebooks}"]
+    frames = pc.list_value_length(codes.flatten()).to_numpy(zero_copy_only=False)
+    expected = np.repeat(table["target_length"].to_numpy(), codec.n_codebooks)
+    if (frames != expected).any():
+        at = int(np.argmax(frames != expected))
+        return [f"row {at // codec.n_codebooks} has {frames[at]} frames, target_length says {expected[at]}"]
+    # Above 32768 entries the 16 bits are two's complement: 65535 is stored as -1.
+    values = codes.flatten().flatten().to_numpy(zero_copy_only=False).view(np.uint16)
+    if values.size and values.max() >= codec.codebook_size:
+        return [f"holds code {values.max()}, the codebook has {codec.codebook_size} entries"]
+    return []

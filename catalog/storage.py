@@ -1,0 +1,164 @@
+"""The files under a table's root: a local folder, or any object store that deltalake reaches (s3://, gs://, az://).
+
+Object stores use deltalake's own client, so data and log share one set of credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pyarrow.fs
+
+from catalog.command import JobError
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """Size in bytes and modification time in seconds since the epoch."""
+
+    size_bytes: int
+    modified_s: float
+
+
+class Storage(Protocol):
+    """Files by path relative to the root."""
+
+    uri: str
+
+    def open(self, path: str) -> Any:
+        """Random access for reading. Raises FileNotFoundError."""
+
+    def read(self, path: str) -> bytes:
+        """The whole file. Raises FileNotFoundError."""
+
+    def write(self, path: str, data: bytes | pa.Buffer) -> None:
+        """Create or replace in one step: the name appears when the data is durable. Raises JobError."""
+
+    def delete(self, path: str) -> None:
+        """Remove the file; it may be gone already."""
+
+    def sync(self, path: str) -> None:
+        """Make a file that another library wrote survive a power cut."""
+
+    def listing(self, folder: str = "") -> dict[str, FileStat]:
+        """All files below a folder, {} where there is none."""
+
+
+def canonical_uri(location: str | Path) -> str:
+    """An absolute local path, or the URI without its trailing slash."""
+    text = str(location)
+    parsed = urlparse(text)
+    if parsed.scheme == "file":
+        text = unquote(parsed.path)
+    elif len(parsed.scheme) > 1:
+        return text.rstrip("/")
+    return str(Path(text).expanduser().absolute())
+
+
+def open_storage(location: str | Path) -> Storage:
+    """Storage rooted at a folder or URI. Nothing is created."""
+    uri = canonical_uri(location)
+    return _Local(uri) if uri.startswith(os.sep) or "://" not in uri else _Remote(uri)
+
+
+class _Local:
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._root = Path(uri)
+
+    def open(self, path: str) -> Any:
+        return pa.OSFile(str(self._root / path), "rb")
+
+    def read(self, path: str) -> bytes:
+        return (self._root / path).read_bytes()
+
+    def write(self, path: str, data: bytes | pa.Buffer) -> None:
+        target = self._root / path
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise JobError(f"{target}: cannot write {len(data)} bytes: {error.strerror or error}") from error
+        finally:
+            _unlink(aside)
+
+    def delete(self, path: str) -> None:
+        _unlink(self._root / path)
+
+    def sync(self, path: str) -> None:
+        target = self._root / path
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        _sync_folder(target.parent)
+
+    def listing(self, folder: str = "") -> dict[str, FileStat]:
+        found = {}
+        for parent, _, names in os.walk(self._root / folder):
+            for name in names:
+                file = Path(parent) / name
+                try:
+                    stat = file.stat()
+                except FileNotFoundError:  # another job's file, renamed or deleted since
+                    continue
+                found[file.relative_to(self._root).as_posix()] = FileStat(stat.st_size, stat.st_mtime)
+        return found
+
+
+class _Remote:
+    def __init__(self, uri: str) -> None:
+        from deltalake.fs import DeltaStorageHandler
+
+        self.uri = uri
+        self._files = pa.fs.PyFileSystem(DeltaStorageHandler(uri))
+
+    def open(self, path: str) -> Any:
+        return self._files.open_input_file(path)
+
+    def read(self, path: str) -> bytes:
+        with self._files.open_input_file(path) as file:
+            return bytes(file.read())
+
+    def write(self, path: str, data: bytes | pa.Buffer) -> None:
+        try:
+            with self._files.open_output_stream(path) as stream:
+                stream.write(data)
+        except OSError as error:
+            raise JobError(f"{self.uri}/{path}: cannot write {len(data)} bytes: {error}") from error
+
+    def delete(self, path: str) -> None:
+        try:
+            self._files.delete_file(path)
+        except FileNotFoundError:
+            return
+
+    def sync(self, path: str) -> None:
+        """A finished upload is durable."""
+
+    def listing(self, folder: str = "") -> dict[str, FileStat]:
+        selector = pa.fs.FileSelector(folder, allow_not_found=True, recursive=True)
+        infos = self._files.get_file_info(selector)
+        return {info.path: FileStat(info.size, info.mtime.timestamp()) for info in infos if info.is_file}
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""What keeps a dataset sound: verify, compact, vacuum, history. Each is an explicit command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.command import JobError, UsageError
+from catalog.datasets import Dataset
+from catalog.log import all_changes, apply
+from catalog.runs import delete_abandoned, run
+from catalog.schema import SPLITS, Shard
+from catalog.shards import check_shard, read_shard, run_of, write_part
+
+DEFAULT_RETENTION_H = 7 * 24.0
+DEFAULT_TARGET_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file (path relative to the table; "" for the dataset as a whole)."""
+
+    path: str
+    what: str
+
+
+def verify(dataset: Dataset) -> list[Problem]:
+    """Read every byte of the version: digests, pages, rows, codec, shapes and the uniqueness of ids."""
+    problems, ids = [], [pa.chunked_array([], pa.string())]
+    for shard in dataset.shards():
+        found, table = check_shard(dataset.storage, shard, dataset.codec)
+        problems += [Problem(shard.path, what) for what in found]
+        if table is not None:
+            ids.append(table["id"])
+    counts = pc.value_counts(
+        pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+    )
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    return problems + [Problem("", f"id {name} is there more than once") for name in twice]
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """Files before and after; `skipped` groups were changed by another job meanwhile."""
+
+    version: int
+    files_before: int
+    files_after: int
+    skipped: int
+
+
+def compact(dataset: Dataset, target_bytes: int = DEFAULT_TARGET_BYTES) -> Compaction:
+    """Rewrite small files of a split into files of about `target_bytes`, one commit each, safe beside running jobs.
+
+    Rows keep their order; old versions stay readable until `vacuum`. Raises JobError for a corrupt file.
+    """
+    if target_bytes < 1:
+        raise UsageError(f"target size is {target_bytes} bytes, must be at least 1")
+    before, skipped = len(dataset.shards()), 0
+    with run(dataset) as run_id:
+        for group in list(_groups(dataset, target_bytes)):
+            rows = pa.concat_tables([read_shard(dataset.storage, shard) for shard in group])
+            merged = write_part(dataset.storage, rows, group[0].split, run_id, dataset.codec)
+            skipped += 0 if _swap(dataset, merged, group) else 1
+    return Compaction(dataset.version, before, len(dataset.shards()), skipped)
+
+
+def vacuum(
+    dataset: Dataset, retention_h: float = DEFAULT_RETENTION_H, dry_run: bool = False
+) -> Mapping[str, Any]:
+    """Delete our files that left the table more than `retention_h` hours ago, and abandoned ones.
+
+    Returns the number of files and bytes, and the versions that become (or, with `dry_run`, would become)
+    unreadable. Files of other names are never touched.
+    """
+    if retention_h < 0:
+        raise UsageError(f"retention is {retention_h} h, must be at least 0")
+    present = dataset.storage.listing()
+    newest = {shard.path for shard in Dataset.open(dataset.uri).shards()}
+    latest_ms = (time.time() - retention_h * 3600) * 1000
+    removed = {path: when for change in all_changes(dataset.storage) for path, when in change.removed.items()}
+    old = {path for path, when in removed.items() if when <= latest_ms and run_of(path)} - newest
+    doomed = old & present.keys()
+    versions = [
+        version for version, files in _versions(dataset) if files <= present.keys() and files & doomed
+    ]
+    for path in [] if dry_run else doomed:
+        dataset.storage.delete(path)
+    abandoned = delete_abandoned(dataset, dry_run)
+    return {
+        "dataset": dataset.uri,
+        "dry_run": dry_run,
+        "files": len(doomed) + len(abandoned),
+        "bytes": sum(present[path].size_bytes for path in (*doomed, *abandoned) if path in present),
+        "unreadable_versions": versions,
+    }
+
+
+def history(dataset: Dataset) -> list[Mapping[str, Any]]:
+    """One mapping a version, oldest first: when, what, by which run, and whether its files are all still there."""
+    present = dataset.storage.listing().keys()
+    files: dict[str, Shard] = {}
+    entries: list[Mapping[str, Any]] = []
+    for change in all_changes(dataset.storage):
+        apply(files, change)
+        entries.append(
+            {
+                "version": change.version,
+                "time": time.strftime(
+                    "%Y-%m-%dT%H:%M:%SZ", time.gmtime(change.info.get("timestamp", 0) / 1000)
+                ),
+                "job": change.info.get("job") or change.info.get("operation", ""),
+                "run_id": change.info.get("run_id", ""),
+                "added": len(change.added),
+                "removed": len(change.removed),
+                "rows": sum(shard.rows for shard in files.values()),
+                "readable": files.keys() <= present,
+            }
+        )
+    return entries
+
+
+def _versions(dataset: Dataset) -> Iterator[tuple[int, set[str]]]:
+    files: dict[str, Shard] = {}
+    for change in all_changes(dataset.storage):
+        apply(files, change)
+        yield change.version, set(files)
+
+
+def _groups(dataset: Dataset, target_bytes: int) -> Iterator[list[Shard]]:
+    """Neighbours of one split that are each below half the target and together about reach it."""
+    for split in SPLITS:
+        group: list[Shard] = []
+        for shard in dataset.shards(split):
+            if shard.size_bytes >= target_bytes / 2:
+                continue
+            if group and sum(one.size_bytes for one in group) + shard.size_bytes > target_bytes:
+                if len(group) > 1:
+                    yield group
+                group = []
+            group.append(shard)
+        if len(group) > 1:
+            yield group
+
+
+def _swap(dataset: Dataset, merged: Shard, group: list[Shard]) -> bool:
+    """Put the merged file in the place of the group; False if another job took one of the group away."""
+    for _ in range(1000):
+        if dataset.commit([], [merged], group, job="compact"):
+            return True
+        dataset.refresh()
+        if not {shard.path for shard in group} <= {shard.path for shard in dataset.shards()}:
+            dataset.discard([merged])
+            return False
+    raise JobError(f"{dataset.uri}: 1000 conflicts with other jobs in a row; compact when they are done")

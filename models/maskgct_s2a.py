@@ -37,6 +37,22 @@ class MaskGCTS2AConfig:
         check_transformer_sizes(self)
 
 
+class LevelHeads(nn.Module):
+    """One linear head for each level, stacked so that each row can have its own."""
+
+    def __init__(self, n_levels: int, dim: int, n_codes: int) -> None:
+        super().__init__()
+        self.weight_QVD = nn.Parameter(torch.randn(n_levels, n_codes, dim) * 0.02)
+        self.bias_QV = nn.Parameter(torch.zeros(n_levels, n_codes))
+
+    def forward(self, hidden_BTD: Tensor, level: Tensor | int) -> Tensor:
+        """Return logits (B, T, V) of each row's level (int64, (B,)) or of one level for all rows."""
+        if isinstance(level, int):
+            return F.linear(hidden_BTD, self.weight_QVD[level], self.bias_QV[level])
+        # A matrix product rather than baddbmm: autocast then chooses its type as for the other layers.
+        return hidden_BTD @ self.weight_QVD[level].transpose(1, 2) + self.bias_QV[level][:, None]
+
+
 class MaskGCTS2A(nn.Module):
     """Predicts the codes of one level at masked frames, given the levels below."""
 
@@ -51,18 +67,12 @@ class MaskGCTS2A(nn.Module):
         self.code_table = nn.Embedding(n_levels * (n_codes + 1) + 1, dim)
         self.level_table = nn.Embedding(n_levels, dim)
         self.level_mlp = silu_mlp(dim, 4)
-        self.head_weight_QVD = nn.Parameter(torch.empty(n_levels, n_codes, dim))
-        self.head_bias_QV = nn.Parameter(torch.zeros(n_levels, n_codes))
+        self.heads = LevelHeads(n_levels, dim, n_codes)
         init_normal(self)
-        nn.init.normal_(self.head_weight_QVD, std=0.02)
 
     def embed_codes(self, codes_BTQ: Tensor, hidden_BTQ: Tensor) -> Tensor:
         """Sum the levels' embeddings, the mask's where `hidden_BTQ` (bool), to (B, T, D)."""
-        n_codes = self.config.codebook_size
-        offsets_Q = torch.arange(codes_BTQ.shape[-1], device=codes_BTQ.device) * (n_codes + 1)
-        rows_BTQ = torch.where(hidden_BTQ, self.code_table.num_embeddings - 1, codes_BTQ + offsets_Q)
-        summed = F.embedding_bag(rows_BTQ.flatten(0, 1), self.code_table.weight, mode="sum")
-        return summed.view(*codes_BTQ.shape[:2], -1)
+        return self._sum_rows(self._table_rows(codes_BTQ, hidden_BTQ))
 
     def embed_level(self, codes_BT: Tensor, masked_BT: Tensor, level: int) -> Tensor:
         """Embed one level alone, (B, T, D): its term in the sum of `embed_codes`."""
@@ -70,15 +80,27 @@ class MaskGCTS2A(nn.Module):
         y: Tensor = self.code_table(torch.where(masked_BT, self.code_table.num_embeddings - 1, rows_BT))
         return y
 
+    def embed_other_levels(self, codes_BTQ: Tensor, level: int) -> Tensor:
+        """Sum the levels below and the mask for each level above: what `embed_level` adds to."""
+        above_Q = torch.arange(codes_BTQ.shape[-1], device=codes_BTQ.device) > level
+        rows_BTQ = self._table_rows(codes_BTQ, above_Q.expand_as(codes_BTQ))
+        return self._sum_rows(torch.cat([rows_BTQ[..., :level], rows_BTQ[..., level + 1 :]], dim=-1))
+
+    def _table_rows(self, codes_BTQ: Tensor, hidden_BTQ: Tensor) -> Tensor:
+        offsets_Q = torch.arange(codes_BTQ.shape[-1], device=codes_BTQ.device) * (
+            self.config.codebook_size + 1
+        )
+        return torch.where(hidden_BTQ, self.code_table.num_embeddings - 1, codes_BTQ + offsets_Q)
+
+    def _sum_rows(self, rows_BTn: Tensor) -> Tensor:
+        # The sum without a (B, T, n, D) tensor in between.
+        summed = F.embedding_bag(rows_BTn.flatten(0, 1), self.code_table.weight, mode="sum")
+        return summed.view(*rows_BTn.shape[:2], -1)
+
     def condition(self, levels_B: Tensor) -> Tensor:
         """Return the (B, 1, D) vector that tells every frame which level is asked for."""
         y: Tensor = self.level_mlp(self.level_table(levels_B))[:, None]
         return y
-
-    def level_logits(self, hidden_BTD: Tensor, levels_B: Tensor) -> Tensor:
-        """Apply each row's own head: (B, T, D) -> (B, T, V)."""
-        weight_BDV = self.head_weight_QVD[levels_B].transpose(1, 2)
-        return hidden_BTD @ weight_BDV.to(hidden_BTD.dtype) + self.head_bias_QV[levels_B][:, None]
 
     def forward(
         self,
@@ -102,7 +124,8 @@ class MaskGCTS2A(nn.Module):
         speech_BTD = self.embed_codes(codes_BTQ, hidden_BTQ) + self.condition(levels_B)
         text_BLD = self.trunk.embed_text(text_BL)
         hidden_BTD = self.trunk(text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN)
-        return self.level_logits(hidden_BTD, levels_B)
+        y: Tensor = self.heads(hidden_BTD, levels_B)
+        return y
 
 
 def hidden_codes(n_levels: int, masked_BT: Tensor, prompt_mask_BT: Tensor, levels_B: Tensor) -> Tensor:

@@ -1,0 +1,34 @@
+"""Published checkpoints: a state dict and its configuration become one of our modules.
+
+`load(source, config, state_dict)` is the one entry; each format is one file beside this one.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.interop import choihkk_maskgct_s2a, choihkk_maskgct_t2s
+from models.interop.state import StateReader
+
+Converter = Callable[[Mapping[str, Any], StateReader], tuple[nn.Module, dict[str, Tensor]]]
+
+SOURCES: dict[str, Converter] = {
+    "choihkk-maskgct-t2s": choihkk_maskgct_t2s.convert,
+    "choihkk-maskgct-s2a": choihkk_maskgct_s2a.convert,
+}
+
+
+def load(source: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """Return our module, in eval mode, with the weights of a published checkpoint.
+
+    `config` holds the constructor arguments of the reference, under its names. ValueError lists every key
+    that was not consumed, every missing one, and every tensor of a wrong shape.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"unknown checkpoint source {source!r}; known: {', '.join(sorted(SOURCES))}")
+    reader = StateReader(source, state_dict)
+    module, state = SOURCES[source](config, reader)
+    reader.finish()
+    module.load_state_dict(state)
+    return module.eval()

@@ -1,0 +1,1 @@
+"""Samplers: schedules, draws and decisions over a closure that gives logits."""

@@ -1,0 +1,118 @@
+"""The masked-generative sampler: start from all masks, fill in, mask the least certain again, repeat.
+
+After arXiv 2202.04200 (MaskGIT) with the schedule and noise of MaskGCT (arXiv 2409.00750; draw order of
+choiHkk/maskgct@6048485). Shapes: B rows, T frames, V codes, k candidates.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.layers.masks import length_mask
+from models.sampling.draws import Draws, gumbel
+
+LogitsFn = Callable[[Tensor, Tensor, float], Tensor]
+"""(codes_BT int64, masked_BT bool, time in (0, 1]) -> logits_BTV; codes are 0 where masked."""
+
+SINGLE_STEP_TEMPERATURE = 0.2
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """How codes are drawn from logits; the defaults are those of the published sampler."""
+
+    temperature: float = 0.5
+    """Of the Gumbel noise at the first step; it falls to 0 with the diffusion time."""
+    filter_threshold: float = 0.98
+    """Only the ceil((1 - filter_threshold) * V) most likely codes can be drawn."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must not be negative")
+        if not 0 <= self.filter_threshold < 1:
+            raise ValueError(f"filter_threshold is {self.filter_threshold}; it must be in [0, 1)")
+
+
+def sample_masked(
+    logits_fn: LogitsFn,
+    lengths: Sequence[int],
+    n_steps: int,
+    choice: TokenChoice,
+    draws: Draws,
+    device: torch.device | str,
+) -> Tensor:
+    """Return int64 codes (B, max(lengths)), 0 beyond each row's length.
+
+    Lengths are plain integers, so every count is known before the first step and nothing waits for the
+    device. A row's codes depend on its own logits and draws only. ValueError for n_steps < 1.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps is {n_steps}; it must be at least 1")
+    counts_SB = remask_counts(lengths, n_steps)
+    device_counts_SB1 = counts_SB.to(device)[..., None]
+    masked_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))
+    codes_BT = torch.zeros(masked_BT.shape, dtype=torch.int64, device=device)
+    drawn_lengths = list(lengths)
+    for step in range(n_steps):
+        time = 1 - step / n_steps
+        logits_BTV = logits_fn(codes_BT, masked_BT, time)
+        temperature = _gumbel_temperature(choice.temperature, step, n_steps)
+        chosen_BT, probability_BT = _choose(logits_BTV, choice, temperature, drawn_lengths, draws)
+        # Drawn in the last step too, although unused there: recorded streams hold it.
+        noise_BT = gumbel(draws.scores(drawn_lengths, masked_BT.shape[1]))
+        doubt_BT = 1 - (probability_BT + time * noise_BT)
+        again_BT = _most_doubtful(doubt_BT, masked_BT, device_counts_SB1[step])
+        codes_BT = torch.where(masked_BT, chosen_BT, codes_BT).masked_fill(again_BT, 0)
+        masked_BT = again_BT
+        drawn_lengths = [
+            n if count else 0 for n, count in zip(drawn_lengths, counts_SB[step].tolist(), strict=True)
+        ]
+        if not any(drawn_lengths):
+            break
+    return codes_BT
+
+
+def remask_counts(lengths: Sequence[int], n_steps: int) -> Tensor:
+    """Return how many frames of each row are masked after each step, int64 (n_steps, B); the last is 0.
+
+    floor(sin(pi/2 * t) * T) in float32, as the reference rounds it.
+    """
+    times_S = 1 - torch.arange(1, n_steps + 1, dtype=torch.float32) / n_steps
+    shares_S = torch.sin(times_S * (math.pi / 2))
+    return torch.floor(shares_S[:, None] * torch.tensor(lengths, dtype=torch.float32)).long()
+
+
+def candidate_count(filter_threshold: float, n_codes: int) -> int:
+    """Return k in double precision: (1 - 0.98) * 50 is slightly above 1, which gives 2."""
+    return math.ceil((1 - filter_threshold) * n_codes)
+
+
+def _gumbel_temperature(temperature: float, step: int, n_steps: int) -> float | None:
+    if n_steps == 1:
+        return SINGLE_STEP_TEMPERATURE
+    return None if step == n_steps - 1 else max(temperature * (1 - step / n_steps), 1e-3)
+
+
+def _choose(
+    logits_BTV: Tensor, choice: TokenChoice, temperature: float | None, lengths: Sequence[int], draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Return drawn codes (the most likely ones without temperature) and their probabilities, each (B, T)."""
+    n_codes = logits_BTV.shape[-1]
+    logits_BTk, ids_BTk = logits_BTV.float().topk(candidate_count(choice.filter_threshold, n_codes))
+    if temperature is None:
+        rank_BT1 = torch.zeros_like(ids_BTk[..., :1])
+    else:
+        noise_BTk = gumbel(draws.tokens(lengths, ids_BTk, n_codes))
+        rank_BT1 = (logits_BTk / temperature + noise_BTk).argmax(-1, keepdim=True)
+    probability_BT = logits_BTk.softmax(-1).gather(-1, rank_BT1)[..., 0]
+    return ids_BTk.gather(-1, rank_BT1)[..., 0], probability_BT
+
+
+def _most_doubtful(doubt_BT: Tensor, masked_BT: Tensor, count_B1: Tensor) -> Tensor:
+    """Mark the `count_B1` masked frames of the highest doubt; frames once fixed stay fixed."""
+    doubt_BT = doubt_BT.masked_fill(~masked_BT, -torch.inf)
+    rank_BT = doubt_BT.argsort(dim=1, descending=True).argsort(dim=1)
+    return rank_BT < count_B1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -70,8 +71,8 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
     """Read a checkpoint; only tensors and plain values are allowed in it. ValueError names a broken file."""
     try:
         state = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
     assert isinstance(state, dict)
     return state
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
@@ -22,14 +22,14 @@ class DataSettings(Settings):
 
     dataset: str | None = Field(default=None, description="dataset directory or URI")
     version: int | None = Field(
-        None, description="dataset version; the newest at the start of the run if absent"
+        default=None, description="dataset version; the newest at the start of the run if absent"
     )
     files: tuple[str, ...] = Field(
         default=(), description="Parquet files with text and codes, instead of a dataset"
     )
     validation_files: tuple[str, ...] = Field(default=(), description="the same for validation")
     codec: str | None = Field(
-        None, description="codec of `files`: a name such as mill-16khz@1, or a directory"
+        default=None, description="codec of `files`: a name such as mill-16khz@1, or a directory"
     )
     batch: BatchConfig = BatchConfig()
     cache: Path | None = Field(
@@ -42,7 +42,7 @@ class TrackingSettings(Settings):
 
     enabled: bool = True
     uri: str | None = Field(
-        None, description="tracking URI; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
+        default=None, description="tracking URI; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
     )
     experiment: str = "speechmill"
     run_name: str | None = Field(default=None, description="default: the family and the output folder's name")
@@ -50,6 +50,9 @@ class TrackingSettings(Settings):
 
 class FitSettings(Settings):
     """One training run."""
+
+    # The YAML key `register` would hide a method of pydantic's classes.
+    model_config = ConfigDict(serialize_by_alias=True)
 
     family: str
     model: dict[str, Any] = Field(
@@ -59,10 +62,10 @@ class FitSettings(Settings):
     data: DataSettings
     loop: LoopConfig
     output: Path | None = Field(
-        None, description="run directory; default runs/<family>. A run found there is continued"
+        default=None, description="run directory; default runs/<family>. A run found there is continued"
     )
     init: str | None = Field(
-        None, description="generator directory or models:/ URI whose weights to start from"
+        default=None, description="generator directory or models:/ URI whose weights to start from"
     )
     device: str = Field(
         "auto", description="auto, cpu, cuda, cuda:1, ...; with workers, what each of them uses"
@@ -74,7 +77,7 @@ class FitSettings(Settings):
         "none", description="fsdp splits weights over the workers (FSDP2)"
     )
     register_as: str | None = Field(
-        None, alias="register", description="model name to register the best checkpoint as"
+        default=None, alias="register", description="model name to register the best checkpoint as"
     )
     tracking: TrackingSettings = TrackingSettings()
 

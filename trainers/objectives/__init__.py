@@ -120,6 +120,10 @@ class Objective(nn.Module):
         """Audio for listening, made from one validation batch."""
         return []
 
+    def warm_start(self, directory: Path) -> None:
+        """Start from the weights in `directory`, which `export` wrote."""
+        raise ValueError(f"{type(self).__name__} cannot start from the weights in {directory}")
+
     def export(self, directory: Path) -> None:  # noqa: ARG002
         """Write what is registered (a generator directory, a codec directory) into `directory`."""
         raise TypeError(f"{type(self).__name__} does not define export()")

@@ -1,0 +1,211 @@
+"""Masked-generative objectives of MaskGCT without semantic tokens: text -> codebook 0, then the finer codebooks.
+
+After choiHkk/maskgct (section 3.1 of arXiv 2409.00750): cross-entropy over hidden codes. Differences: rows draw their own
+prompt coin and level, and lose their text with probability 0.1, which trains the sampler's unconditional branch.
+Shapes: B rows, L text tokens, T frames, Q levels, V codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.corruption import (
+    Corruption,
+    CorruptionConfig,
+    GeneratorDraws,
+    LayerSchedule,
+    corrupt,
+    level_weights,
+)
+from models.maskgct_s2a import MaskGCTS2A, MaskGCTS2AConfig
+from models.maskgct_t2s import MaskGCTT2S, MaskGCTT2SConfig
+from models.registry import load_generator, save_generator
+from models.text import text_front_end
+from trainers.data import Batch
+from trainers.objectives import DataInfo, Loss, Objective, mean_metric
+
+
+@dataclass(frozen=True)
+class T2SSettings:
+    """How batches are corrupted; see `models.corruption.CorruptionConfig`."""
+
+    text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bytes"})
+    """The text front end."""
+    min_mask_prob: float = 0.2
+    prompt_drop_prob: float = 0.2
+    text_drop_prob: float = 0.1
+    min_prompt_frames: int = 5
+    max_prompt_fraction: float = 0.4
+    draw_per: Literal["row", "batch"] = "row"
+
+    def __post_init__(self) -> None:
+        self.corruption()
+
+    def corruption(self) -> CorruptionConfig:
+        """The settings of `models.corruption.corrupt`."""
+        return CorruptionConfig(
+            self.min_mask_prob,
+            self.prompt_drop_prob,
+            self.text_drop_prob,
+            self.min_prompt_frames,
+            self.max_prompt_fraction,
+            self.draw_per,
+        )
+
+
+@dataclass(frozen=True)
+class S2ASettings(T2SSettings):
+    """The same with the published values of S2A, and which level is learned how often."""
+
+    min_mask_prob: float = 0.0
+    prompt_drop_prob: float = 0.15
+    layer_schedule: LayerSchedule = "cosine"
+    """Weights of the levels, coarse to fine."""
+    first_level: int = 0
+    """0 learns codebook 0 as well (the published default), 1 leaves it to T2S."""
+
+
+class _MaskGCTObjective(Objective):
+    """What both stages share: text, corruption, cross-entropy, export."""
+
+    family: str
+
+    def __init__(self, network: MaskGCTT2S | MaskGCTS2A, settings: T2SSettings, data: DataInfo) -> None:
+        super().__init__(data)
+        self.network = network
+        self.corruption = settings.corruption()
+        self.front_end = text_front_end(settings.text)
+
+    def encode_texts(self, texts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token ids int64 (B, L) and their mask (B, L), padded on the right."""
+        return pad_tokens([self.front_end.encode(text) for text in texts], device)
+
+    def corrupted(
+        self, batch: Batch, generator: torch.Generator, weights_Q: Tensor | None = None
+    ) -> Corruption:
+        """Draws on the CPU, so that they are the same on every device."""
+        lengths_B = batch.lengths_B.cpu()
+        drawn = corrupt(
+            lengths_B, batch.codes_BQT.shape[2], self.corruption, GeneratorDraws(generator), weights_Q
+        )
+        device = batch.codes_BQT.device
+        return Corruption(**{name: value.to(device) for name, value in vars(drawn).items()})
+
+    def cross_entropy(self, logits_BTV: Tensor, codes_BT: Tensor, masked_BT: Tensor) -> Loss:
+        """Sum over hidden frames, their number, and how many were guessed right."""
+        logits_NV, codes_N = logits_BTV[masked_BT].float(), codes_BT[masked_BT]
+        right = (logits_NV.detach().argmax(-1) == codes_N).sum()
+        count = masked_BT.sum()
+        loss = F.cross_entropy(logits_NV, codes_N, reduction="sum")
+        return Loss(loss, count, {"accuracy": mean_metric(right, count)})
+
+    def warm_start(self, directory: Path) -> None:
+        """Start from the weights of a generator directory of the same family and sizes."""
+        family, module = load_generator(directory)
+        if family != self.family or module.config != self.network.config:
+            raise ValueError(
+                f"{directory} holds a {family} of {module.config}, not a {self.family} of {self.network.config}"
+            )
+        self.network.load_state_dict(module.state_dict())
+
+    def export(self, directory: Path) -> None:
+        """A generator directory, and the text front end's files in `text/`."""
+        save_generator(self.network, self.family, directory)
+
+
+class MaskGCTT2SObjective(_MaskGCTObjective):
+    """Text -> codebook 0."""
+
+    family = "maskgct_t2s"
+    model_config = MaskGCTT2SConfig
+    settings = T2SSettings
+    network: MaskGCTT2S
+
+    def __init__(self, model: MaskGCTT2SConfig, settings: T2SSettings, data: DataInfo) -> None:
+        super().__init__(MaskGCTT2S(model), settings, data)
+
+    @classmethod
+    def derive(cls, settings: T2SSettings, data: DataInfo) -> dict[str, Any]:
+        """The text table's size and the codebook's."""
+        vocab_size = text_front_end(settings.text).vocab_size
+        return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
+
+    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+        """Cross-entropy of the hidden codes of codebook 0."""
+        codes_BT = batch.codes_BQT[:, 0]
+        drawn = self.corrupted(batch, generator)
+        text_BL, text_mask_BL = self.encode_texts(batch.texts, codes_BT.device)
+        logits_BTV = self.network(
+            text_BL,
+            text_mask_BL & drawn.keep_text_B[:, None],
+            codes_BT,
+            drawn.masked_BT,
+            frame_mask(batch),
+            drawn.times_B,
+        )
+        return self.cross_entropy(logits_BTV, codes_BT, drawn.masked_BT)
+
+
+class MaskGCTS2AObjective(_MaskGCTObjective):
+    """Text and the levels below -> one level."""
+
+    family = "maskgct_s2a"
+    model_config = MaskGCTS2AConfig
+    settings = S2ASettings
+    network: MaskGCTS2A
+
+    def __init__(self, model: MaskGCTS2AConfig, settings: S2ASettings, data: DataInfo) -> None:
+        super().__init__(MaskGCTS2A(model), settings, data)
+        if not 0 <= settings.first_level < model.n_codebooks:
+            raise ValueError(
+                f"first_level is {settings.first_level}: must be from 0 to {model.n_codebooks - 1}, "
+                f"the last of {model.n_codebooks} codebooks"
+            )
+        self.weights_Q = level_weights(model.n_codebooks, settings.layer_schedule, settings.first_level)
+
+    @classmethod
+    def derive(cls, settings: S2ASettings, data: DataInfo) -> dict[str, Any]:
+        """The text table's size, the number of codebooks and their size."""
+        vocab_size = text_front_end(settings.text).vocab_size
+        sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}
+        return {"text_vocab_size": vocab_size, **sizes}
+
+    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+        """Cross-entropy of the hidden codes of each row's level."""
+        codes_BTQ = batch.codes_BQT.transpose(1, 2)
+        drawn = self.corrupted(batch, generator, self.weights_Q)
+        text_BL, text_mask_BL = self.encode_texts(batch.texts, codes_BTQ.device)
+        frames_T = torch.arange(codes_BTQ.shape[1], device=codes_BTQ.device)
+        logits_BTV = self.network(
+            text_BL,
+            text_mask_BL & drawn.keep_text_B[:, None],
+            codes_BTQ,
+            drawn.masked_BT,
+            frames_T < drawn.prompt_lengths_B[:, None],
+            frame_mask(batch),
+            drawn.levels_B,
+            drawn.times_B,
+        )
+        rows_B = torch.arange(len(codes_BTQ), device=codes_BTQ.device)
+        return self.cross_entropy(logits_BTV, batch.codes_BQT[rows_B, drawn.levels_B], drawn.masked_BT)
+
+
+def frame_mask(batch: Batch) -> Tensor:
+    """Bool (B, T), true at valid frames."""
+    frames_T = torch.arange(batch.codes_BQT.shape[2], device=batch.lengths_B.device)
+    return frames_T < batch.lengths_B[:, None]
+
+
+def pad_tokens(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids int64 (B, L), L at least 1, and a bool mask (B, L)."""
+    longest = max(1, max(map(len, rows)))
+    ids_BL = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    lengths_B = torch.tensor([len(row) for row in rows])
+    return ids_BL.to(device), (torch.arange(longest) < lengths_B[:, None]).to(device)

@@ -1,0 +1,190 @@
+"""The MLflow run of a fit: made once, continued on restart, written by rank 0 without holding up a step."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import queue
+import tempfile
+import threading
+import time
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from catalog.models import tracking_uri
+from torch import Tensor
+
+from trainers.loop import Hooks
+from trainers.objectives import Sample
+from trainers.settings import TrackingSettings
+
+RECORD = "mlflow_run.json"
+_PARAMETERS_PER_CALL = 100
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunReference:
+    """Where a run is: enough for another process to write to it."""
+
+    uri: str
+    run_id: str
+
+
+def open_run(
+    settings: TrackingSettings, directory: Path, name: str, saved_run_id: str | None
+) -> RunReference:
+    """The run of this run directory: the one noted there or in its checkpoint, otherwise a new one."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri(settings.uri)
+    client = MlflowClient(uri)
+    record = directory / RECORD
+    known = json.loads(record.read_text())["run_id"] if record.exists() else saved_run_id
+    if known is not None:
+        try:
+            client.update_run(known, status="RUNNING")
+            return RunReference(uri, known)
+        except MlflowException as error:
+            _log.warning("MLflow run %s is not in %s, a new one is made: %s", known, uri, error.message)
+    experiment = client.get_experiment_by_name(settings.experiment)
+    experiment_id = (
+        experiment.experiment_id if experiment else _create_experiment(client, settings.experiment)
+    )
+    run = client.create_run(experiment_id, run_name=settings.run_name or name)
+    record.write_text(json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}), encoding="utf-8")
+    return RunReference(uri, run.info.run_id)
+
+
+def _create_experiment(client: Any, name: str) -> str:
+    """Create it, or find the one that another process created at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class Tracker:
+    """Writes to one run from a thread of its own; a tracking failure is a warning, never the end of a training."""
+
+    def __init__(self, run: RunReference) -> None:
+        from mlflow import MlflowClient
+
+        self.run = run
+        self._client = MlflowClient(run.uri)
+        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def hooks(self) -> Hooks:
+        """Metrics at each log entry; metrics, WAV files and spectrograms at each validation."""
+        return Hooks(on_log=self.log_metrics, on_validate=self._validated)
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """All metrics of one step in one call."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        found = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        self._tasks.put(lambda: self._client.log_batch(self.run.run_id, metrics=found))
+
+    def log_settings(self, settings: Mapping[str, Any], text: str) -> None:
+        """The resolved configuration, flattened to parameters and as `config.yaml`; parameters are written once."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.run.run_id).data.params
+        found = [Param(key, str(value)[:500]) for key, value in _flat(settings).items() if key not in known]
+        for at in range(0, len(found), _PARAMETERS_PER_CALL):
+            self._client.log_batch(self.run.run_id, params=found[at : at + _PARAMETERS_PER_CALL])
+        self._client.log_text(self.run.run_id, text, "config.yaml")
+
+    def log_dataset(self, uri: str, version: int | None, digest: str, profile: Mapping[str, Any]) -> None:
+        """The dataset version as an input of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        name = uri.rstrip("/").rsplit("/", 1)[-1]
+        source = json.dumps({"uri": uri, "version": version})
+        dataset = Dataset(name, digest[:36], "delta_table", source, profile=json.dumps(profile))
+        tags = [InputTag("mlflow.data.context", "training"), InputTag("version", str(version))]
+        self._client.log_inputs(self.run.run_id, [DatasetInput(dataset, tags)])
+        for key, value in {"dataset": uri, "dataset_version": str(version), "dataset_digest": digest}.items():
+            self._client.set_tag(self.run.run_id, key, value)
+
+    def close(self, status: str) -> None:
+        """Write what is waiting, then set the run's status: FINISHED, FAILED or KILLED."""
+        self._tasks.put(None)
+        self._thread.join()
+        self._guarded(lambda: self._client.set_terminated(self.run.run_id, status))
+
+    def _validated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
+        self.log_metrics(step, metrics)
+        kept = [Sample(sample.name, sample.wave_T.detach().cpu(), sample.sample_rate) for sample in samples]
+        self._tasks.put(lambda: self._log_samples(step, kept))
+
+    def _log_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for sample in samples:
+                name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample.name)
+                (Path(folder) / f"{name}.wav").write_bytes(wav_bytes(sample.wave_T, sample.sample_rate))
+                (Path(folder) / f"{name}.png").write_bytes(spectrogram_png(sample.wave_T, sample.sample_rate))
+            if samples:
+                self._client.log_artifacts(self.run.run_id, folder, f"samples/step-{step:08d}")
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._guarded(task)
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 - a tracking server that is away must not end a training
+            _log.warning("MLflow run %s: %s", self.run.run_id, error)
+
+
+def wav_bytes(wave_T: Tensor, sample_rate: int) -> bytes:
+    """A 16-bit mono WAV file of samples in [-1, 1]; those outside are clipped."""
+    samples = (wave_T.float() * 32767).round().clamp(-32768, 32767).to(torch.int16).cpu().numpy()
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(sample_rate)
+        out.writeframes(samples.astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def spectrogram_png(wave_T: Tensor, sample_rate: int) -> bytes:
+    """Log-magnitude spectrogram (1024-point window, hop 256), 80 dB deep, time in s against kHz."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    padded_T = torch.nn.functional.pad(wave_T.float().cpu(), (0, max(0, 1024 - len(wave_T))))
+    spectrum_FT = torch.stft(padded_T, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
+    level_FT = 20 * torch.log10(spectrum_FT / spectrum_FT.max().clamp(min=1e-9) + 1e-9)
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.subplots()
+    extent = (0.0, len(padded_T) / sample_rate, 0.0, sample_rate / 2000)
+    axes.imshow(level_FT.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("frequency (kHz)")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -57,7 +57,7 @@ def load_config(
 
 def to_yaml(config: Any) -> str:
     """The resolved settings (a pydantic model or dataclass) as YAML that `load_config` reads back."""
-    plain = TypeAdapter(type(config)).dump_python(config, mode="json")
+    plain = TypeAdapter(type(config)).dump_python(config, mode="json", by_alias=True)
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 

@@ -1,0 +1,184 @@
+"""`python -m catalog list|show|history|verify|compact|vacuum|promote`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog import command, models, upkeep
+from catalog.command import JobError, UsageError
+from catalog.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class _Command:
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Mapping[str, Any] | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    return command.main("catalog", COMMANDS, argv)
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="also list the datasets in and below this folder"
+    )
+    _tracking_argument(parser)
+
+
+def _list(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    found = models.list_models(models.tracking_uri(arguments.tracking_uri))
+    for one in found:
+        print(f"model    {one.name:30} {one.version:4}  {', '.join(one.aliases)}")
+    datasets = []
+    for log in sorted(arguments.folder.rglob("_delta_log")) if _folder(arguments.folder) else []:
+        try:
+            dataset = Dataset.open(log.parent)
+        except JobError:
+            continue  # someone else's Delta table
+        datasets.append({"dataset": dataset.uri, **_numbers(dataset)})
+        print(f"dataset  {dataset.uri:30} {dataset.version:4}  {datasets[-1]['hours']:.2f} h")
+    return {"models": [dataclasses.asdict(one) for one in found], "datasets": datasets}
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", help="a dataset, or a registered model as models:/name@alias or models:/name/3"
+    )
+    parser.add_argument("--version", type=int, help="of the dataset; default: the newest")
+    _tracking_argument(parser)
+
+
+def _show(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    if arguments.what.startswith("models:/"):
+        uri = models.tracking_uri(arguments.tracking_uri)
+        shown = dataclasses.asdict(models.describe(arguments.what, uri))
+        shown["directory"] = str(models.resolve(arguments.what, uri))
+    else:
+        dataset = Dataset.open(arguments.what, arguments.version)
+        shown = {
+            "dataset": dataset.uri,
+            **_numbers(dataset),
+            "codec": dataclasses.asdict(dataset.codec),
+            "settings": dict(dataset.settings),
+            "settings_digest": dataset.settings_digest,
+        }
+    for key, value in shown.items():
+        print(f"{key:16} {value}")
+    return shown
+
+
+def _history(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    dataset = Dataset.open(arguments.dataset)
+    entries = upkeep.history(dataset)
+    for one in entries:
+        state = "" if one["readable"] else "  vacuumed"
+        print("{version:6}  {time}  {job:8} +{added} -{removed} files  {rows} rows".format(**one) + state)
+    return {"dataset": dataset.uri, "versions": entries}
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    _dataset_argument(parser)
+    parser.add_argument("--version", type=int, help="default: the newest")
+
+
+def _verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    dataset = Dataset.open(arguments.dataset, arguments.version)
+    problems = upkeep.verify(dataset)
+    for problem in problems:
+        print(f"{problem.path or dataset.uri}: {problem.what}")
+    if problems:
+        print(json.dumps({"dataset": dataset.uri, "problems": [dataclasses.asdict(one) for one in problems]}))
+        raise JobError(
+            f"{dataset.uri}: {len(problems)} problems in version {dataset.version}; see standard output"
+        )
+    return {"dataset": dataset.uri, "files": len(dataset.shards()), **_numbers(dataset), "problems": []}
+
+
+def _compact_arguments(parser: argparse.ArgumentParser) -> None:
+    _dataset_argument(parser)
+    parser.add_argument(
+        "--target-mib",
+        type=float,
+        default=upkeep.DEFAULT_TARGET_BYTES / 2**20,
+        help="size of a new file (default: 128)",
+    )
+
+
+def _compact(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    dataset = Dataset.open(arguments.dataset)
+    result = upkeep.compact(dataset, int(arguments.target_mib * 2**20))
+    return {"dataset": dataset.uri, **dataclasses.asdict(result)}
+
+
+def _vacuum_arguments(parser: argparse.ArgumentParser) -> None:
+    _dataset_argument(parser)
+    parser.add_argument(
+        "--retention-hours",
+        type=float,
+        default=upkeep.DEFAULT_RETENTION_H,
+        help="keep what left the table more recently than this (default: 168)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="name what would go, delete nothing")
+
+
+def _vacuum(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    result = upkeep.vacuum(Dataset.open(arguments.dataset), arguments.retention_hours, arguments.dry_run)
+    verb = "would become" if arguments.dry_run else "are now"
+    print(f"versions that {verb} unreadable: {result['unreadable_versions'] or 'none'}")
+    return result
+
+
+def _promote_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name/version, name@alias or models:/ before either")
+    parser.add_argument("alias", help="the alias to point at that version, for example champion")
+    _tracking_argument(parser)
+
+
+def _promote(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    uri = models.tracking_uri(arguments.tracking_uri)
+    found = models.describe(arguments.model, uri)
+    models.promote(found.name, found.version, arguments.alias, uri)
+    return {"model": found.name, "version": found.version, "alias": arguments.alias}
+
+
+def _dataset_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="folder or URI of the dataset")
+
+
+def _tracking_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
+
+
+def _folder(path: Path | None) -> bool:
+    if path is not None and not path.is_dir():
+        raise UsageError(f"{path}: no such folder")
+    return path is not None
+
+
+def _numbers(dataset: Dataset) -> dict[str, Any]:
+    return {"version": dataset.version, **dataclasses.asdict(dataset.totals())}
+
+
+COMMANDS: tuple[_Command, ...] = (
+    _Command("list", "registered models, and the datasets below a folder", _list_arguments, _list),
+    _Command("show", "one dataset or registered model", _show_arguments, _show),
+    _Command("history", "the versions of a dataset", _dataset_argument, _history),
+    _Command("verify", "read every byte of a dataset and name what is wrong", _verify_arguments, _verify),
+    _Command("compact", "rewrite small files into larger ones", _compact_arguments, _compact),
+    _Command("vacuum", "delete files that no recent version needs", _vacuum_arguments, _vacuum),
+    _Command("promote", "point an alias at a model version", _promote_arguments, _promote),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The model registry: directories become numbered versions with aliases, and are found again. MLflow is behind it.
+
+Only clients with an explicit URI are used: MLflow's process-wide tracking URI and active run stay as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from catalog.command import JobError, UsageError
+
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+_EXPERIMENT = "registered"
+_REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:\\]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version; `run_id` is the training run, "" if there was none."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def tracking_uri(given: str | None) -> str:
+    """The URI given, else MLFLOW_TRACKING_URI, else an SQLite file in the working directory."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+
+
+# `register` and `resolve` have a parameter of that name.
+_tracking_uri = tracking_uri
+
+
+def register(
+    directory: Path,
+    name: str,
+    *,
+    tracking_uri: str,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    pyfunc_script: Path | None = None,
+    signature: Any = None,
+    pip_requirements: Sequence[str] = ("speechmill",),
+) -> int:
+    """Register a copy of `directory` as the next version of `name` and return its number.
+
+    With `pyfunc_script` (an MLflow models-from-code script that reads `context.artifacts["system"]`) the version is
+    also an MLflow pyfunc with that `signature` (`speech_signature()` if None); without, `resolve` alone can fetch it.
+    The version becomes visible when everything is uploaded. Raises JobError.
+    """
+    if not directory.is_dir() or not any(directory.iterdir()):
+        raise JobError(f"{directory}: nothing to register; must be a directory with a model")
+    if not re.fullmatch(r"[^/@:\\]+", name):
+        raise UsageError(f"model name {name!r}: /, @, : and backslash are not allowed")
+    from mlflow.exceptions import MlflowException
+
+    client = _client(tracking_uri)
+    try:
+        experiment = client.get_run(run_id).info.experiment_id if run_id else _experiment(client)
+        logged = client.create_logged_model(experiment, _logged_name(name), source_run_id=run_id)
+        if pyfunc_script is None:
+            client.log_model_artifacts(logged.model_id, str(directory))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model"
+                _save_pyfunc(
+                    path, directory, pyfunc_script, logged.model_id, run_id, signature, pip_requirements
+                )
+                client.log_model_artifacts(logged.model_id, str(path))
+        client.finalize_logged_model(logged.model_id, "READY")
+        return _add_version(client, name, logged.model_id, run_id, dict(tags or {}))
+    except MlflowException as error:
+        raise JobError(f"cannot register {name} at {tracking_uri}: {_line(error)}") from error
+
+
+def resolve(source: str | Path, tracking_uri: str | None = None) -> Path:
+    """The directory of a model: `source` itself if it is one, else that of the registered version it names.
+
+    A version is `models:/name@alias`, `models:/name/3` or `models:/name` (the champion, else the newest); the
+    `models:/` may be left out. Raises JobError naming what exists.
+    """
+    if Path(source).is_dir():
+        return Path(source).absolute()
+    uri = _tracking_uri(tracking_uri)
+    found = describe(str(source), uri)
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        reference = f"models:/{found.name}/{found.version}"
+        folder = Path(mlflow.artifacts.download_artifacts(reference, tracking_uri=uri, registry_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise JobError(f"{source}: cannot fetch it from {uri}: {_line(error)}") from error
+    if not folder.is_dir():
+        raise JobError(f"{source}: its files are gone from {folder}")
+    return _system_folder(folder)
+
+
+def describe(source: str, tracking_uri: str) -> ModelVersion:
+    """The registered version that `source` names. Raises JobError naming what exists."""
+    from mlflow.exceptions import MlflowException
+
+    match = _REFERENCE.fullmatch(source)
+    client = _client(tracking_uri)
+    if match is None:
+        raise JobError(f"{source}: no such directory, and not models:/name@alias or models:/name/version")
+    name, alias, version = match["name"], match["alias"], match["version"]
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        names = ", ".join(sorted({one.name for one in list_models(tracking_uri)})) or "none"
+        raise JobError(
+            f"{source}: no such directory or registered model; {tracking_uri} has: {names}"
+        ) from error
+    aliases = {key: int(value) for key, value in model.aliases.items()}
+    versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+    exist = f"{name} has versions {versions} and aliases {aliases}"
+    if alias is not None and alias not in aliases:
+        raise JobError(f"{source}: no alias {alias!r}; {exist}")
+    if version is not None and int(version) not in versions:
+        raise JobError(f"{source}: no version {version}; {exist}")
+    if not versions:
+        raise JobError(f"{source}: the model has no version")
+    number = int(version) if version else aliases[alias] if alias else aliases.get("champion", versions[-1])
+    return _version(client.get_model_version(name, str(number)), aliases)
+
+
+def promote(name: str, version: int, alias: str, tracking_uri: str) -> None:
+    """Point an alias at a version. Raises JobError naming what exists."""
+    from mlflow.exceptions import MlflowException
+
+    describe(f"models:/{name}/{version}", tracking_uri)
+    try:
+        _client(tracking_uri).set_registered_model_alias(name, alias, str(version))
+    except MlflowException as error:
+        raise JobError(f"cannot give {name} {version} the alias {alias!r}: {_line(error)}") from error
+
+
+def list_models(tracking_uri: str) -> list[ModelVersion]:
+    """Every registered version, by name and number."""
+    client = _client(tracking_uri)
+    aliases = {model.name: model.aliases for model in _pages(client.search_registered_models)}
+    found = [_version(one, aliases.get(one.name, {})) for one in _pages(client.search_model_versions)]
+    return sorted(found, key=lambda one: (one.name, one.version))
+
+
+def speech_signature() -> Any:
+    """Text in (optionally with a voice prompt: a WAV file's bytes, and what it says), a WAV file's bytes out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec("string", "text"),
+                ColSpec("binary", "prompt", required=False),
+                ColSpec("string", "prompt_text", required=False),
+            ]
+        ),
+        outputs=Schema([ColSpec("binary", "audio"), ColSpec("long", "sample_rate")]),
+        params=ParamSchema([ParamSpec("seed", "long", 0)]),
+    )
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except MlflowException as error:
+        raise JobError(f"tracking URI {uri!r}: {_line(error)}") from error
+
+
+def _experiment(client: Any) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(_EXPERIMENT)
+    if found is None:
+        try:
+            return str(client.create_experiment(_EXPERIMENT))
+        except MlflowException:  # another process made it at the same moment
+            found = client.get_experiment_by_name(_EXPERIMENT)
+    return str(found.experiment_id)
+
+
+def _save_pyfunc(
+    path: Path,
+    directory: Path,
+    script: Path,
+    model_id: str,
+    run_id: str | None,
+    signature: Any,
+    pip_requirements: Sequence[str],
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    with warnings.catch_warnings():
+        # The signature is explicit, so neither type hints nor an input example are wanted.
+        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(script),
+            artifacts={"system": str(directory)},
+            signature=signature or speech_signature(),
+            pip_requirements=list(pip_requirements),
+            mlflow_model=Model(model_id=model_id, run_id=run_id),
+        )
+
+
+def _add_version(client: Any, name: str, model_id: str, run_id: str | None, tags: dict[str, str]) -> int:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
+    if run_id:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    return int(version.version)
+
+
+def _system_folder(folder: Path) -> Path:
+    """Inside a pyfunc's files the model is one of its artifacts; otherwise it is the folder."""
+    description = folder / "MLmodel"
+    if not description.is_file():
+        return folder
+    flavors = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
+    return folder / str(flavors["python_function"]["artifacts"]["system"]["path"])
+
+
+def _version(found: Any, aliases: Mapping[str, Any]) -> ModelVersion:
+    own = tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(found.version)))
+    return ModelVersion(found.name, int(found.version), own, found.run_id or "", dict(found.tags))
+
+
+def _pages(search: Any) -> list[Any]:
+    page = search()
+    found = list(page)
+    while page.token:
+        page = search(page_token=page.token)
+        found += page
+    return found
+
+
+def _logged_name(name: str) -> str:
+    """Logged models allow fewer characters than registered ones."""
+    return re.sub(r"[/:.%\"']", "_", name)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,41 +1,55 @@
-"""One training run: resolve the data, build the objective, train, export the best weights, register them."""
+"""One training run: resolve the data, train here or on workers, export the best weights, register them."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from catalog.command import JobError, require_absolute_under_ray_job
+from catalog.config import to_yaml
+from catalog.models import describe as describe_model
+from catalog.models import promote, register, tracking_uri
+from trainers.checkpoint import Checkpoints, load
+from trainers.objectives import DataInfo
+from trainers.run import Source, build, device_of, export, train_here
+from trainers.settings import DataSettings, FitSettings
+from trainers.tracking import RunReference, open_run
 
-from catalog.command import JobError
-from catalog.config import digest, to_yaml
-from trainers.checkpoint import load
-from trainers.data import Batches, open_batches
-from trainers.ema import load as load_averages
-from trainers.loop import Hooks, Outcome, train
-from trainers.objectives import DataInfo, Objective, objective_class
-from trainers.settings import DataSettings, FitSettings, complete
+BEST = "best"
+"""Alias of the registered version with the lowest validation loss."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A dataset version resolved to files: all that a worker needs to know of it."""
+def fit(settings: FitSettings) -> dict[str, Any]:
+    """Train, export, register; the mapping is the command's JSON line."""
+    settings = absolute(settings)
+    source = resolve(settings.data)
+    directory = settings.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    reference = _open_run(settings)
+    (directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    if settings.workers:
+        from trainers.ray_backend import train_on_workers
 
-    files: tuple[str, ...]
-    validation_files: tuple[str, ...]
-    uri: str
-    version: int | None
-    info: DataInfo
-    """Its frames_per_byte is 0 until the rows are read."""
-
-    def identity(self) -> dict[str, Any]:
-        """What a continued run must find again."""
-        return {"uri": self.uri, "version": self.version, "codec": self.info.codec}
+        outcome = train_on_workers(settings, source, reference)
+    else:
+        outcome = train_here(settings, source, reference)
+    result = {
+        "family": settings.family,
+        "run_id": reference.run_id if reference else None,
+        "steps": outcome.step,
+        "epoch": outcome.epoch,
+        "stopped": outcome.stopped,
+        "loss": outcome.loss,
+        "validation_loss": outcome.validation_loss,
+        "checkpoint": str(outcome.checkpoint),
+    }
+    if outcome.stopped == "interrupted":
+        return result
+    record = export(settings, source, outcome)
+    version = _register(settings, reference, record) if settings.register_as else None
+    return {**result, "export": str(directory / "export"), "model": settings.register_as, "version": version}
 
 
 def resolve(data: DataSettings) -> Source:
@@ -48,7 +62,7 @@ def resolve(data: DataSettings) -> Source:
     codec = dataset.codec
     files = tuple(dataset.file_uris("train"))
     if not files:
-        raise JobError(f"dataset {data.dataset} version {dataset.version} has no training rows")
+        raise JobError(f"dataset {data.dataset} version {dataset.version} has no row in split train")
     info = DataInfo(
         codec=f"{codec.name}@{codec.edition}" if codec.edition else codec.name,
         sample_rate=codec.sample_rate,
@@ -57,7 +71,7 @@ def resolve(data: DataSettings) -> Source:
         codebook_size=codec.codebook_size,
         frames_per_byte=0.0,
     )
-    return Source(files, tuple(dataset.file_uris("validation")), str(data.dataset), dataset.version, info)
+    return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
 
 
 def _given_files(data: DataSettings) -> Source:
@@ -65,133 +79,82 @@ def _given_files(data: DataSettings) -> Source:
 
     assert data.codec is not None
     codec = load_codec(data.codec)
-    info = DataInfo(
-        data.codec,
-        codec.sample_rate,
-        codec.hop_length,
-        codec.n_codebooks,
-        codec.codebook_size,
-        frames_per_byte=0.0,
+    sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
+    return Source(
+        data.files, data.validation_files, ", ".join(data.files), None, DataInfo(data.codec, *sizes, 0.0)
     )
-    return Source(data.files, data.validation_files, ", ".join(data.files), None, info)
 
 
-@dataclass(frozen=True)
-class Run:
-    """Everything built, nothing trained yet."""
+def absolute(settings: FitSettings) -> FitSettings:
+    """The same settings with absolute paths: workers run in other directories."""
+    data = settings.data
+    require_absolute_under_ray_job(
+        dataset=data.dataset, output=settings.directory, tracking_uri=settings.tracking.uri
+    )
 
-    objective: Objective
-    batches: Batches
-    validation: Batches | None
-    identity: Mapping[str, Any]
+    def local(location: str) -> str:
+        return location if "://" in location else str(Path(location).absolute())
 
-
-def build(settings: FitSettings, source: Source) -> Run:
-    """Read the rows and build the objective. JobError where rows and codec disagree."""
-    cache = settings.data.cache or settings.directory / "cache"
-    seed, size = settings.loop.seed, source.info.codebook_size
-    batches = open_batches(source.files, settings.data.batch, seed, codebook_size=size, cache=cache)
-    if batches.store.n_codebooks != source.info.n_codebooks:
-        raise JobError(
-            f"{source.uri} holds rows of {batches.store.n_codebooks} codebooks, "
-            f"but its codec {source.info.codec} has {source.info.n_codebooks}"
-        )
-    validation = None
-    if source.validation_files:
-        validation = open_batches(
-            source.validation_files, settings.data.batch, seed, codebook_size=size, cache=cache
-        )
-    info = replace(source.info, frames_per_byte=batches.store.frames_per_byte())
-    model, objective_settings = complete(settings, info)
-    torch.manual_seed(seed)
-    objective = objective_class(settings.family)(model, objective_settings, info)  # type: ignore[call-arg, arg-type]
-    identity = {
-        "family": settings.family,
-        "model": asdict(model),
-        "objective": asdict(objective_settings),
-        "data": {**source.identity(), "rows": batches.store.digest, "batch": asdict(settings.data.batch)},
-        "init": settings.init,
+    uri = tracking_uri(settings.tracking.uri)
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    update: dict[str, Any] = {
+        "files": tuple(map(local, data.files)),
+        "validation_files": tuple(map(local, data.validation_files)),
+        "dataset": local(data.dataset) if data.dataset else None,
     }
-    return Run(objective, batches, validation, json.loads(json.dumps(identity, default=str)))
+    return settings.model_copy(
+        update={
+            "output": settings.directory.absolute(),
+            "data": data.model_copy(update=update),
+            "tracking": settings.tracking.model_copy(update={"uri": uri}),
+        }
+    )
 
 
-def device_of(settings: FitSettings) -> torch.device:
-    """`auto` is the first GPU if there is one."""
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+def _open_run(settings: FitSettings) -> RunReference | None:
+    if not settings.tracking.enabled:
+        return None
+    latest = Checkpoints(settings.directory / "checkpoints").latest()
+    saved = load(latest)["extra"].get("mlflow_run_id") if latest else None
+    name = f"{settings.family}-{settings.directory.name}"
+    return open_run(settings.tracking, settings.directory, name, saved)
+
+
+def _register(settings: FitSettings, reference: RunReference | None, record: Mapping[str, Any]) -> int:
+    """Register `export/` once for every set of weights, and give it the alias `best` if it is."""
+    name, uri = settings.register_as, tracking_uri(settings.tracking.uri)
+    assert name is not None
+    note = settings.directory / "registered.json"
+    wanted = {"name": name, "tracking_uri": uri, "step": record["step"], "config": record["config_digest"]}
+    if note.exists():
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if {key: known.get(key) for key in wanted} == wanted:
+            return int(known["version"])
+    tags = {
+        "family": record["family"],
+        "dataset": record["dataset"]["uri"],
+        "dataset_version": str(record["dataset"]["version"]),
+        "rows": record["dataset"]["rows"],
+        "validation_loss": json.dumps(record["validation_loss"]),
+        "step": str(record["step"]),
+    }
+    run_id = reference.run_id if reference else None
+    version = register(settings.directory / "export", name, tracking_uri=uri, run_id=run_id, tags=tags)
+    if _is_best(name, uri, tags):
+        promote(name, version, BEST, uri)
+    note.write_text(json.dumps({**wanted, "version": version}), encoding="utf-8")
+    return version
+
+
+def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
+    """Losses compare only on the same rows; on others the newest version is the best."""
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise JobError(f"device {name!r} is not a torch device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise JobError(f"device is {name!r}, but torch finds no GPU here")
-    return device
-
-
-def train_here(settings: FitSettings, source: Source, hooks: Hooks, extra: Mapping[str, Any]) -> Outcome:
-    """Train in this process (a rank, or the whole run); rank 0 writes `directory/export`."""
-    run = build(settings, source)
-    directory = settings.directory
-    outcome = train(
-        run.objective,
-        run.batches,
-        settings.loop,
-        directory=directory / "checkpoints",
-        validation=run.validation,
-        hooks=hooks,
-        identity=run.identity,
-        extra=extra,
-        device=device_of(settings),
-    )
-    return outcome
-
-
-def export(settings: FitSettings, source: Source, outcome: Outcome) -> Path:
-    """Write the best checkpoint's weights as `export/`, aside and then in one step; returns the directory."""
-    run = build(settings, source)
-    state = load(outcome.checkpoint)
-    run.objective.load_state_dict(state["objective"])
-    if state["ema"] is not None:
-        load_averages(run.objective, state["ema"])
-    run.objective.eval()
-    final = settings.directory / "export"
-    aside = settings.directory / f".export-{uuid.uuid4().hex}"
-    run.objective.export(aside)
-    record = {
-        "family": settings.family,
-        "data": asdict(run.objective.data),
-        "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
-        "step": state["step"],
-        "validation_loss": state["best"],
-        "config_digest": digest(dict(run.identity)),
-    }
-    (aside / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    if final.exists():
-        final.rename(settings.directory / f".old-{uuid.uuid4().hex}")
-    aside.rename(final)
-    for old in settings.directory.glob(".old-*"):
-        shutil.rmtree(old)
-    return final
-
-
-def fit(settings: FitSettings) -> dict[str, Any]:
-    """Train, export, register; the mapping is the command's JSON line."""
-    source = resolve(settings.data)
-    settings.directory.mkdir(parents=True, exist_ok=True)
-    (settings.directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
-    outcome = train_here(settings, source, Hooks(), {})
-    exported = export(settings, source, outcome)
-    return {
-        "family": settings.family,
-        "steps": outcome.step,
-        "epoch": outcome.epoch,
-        "stopped": outcome.stopped,
-        "loss": outcome.loss,
-        "validation_loss": outcome.validation_loss,
-        "checkpoint": str(outcome.checkpoint),
-        "export": str(exported),
-    }
+        before = describe_model(f"models:/{name}@{BEST}", uri).tags
+    except JobError:
+        return True
+    old, new = json.loads(before.get("validation_loss", "null")), json.loads(tags["validation_loss"])
+    return before.get("rows") != tags["rows"] or old is None or new is None or new < old
 
 
 def describe(settings: FitSettings) -> dict[str, Any]:
@@ -200,12 +163,14 @@ def describe(settings: FitSettings) -> dict[str, Any]:
     run = build(settings, source)
     return {
         "family": settings.family,
+        "dataset": source.uri,
+        "version": source.version,
         "rows": len(run.batches.store),
-        "skipped": run.batches.skipped,
+        "rows_left_out": run.batches.skipped,
         "batches_per_epoch": len(run.batches.epoch(0)),
         "validation_rows": len(run.validation.store) if run.validation else 0,
         "parameters": sum(p.numel() for p in run.objective.parameters()),
         "workers": settings.workers,
-        "device": str(device_of(settings)),
+        "device": settings.device if settings.workers else str(device_of(settings)),
         "output": str(settings.directory),
     }

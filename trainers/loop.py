@@ -7,7 +7,6 @@ batches whatever the number of ranks, and divides their summed gradients by thei
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +103,19 @@ class Hooks:
     """(step, path, whether it is the best so far)"""
 
 
+def chain(*hooks: Hooks) -> Hooks:
+    """Call several hooks, one after the other."""
+
+    def all_of(name: str) -> Callable[..., None]:
+        def call(*values: Any) -> None:
+            for each in hooks:
+                getattr(each, name)(*values)
+
+        return call
+
+    return Hooks(all_of("on_log"), all_of("on_validate"), all_of("on_checkpoint"))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended."""
@@ -129,19 +141,21 @@ def train(
     identity: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train `objective` on `batches` until a stop rule or a signal; continue from `directory` if it has a
     checkpoint.
 
     `identity`: settings that a continued run must share, besides the loop's own; `extra`: plain values to
-    keep in the checkpoint (a tracking run's id). Raises ValueError for a checkpoint of other settings,
-    FloatingPointError for a loss or gradient that is not finite, before the update and naming the step and
-    the rows."""
+    keep in the checkpoint (a tracking run's id); `asked_to_stop` is asked after every update, and counts like a signal.
+    Raises ValueError for a checkpoint of other settings, FloatingPointError for a loss or gradient that is not finite,
+    before the update and naming the step and the rows.
+    """
     loop = _Loop(objective, batches, config, directory, validation, hooks, torch.device(device))
     loop.identity |= dict(identity or {})
     loop.extra = dict(extra or {})
     with stop_on_signal() as interrupted:
-        return loop.run(interrupted)
+        return loop.run(lambda: interrupted.is_set() or asked_to_stop())
 
 
 class _Loop:
@@ -179,7 +193,7 @@ class _Loop:
         self.last_loss: float | None = None
         self.log = Log()
 
-    def run(self, interrupted: threading.Event) -> Outcome:
+    def run(self, interrupted: Callable[[], bool]) -> Outcome:
         self._start()
         stopped = self._stopped(interrupted)
         updates = Prefetch(
@@ -298,7 +312,7 @@ class _Loop:
             done.append(self.elapsed_s / 60 / config.max_minutes)
         return max(done)
 
-    def _stopped(self, interrupted: threading.Event) -> Stopped | None:
+    def _stopped(self, interrupted: Callable[[], bool]) -> Stopped | None:
         """Decided together: rank 0's clock, and any rank's signal."""
         config = self.config
         now_s = time.monotonic()
@@ -306,7 +320,7 @@ class _Loop:
         if self.parallel.rank == 0:
             clock[0] = self.elapsed_s + now_s - self._resumed_s
         self._resumed_s = now_s
-        clock[1] = float(interrupted.is_set())
+        clock[1] = float(interrupted())
         self.elapsed_s, signals = self.parallel.sum(clock).tolist()
         if signals:
             return "interrupted"

@@ -43,6 +43,11 @@ class Store:
         begin, frames = int(self._offsets[row]), int(self.lengths[row])
         return self._flat[begin : begin + self.n_codebooks * frames].reshape(self.n_codebooks, frames)
 
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        used = self._flat[: int(self.lengths.sum()) * self.n_codebooks]
+        return (int(used.min()), int(used.max())) if len(used) else (0, 0)
+
     def frames_per_byte(self) -> float:
         """Frames of all rows over their UTF-8 bytes of text, at least one byte a row."""
         text_bytes = sum(max(len(text.encode()), 1) for text in self.texts)

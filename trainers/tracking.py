@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from catalog.models import tracking_uri
 from torch import Tensor
 
+from catalog.models import tracking_uri
 from trainers.loop import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings

@@ -1,7 +1,7 @@
 """Masked-generative objectives of MaskGCT without semantic tokens: text -> codebook 0, then the finer codebooks.
 
-After choiHkk/maskgct (section 3.1 of arXiv 2409.00750): cross-entropy over hidden codes. Differences: rows draw their own
-prompt coin and level, and lose their text with probability 0.1, which trains the sampler's unconditional branch.
+After choiHkk/maskgct (section 3.1 of arXiv 2409.00750): cross-entropy over hidden codes. Differences: rows draw
+their own prompt coin and level, and lose their text with probability 0.1: that trains the sampler's other branch.
 Shapes: B rows, L text tokens, T frames, Q levels, V codes.
 """
 

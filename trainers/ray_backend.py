@@ -1,0 +1,157 @@
+"""Training on Ray Train workers: one rank each, on CPUs or a GPU, restarted from the last checkpoint when one dies.
+
+The run directory must be visible to all nodes: checkpoints, the request to stop and the outcome go through it. What
+Ray Train itself stores is thrown away, because its own resume checks neither settings nor the position in the data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from catalog.command import JobError, UsageError
+from trainers.interrupt import stop_on_signal
+from trainers.loop import Outcome
+from trainers.run import Source, train_here
+from trainers.settings import FitSettings
+from trainers.tracking import RunReference
+
+_OUTCOME, _STOP = "outcome.json", "stop"
+_POLL_S = 0.5
+
+
+def train_on_workers(settings: FitSettings, source: Source, run: RunReference | None) -> Outcome:
+    """Train on `settings.workers` workers. All paths in `settings` and `source` must be absolute.
+
+    JobError when the cluster lacks the resources, when a worker refuses its settings or data, and when workers died
+    more than `max_failures` times. Ctrl-C and SIGTERM stop all ranks after the same update, with a checkpoint.
+    """
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    attempt = uuid.uuid4().hex[:12]
+    folder = settings.directory / "ray" / attempt
+    folder.mkdir(parents=True)
+    try:
+        _check_resources(settings)
+        _fit(settings, source, run, folder)
+        return _read_outcome(folder)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _fit(settings: FitSettings, source: Source, run: RunReference | None, folder: Path) -> None:
+    """Run Ray's trainer in a thread: in the main thread it would take over Ctrl-C and abort without saving."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    gpu = uses_gpu(settings)
+    resources = {"CPU": float(settings.worker_cpus)} | ({"GPU": 1.0} if gpu else {})
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "settings": settings.model_dump_json(),
+            "source": source,
+            "run": run,
+            "folder": str(folder),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers, use_gpu=gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+    failure: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001 - raised again in the caller
+            failure.append(error)
+
+    with stop_on_signal() as interrupted:
+        thread = threading.Thread(target=fit, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL_S)
+            if interrupted.is_set():
+                (folder / _STOP).touch()
+    if failure and not (folder / _OUTCOME).exists():
+        reason = str(failure[0]).strip().splitlines()[-1]
+        raise JobError(
+            f"training on {settings.workers} workers failed {settings.max_failures + 1} times: {reason}"
+        ) from failure[0]
+
+
+def _worker(config: Mapping[str, Any]) -> None:
+    """One rank. Errors that every rank meets alike are an outcome: Ray would only repeat them."""
+    from ray.train import get_context
+
+    settings = FitSettings.model_validate_json(config["settings"])
+    folder = Path(config["folder"])
+    rank = get_context().get_world_rank()
+    torch.set_num_threads(settings.worker_cpus)
+    run = config["run"] if rank == 0 else None
+    try:
+        outcome = train_here(
+            settings, config["source"], run, asked_to_stop=lambda: rank == 0 and (folder / _STOP).exists()
+        )
+        found: dict[str, Any] = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
+    except (UsageError, JobError, ValueError, FloatingPointError) as error:
+        found = {"error": str(error)}
+    if rank == 0:
+        aside = folder / f"{_OUTCOME}.partial"
+        aside.write_text(json.dumps(found), encoding="utf-8")
+        aside.replace(folder / _OUTCOME)
+
+
+def _read_outcome(folder: Path) -> Outcome:
+    path = folder / _OUTCOME
+    if not path.exists():
+        raise JobError(
+            f"the workers left no outcome in {folder}: is the run directory on a disk all nodes share?"
+        )
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if "error" in found:
+        raise JobError(found["error"])
+    values = found["outcome"]
+    return Outcome(**{**values, "checkpoint": Path(values["checkpoint"])})
+
+
+def uses_gpu(settings: FitSettings) -> bool:
+    """Whether each worker gets a GPU: asked for, or there is one in the cluster."""
+    import ray
+
+    if settings.device == "auto":
+        return bool(ray.cluster_resources().get("GPU", 0) >= settings.workers)
+    return settings.device.startswith("cuda")
+
+
+def _check_resources(settings: FitSettings) -> None:
+    """Ray waits without a word for what a cluster does not have; say it instead."""
+    import ray
+
+    have = ray.cluster_resources()
+    need = {"CPU": float(settings.workers * settings.worker_cpus)}
+    if uses_gpu(settings):
+        need["GPU"] = float(settings.workers)
+    for name, count in need.items():
+        if have.get(name, 0) < count:
+            raise JobError(
+                f"{settings.workers} workers need {count:g} {name}, the cluster has {have.get(name, 0):g}: "
+                "lower workers or worker_cpus"
+            )

@@ -1,0 +1,181 @@
+"""What every rank of a fit does: read the rows, build the objective, train. And what is made of the best weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from catalog.command import JobError
+from catalog.config import digest, to_yaml
+from trainers.checkpoint import Checkpoints, load
+from trainers.console import console_hooks
+from trainers.data import Batches, open_batches
+from trainers.ema import load as load_averages
+from trainers.loop import Outcome, chain, train
+from trainers.objectives import DataInfo, Objective, objective_class
+from trainers.parallel import Parallel
+from trainers.settings import FitSettings, complete
+from trainers.tracking import RunReference, Tracker
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset version resolved to files: all that a worker needs to know of it."""
+
+    files: tuple[str, ...]
+    validation_files: tuple[str, ...]
+    uri: str
+    version: int | None
+    info: DataInfo
+    """Its frames_per_byte is 0 until the rows are read."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything built, nothing trained yet."""
+
+    objective: Objective
+    batches: Batches
+    validation: Batches | None
+    identity: Mapping[str, Any]
+    """The settings that a continued run must share, resolved."""
+
+
+def build(settings: FitSettings, source: Source) -> Run:
+    """Read the rows and build the objective. JobError where rows and codec disagree."""
+    seed = settings.loop.seed
+
+    def read(files: tuple[str, ...]) -> Batches:
+        cache = settings.data.cache or settings.directory / "cache"
+        size = source.info.codebook_size
+        found = open_batches(files, settings.data.batch, seed, codebook_size=size, cache=cache)
+        _check_codes(found, source)
+        return found
+
+    batches = read(source.files)
+    validation = read(source.validation_files) if source.validation_files else None
+    info = replace(source.info, frames_per_byte=batches.store.frames_per_byte())
+    model, objective_settings = complete(settings, info)
+    torch.manual_seed(seed)
+    objective = objective_class(settings.family)(model, objective_settings, info)  # type: ignore[call-arg, arg-type]
+    identity = {
+        "family": settings.family,
+        "model": asdict(model),
+        "objective": asdict(objective_settings),
+        "data": {
+            "dataset": source.uri,
+            "version": source.version,
+            "codec": info.codec,
+            "rows": batches.store.digest,
+            "batch": asdict(settings.data.batch),
+        },
+        "init": settings.init,
+    }
+    return Run(objective, batches, validation, json.loads(json.dumps(identity, default=str)))
+
+
+def _check_codes(batches: Batches, source: Source) -> None:
+    store, info = batches.store, source.info
+    if store.n_codebooks != info.n_codebooks:
+        raise JobError(
+            f"{source.uri} holds rows of {store.n_codebooks} codebooks, "
+            f"but its codec {info.codec} has {info.n_codebooks}"
+        )
+    lowest, highest = store.code_range()
+    if not store.signed and not 0 <= lowest <= highest < info.codebook_size:
+        raise JobError(
+            f"{source.uri} holds codes from {lowest} to {highest}, "
+            f"but its codec {info.codec} has {info.codebook_size} codes a codebook"
+        )
+
+
+def train_here(
+    settings: FitSettings,
+    source: Source,
+    reference: RunReference | None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train as this process's rank, or alone. Rank 0 reports to the console and to the MLflow run, if there is one."""
+    run = build(settings, source)
+    checkpoints = settings.directory / "checkpoints"
+    if settings.init is not None and Checkpoints(checkpoints).latest() is None:
+        from catalog.models import resolve
+
+        run.objective.warm_start(resolve(settings.init, settings.tracking.uri))
+    hooks = console_hooks(settings.loop)
+    tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None
+    if tracker is not None:
+        store = run.batches.store
+        profile = {"rows": len(store), "frames": int(store.lengths.sum())}
+        tracker.log_settings(settings.model_dump(mode="json"), to_yaml(settings))
+        tracker.log_dataset(source.uri, source.version, store.digest, profile)
+        hooks = chain(hooks, tracker.hooks())
+    status = "FAILED"
+    try:
+        outcome = train(
+            run.objective,
+            run.batches,
+            settings.loop,
+            directory=checkpoints,
+            validation=run.validation,
+            hooks=hooks,
+            identity=run.identity,
+            extra={"mlflow_run_id": reference.run_id} if reference is not None else {},
+            device=device_of(settings),
+            asked_to_stop=asked_to_stop,
+        )
+        status = "KILLED" if outcome.stopped == "interrupted" else "FINISHED"
+        return outcome
+    finally:
+        if tracker is not None:
+            tracker.close(status)
+
+
+def device_of(settings: FitSettings) -> torch.device:
+    """`auto` is the GPU if there is one. JobError for a device that is not there."""
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise JobError(f"device is {name!r}: must be auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise JobError(f"device is {name!r}, but torch finds no GPU here")
+    return device
+
+
+def export(settings: FitSettings, source: Source, outcome: Outcome) -> dict[str, Any]:
+    """Write the best checkpoint's weights to `export/`, aside and then in one step.
+
+    Returns what `export/training.json` records: family, data, step, validation loss, digest of the configuration.
+    """
+    run = build(settings, source)
+    state = load(outcome.checkpoint)
+    run.objective.load_state_dict(state["objective"])
+    if state["ema"] is not None:
+        load_averages(run.objective, state["ema"])
+    run.objective.eval()
+    record = {
+        "family": settings.family,
+        "data": asdict(run.objective.data),
+        "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
+        "step": state["step"],
+        "validation_loss": state["best"],
+        "config_digest": digest(dict(run.identity)),
+    }
+    directory = settings.directory
+    aside, old = (directory / f".export-{uuid.uuid4().hex}" for _ in range(2))
+    run.objective.export(aside)
+    (aside / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if (directory / "export").exists():
+        (directory / "export").rename(old)
+    aside.rename(directory / "export")
+    shutil.rmtree(old, ignore_errors=True)
+    return record

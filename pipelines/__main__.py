@@ -1,0 +1,24 @@
+"""`python -m pipelines <job>`: the command line of the jobs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from catalog import command
+
+JOBS = ("prepare", "reconstruct", "synthesize", "demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `argv` (default: the process's own) and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    # Only the chosen job is imported: its neighbours' libraries cost seconds.
+    chosen = [job for job in JOBS if job == (words[0] if words else None)] or JOBS
+    jobs = [import_module(f"pipelines.{job}") for job in chosen]
+    return command.main("speechmill", jobs, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""Recordings -> committed, codec-tokenised shards. A rerun does what is left, however the last run ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.config import Settings, load_config, nearest, to_yaml
+from catalog.datasets import Dataset
+from catalog.reasons import Reason
+from catalog.runs import run as run_of
+from catalog.schema import CodecIdentity
+from pipelines import cluster, job
+from pipelines.audio import Limits
+from pipelines.cluster import Claim
+from pipelines.job import Stage, Step
+from pipelines.listing import Listing, Planned
+from pipelines.progress import Progress
+from pipelines.sources.folder import open_source
+from pipelines.stages.codec import CodecStage
+from pipelines.stages.decode import DecodeStage
+from pipelines.stages.decoder import DecodeSettings
+from pipelines.stages.write import WriteStage
+
+name = "prepare"
+help = "recordings -> committed, codec-tokenised shards"
+
+
+class SourceSettings(Settings):
+    """What is read."""
+
+    name: str = Field(
+        default="", description="leads every recording id, as NAME/ID; give each source of a dataset its own"
+    )
+    check: Literal["content", "none"] = Field(
+        default="content",
+        description="content: a rerun reads committed recordings again and refuses changed ones",
+    )
+
+
+class AudioSettings(Settings):
+    """What is done to every recording."""
+
+    min_duration_s: float = Field(default=0.05, ge=0, description="shorter recordings are rejected")
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0, description="longer recordings are rejected")
+    loudness: Literal["keep", "peak", "rms"] = Field(
+        default="keep",
+        description="keep: levels as they are; peak, rms: scaled to target_dbfs, never beyond full scale",
+    )
+    target_dbfs: float = Field(default=-20.0, le=0, description="used by peak and rms")
+
+
+class TextSettings(Settings):
+    """What is done about transcripts."""
+
+    missing: Literal["reject", "allow"] = Field(
+        default="reject", description="allow: recordings without a transcript are kept, for training codecs"
+    )
+
+
+class SplitSettings(Settings):
+    """Which recordings are held out, where the source does not say so itself."""
+
+    validation: float = Field(
+        default=0.05, ge=0, le=1, description="share of the recordings, chosen by their ids"
+    )
+    seed: int = 0
+
+
+class CodecSettings(Settings):
+    """Which codec makes the codes."""
+
+    name: str = Field(
+        default="mill-16khz", description="an embedded codec, NAME@EDITION, or a codec directory"
+    )
+
+
+class ResourceSettings(Settings):
+    """How the work is spread; none of this changes a row."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(default=0, ge=0, description="codec workers; 0: one a CPU, or one a GPU")
+    threads: int = Field(default=1, ge=1, description="threads, and CPUs, of a codec worker on the CPU")
+    decode_workers: int = Field(
+        default=0, ge=0, description="decoders beside GPU workers; 0: four a GPU, if CPUs allow"
+    )
+    encode_batch_s: float = Field(
+        default=60.0, gt=0, description="seconds of padded audio in one call of the codec"
+    )
+    max_batch_bytes: int = Field(
+        default=8 << 20, ge=1, description="source bytes that travel together and share a file"
+    )
+    decode_timeout_s: float = Field(
+        default=600.0, gt=0, description="a decoder that takes longer counts as crashed"
+    )
+
+
+class PrepareSettings(Settings):
+    """Settings of the job."""
+
+    source: SourceSettings = SourceSettings()
+    audio: AudioSettings = AudioSettings()
+    text: TextSettings = TextSettings()
+    split: SplitSettings = SplitSettings()
+    codec: CodecSettings = CodecSettings()
+    resources: ResourceSettings = ResourceSettings()
+
+    @property
+    def of_rows(self) -> dict[str, Any]:
+        """The settings that change a row: a dataset keeps to one value of these."""
+        return self.model_dump(mode="json", include={"audio", "text", "split"})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is known before the first recording is read."""
+
+    listing: Listing
+    codec: CodecIdentity
+    dataset: Dataset
+    committed: pa.Table
+    planned: Planned
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the job's arguments."""
+    parser.add_argument("source", metavar="SOURCE", help="folder of recordings, or a metadata.csv")
+    parser.add_argument("output", metavar="OUTPUT", help="dataset: a folder or URI; appended to if it exists")
+    parser.add_argument("--workers", type=int, help="codec workers; default: one a CPU or GPU")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--retry-rejected",
+        action="append",
+        default=[],
+        metavar="REASON",
+        help="do recordings again that were rejected for this reason; repeatable",
+    )
+    add_config_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Prepare; returns the JSON line: totals of the dataset after the run, `new_recordings`, `wall_s`."""
+    given = {"resources.workers": arguments.workers, "resources.device": arguments.device}
+    shortcuts = [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = load_config(PrepareSettings, arguments.config, [*arguments.overrides, *shortcuts])
+    require_absolute_under_ray_job(source=arguments.source, output=arguments.output)
+    for reason in arguments.retry_rejected:
+        if reason not in set(Reason):
+            raise UsageError(f"--retry-rejected {reason}: no such reason; {nearest(reason, list(Reason))}")
+    if arguments.dry_run:
+        _describe(arguments.source, arguments.output, settings)
+        return None
+    return prepare(arguments.source, arguments.output, settings, arguments.retry_rejected)
+
+
+def prepare(source: str, output: str, settings: PrepareSettings, retry: Sequence[str] = ()) -> dict[str, Any]:
+    """Prepare every recording of `source` that the dataset at `output` does not hold.
+
+    `retry` names reasons: recordings rejected for one of them are done again. Raises UsageError and JobError.
+    """
+    started = time.monotonic()
+    listing = _listing(source, settings)
+    # Ray takes seconds to start, mostly waiting; loading the codec and looking through the source fit into that.
+    with ThreadPoolExecutor(1) as pool:
+        planning = pool.submit(_plan, listing, output, settings, retry)
+        with cluster.session():
+            plan = planning.result()
+            new = plan.planned.new_recordings
+            if new:
+                _work(plan, settings, retry)
+    totals = plan.dataset.totals()
+    return {
+        "dataset": plan.dataset.uri,
+        "version": plan.dataset.version,
+        "recordings": totals.recordings,
+        "utterances": totals.utterances,
+        "rejected": totals.rejected,
+        "hours": round(totals.hours, 6),
+        "wall_s": round(time.monotonic() - started, 3),
+        "new_recordings": new,
+    }
+
+
+def codec_identity(source: str) -> CodecIdentity:
+    """Who the codec is, without keeping it."""
+    from models.codecs import load_codec
+
+    codec = load_codec(source)
+    return CodecIdentity(**{field: getattr(codec, field) for field in CodecIdentity.__dataclass_fields__})
+
+
+def _listing(source: str, settings: PrepareSettings) -> Listing:
+    resources = settings.resources
+    return Listing(
+        open_source(source),
+        settings.source.name,
+        settings.source.check,
+        resources.max_batch_bytes,
+        resources.workers or os.cpu_count() or 1,
+    )
+
+
+def _plan(listing: Listing, output: str, settings: PrepareSettings, retry: Sequence[str]) -> _Plan:
+    codec = codec_identity(settings.codec.name)
+    # Before the dataset is made: a source that cannot be read leaves nothing behind.
+    if not listing.plan(_NOTHING).recordings:
+        raise UsageError(f"source {listing.source.uri!r} holds no recordings")
+    dataset = Dataset.create(output, codec, settings.of_rows)
+    committed = dataset.committed(retry)
+    return _Plan(listing, codec, dataset, committed, listing.plan(committed))
+
+
+_NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest": pa.array([], pa.string())})
+
+
+def _work(plan: _Plan, settings: PrepareSettings, retry: Sequence[str]) -> None:
+    available = cluster.nodes()
+    claims = _claims(settings.resources, available)
+    cluster.check_claims(claims, available)
+    with run_of(plan.dataset) as run_id, Progress(plan.planned.new_recordings) as progress:
+        plan.dataset.storage.write(f"_settings/{run_id}.yaml", to_yaml(settings).encode())
+        steps = _steps(plan, settings, run_id, claims)
+        results = job.stream(partial(plan.listing.batches, plan.committed), steps)
+        job.commit(plan.dataset, results, progress, retry)
+
+
+def _claims(resources: ResourceSettings, available: Sequence[Mapping[str, float]]) -> list[Claim]:
+    """One kind of worker on CPUs, which does everything; decoders, encoders and a writer where there are GPUs."""
+    gpus = sum(int(node["GPU"]) for node in available)
+    cpus = sum(int(node["CPU"]) // resources.threads for node in available)
+    if resources.device == "cuda" and not gpus:
+        raise UsageError("resources.device = 'cuda': no node of the cluster has a GPU; use cpu or auto")
+    if resources.device == "cpu" or not gpus:
+        return [Claim("prepare", resources.workers or max(1, cpus), float(resources.threads))]
+    workers = resources.workers or gpus
+    decoders = resources.decode_workers or max(1, min(4 * workers, cpus - workers))
+    return [Claim("decode", decoders, 0.75), Claim("codec", workers, 0.25, 1.0), Claim("write", 1, 0.0)]
+
+
+def _steps(plan: _Plan, settings: PrepareSettings, run_id: str, claims: Sequence[Claim]) -> list[Step]:
+    audio, resources = settings.audio, settings.resources
+    decoding = DecodeSettings(
+        plan.codec.sample_rate,
+        Limits(audio.min_duration_s, audio.max_duration_s),
+        audio.loudness,
+        audio.target_dbfs,
+    )
+    decode = Stage(
+        DecodeStage,
+        {
+            "settings": decoding,
+            "missing_text": settings.text.missing,
+            "timeout_s": resources.decode_timeout_s,
+        },
+    )
+    codec = Stage(
+        CodecStage,
+        {
+            "name": settings.codec.name,
+            "device": "cuda" if claims[-1].num_gpus or len(claims) > 1 else "cpu",
+            "batch_s": resources.encode_batch_s,
+            "threads": resources.threads,
+        },
+    )
+    write = Stage(
+        WriteStage,
+        {
+            "dataset_uri": plan.dataset.uri,
+            "run_id": run_id,
+            "codec": plan.codec,
+            "validation": settings.split.validation,
+            "seed": settings.split.seed,
+        },
+    )
+    if len(claims) == 1:
+        return [Step(claims[0], (decode, codec, write))]
+    return [Step(claim, (stage,)) for claim, stage in zip(claims, (decode, codec, write), strict=True)]
+
+
+def _describe(source: str, output: str, settings: PrepareSettings) -> None:
+    listing = _listing(source, settings)
+    codec = codec_identity(settings.codec.name)
+    committed = _NOTHING
+    from deltalake import DeltaTable
+
+    from catalog.storage import canonical_uri
+
+    if DeltaTable.is_deltatable(canonical_uri(output)):
+        committed = Dataset.create(output, codec, settings.of_rows).committed()
+    planned = listing.plan(committed)
+    here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]
+    lines = [to_yaml(settings).rstrip(), "stages:"]
+    lines += [
+        f"  {claim.name}: {claim.workers} workers of {claim.num_cpus:g} CPU, {claim.num_gpus:g} GPU"
+        for claim in _claims(settings.resources, here)
+    ]
+    lines.append(
+        f"planned: {planned.new_recordings} of {planned.recordings} recordings "
+        f"({planned.size_bytes / 1e6:.1f} MB on offer) -> {output}, codec {codec.name}@{codec.edition}"
+    )
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,98 @@
+"""How far a job is: a live bar on a terminal, a line now and then otherwise. Everything goes to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Any
+
+from pipelines.stages.write import Written
+
+_FIRST_LINE_S = 10.0
+_LONGEST_PAUSE_S = 120.0
+_EXAMPLES = 5
+
+
+class Progress:
+    """Counts what was written and shows it. `total` is the number of recordings to do."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._started = time.monotonic()
+        self._pause_s = _FIRST_LINE_S
+        self._next_line = self._started + self._pause_s
+        self.recordings = 0
+        self.seconds = 0.0
+        self.rejected: Counter[str] = Counter()
+        self._shown: Counter[str] = Counter()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            self._bar, self._task = _live_bar(self._total)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    def add(self, written: Written) -> None:
+        """A batch is done; the first rejections of each reason are named."""
+        self.recordings += written.recordings
+        self.seconds += written.seconds
+        self.rejected.update(written.rejected)
+        for example in written.examples:
+            reason = example.split(": ")[1] if ": " in example else example
+            self._shown[reason] += 1
+            if self._shown[reason] <= _EXAMPLES:
+                self.say(f"rejected {example}")
+
+    def tick(self) -> None:
+        """Refresh the bar, or write a line when the last one is long enough ago."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.recordings, status=self._status())
+            return
+        now = time.monotonic()
+        if now >= self._next_line:
+            self.say(f"{self.recordings} of {self._total} recordings, {self._status()}")
+            self._pause_s = min(_LONGEST_PAUSE_S, 1.5 * self._pause_s)
+            self._next_line = now + self._pause_s
+
+    def _status(self) -> str:
+        wall_s = time.monotonic() - self._started
+        speed = self.seconds / wall_s if wall_s > 0 else 0.0
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejected.items()))
+        return f"{self.seconds / 3600:.2f} h, {speed:.1f}x real time" + (
+            f", rejected: {reasons}" if reasons else ""
+        )
+
+
+def _live_bar(total: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("recordings"),
+        TextColumn("{task.fields[status]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    bar = Bar(*columns, console=Console(stderr=True))
+    return bar, bar.add_task("prepare", total=total, status="starting")

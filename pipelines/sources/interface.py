@@ -1,0 +1,58 @@
+"""What a source offers: recordings, one by one, in an order and under ids that do not change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from catalog.reasons import Reason
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording on offer, before anything of it was read."""
+
+    recording_id: str
+    """Stable across runs and machines: the path within the source."""
+    uri: str
+    size_bytes: int
+    text: str | None = None
+    text_uri: str | None = None
+    """A sidecar file with the transcript, where `text` is None."""
+    text_source: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    split: str | None = None
+    """`train` or `validation` where the source says so."""
+    problem: Reason | None = None
+    """Why it is rejected unseen."""
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.int64() if name == "size_bytes" else pa.string())
+        for name in (field.name for field in dataclasses.fields(Recording))
+    ]
+)
+
+
+class Source(Protocol):
+    """Recordings behind a location."""
+
+    @property
+    def uri(self) -> str:
+        """Absolute."""
+        ...
+
+    def recordings(self) -> Iterator[Recording]:
+        """Every recording on offer; raises UsageError for a table that cannot be read."""
+        ...
+
+
+def to_table(recordings: Sequence[Recording]) -> pa.Table:
+    """Rows of `SCHEMA`."""
+    return pa.Table.from_pylist([dataclasses.asdict(one) for one in recordings], schema=SCHEMA)

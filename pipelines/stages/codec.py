@@ -1,0 +1,126 @@
+"""Waves -> codec codes, in batches of similar length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.audio import Samples, samples_to_seconds
+from pipelines.stages.decode import SCHEMA as DECODED_SCHEMA
+
+CODES_TYPE = pa.list_(pa.list_(pa.int16()))
+SCHEMA = pa.schema(
+    [
+        *(field for field in DECODED_SCHEMA if field.name != "samples"),
+        ("codes", CODES_TYPE),
+        ("target_length", pa.int32()),
+        ("duration_s", pa.float64()),
+    ]
+)
+Codes = npt.NDArray[np.int16]
+
+
+class CodecStage:
+    """Rows of `stages.decode.SCHEMA` -> rows of `SCHEMA`, in the same order.
+
+    A codec's codes for a row depend neither on its batch nor on its padding, so batching is a matter of speed only.
+    """
+
+    def __init__(self, name: str, device: str = "cpu", batch_s: float = 60.0, threads: int = 1) -> None:
+        """Load the codec; `batch_s` bounds the padded seconds of audio in one call of it."""
+        import torch
+
+        from models.codecs import load_codec
+
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        self._codec = load_codec(name, device)
+        self._device = device
+        self._batch_s = batch_s
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Encode every row that has samples."""
+        waves = _waves(table.column("samples"))
+        codes: list[Codes | None] = [None] * len(waves)
+        for group in buckets(
+            [0 if wave is None else len(wave) for wave in waves],
+            round(self._batch_s * self._codec.sample_rate),
+        ):
+            for index, encoded in zip(group, self._encode([waves[index] for index in group]), strict=True):
+                codes[index] = encoded
+        rate = self._codec.sample_rate
+        seconds = [None if wave is None else samples_to_seconds(len(wave), rate) for wave in waves]
+        frames = [None if one is None else one.shape[1] for one in codes]
+        result = table.drop_columns(["samples"])
+        for name, array in (
+            ("codes", codes_array(codes)),
+            ("target_length", pa.array(frames, pa.int32())),
+            ("duration_s", pa.array(seconds, pa.float64())),
+        ):
+            result = result.append_column(SCHEMA.field(name), array)
+        return result.cast(SCHEMA)
+
+    def _encode(self, waves: list[Any]) -> list[Codes]:
+        import torch
+
+        lengths = torch.tensor([len(wave) for wave in waves])
+        batch_BT = torch.zeros(len(waves), int(lengths.max()))
+        for row, wave in zip(batch_BT, waves, strict=True):
+            row[: len(wave)] = torch.from_numpy(np.array(wave, dtype=np.float32))
+        with torch.inference_mode():
+            encoded = self._codec.encode(batch_BT.to(self._device), lengths.to(self._device))
+        codes_BQT = encoded.codes_BQT.to(torch.int16).cpu().numpy()
+        return [
+            codes[:, :frames] for codes, frames in zip(codes_BQT, encoded.lengths_B.tolist(), strict=True)
+        ]
+
+
+def buckets(lengths: list[int], limit: int) -> list[list[int]]:
+    """Indices of the non-zero lengths, grouped by length so that rows x longest stays within `limit` samples.
+
+    A row longer than `limit` is a group of its own.
+    """
+    order = sorted(
+        (index for index, length in enumerate(lengths) if length), key=lambda index: -lengths[index]
+    )
+    groups: list[list[int]] = []
+    for index in order:
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= limit:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def codes_array(rows: list[Codes | None]) -> pa.Array:
+    """Codes (n_codebooks, T) a row as list<list<int16>>, built from value buffers; null where there are none."""
+    present = [row for row in rows if row is not None]
+    levels = [0 if row is None else row.shape[0] for row in rows]
+    frames = [row.shape[1] for row in present for _ in range(row.shape[0])]
+    values = np.concatenate([row.reshape(-1) for row in present]) if present else np.zeros(0, np.int16)
+    inner = pa.ListArray.from_arrays(_offsets(frames), pa.array(values, pa.int16()))
+    mask = pa.array([row is None for row in rows], pa.bool_())
+    return pa.ListArray.from_arrays(_offsets(levels), inner, mask=mask)
+
+
+def _offsets(lengths: list[int]) -> pa.Array:
+    total = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    if total[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"{total[-1]} codes in one batch; at most 2**31 - 1, so lower batch.max_bytes")
+    return pa.array(total.astype(np.int32))
+
+
+def _waves(column: pa.ChunkedArray) -> list[Samples | None]:
+    """Views of each row's samples; None for a null."""
+    waves: list[Samples | None] = []
+    for chunk in column.chunks:
+        values = chunk.values.to_numpy(zero_copy_only=True)
+        offsets = chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        waves += [
+            values[offsets[row] : offsets[row + 1]] if valid[row] else None for row in range(len(chunk))
+        ]
+    return waves

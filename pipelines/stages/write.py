@@ -1,0 +1,95 @@
+"""Encoded utterances -> one durable Parquet file a split, described by one small row."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.schema import CodecIdentity, Shard
+from catalog.shards import write_shard
+
+SCHEMA = pa.schema([("written", pa.string())])
+_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one batch of recordings became."""
+
+    shards: list[Shard]
+    recordings: int
+    seconds: float
+    """Accepted audio."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Recordings by reason."""
+    examples: list[str] = field(default_factory=list)
+    """`recording: reason: detail` of some rejected ones, for the log."""
+
+    def to_table(self) -> pa.Table:
+        """One row that travels to the driver."""
+        return pa.table({"written": [json.dumps(dataclasses.asdict(self))]}, schema=SCHEMA)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> Written:
+        """Read what `to_table` made."""
+        plain = json.loads(table["written"][0].as_py())
+        return Written(**{**plain, "shards": [Shard(**shard) for shard in plain["shards"]]})
+
+
+class WriteStage:
+    """Rows of `stages.codec.SCHEMA` -> one row of `SCHEMA`; the files are durable when it returns."""
+
+    def __init__(
+        self, dataset_uri: str, run_id: str, codec: CodecIdentity, validation: float, seed: int
+    ) -> None:
+        self._dataset_uri, self._run_id, self._codec = dataset_uri, run_id, codec
+        self._validation, self._seed = validation, seed
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Write the batch. Raises JobError when the disk refuses."""
+        reasons = table["reason"].to_pylist()
+        ids = table["recording_id"].to_pylist()
+        given = table["split"].to_pylist()
+        splits = [
+            "rejected" if reason else split or split_of(recording, self._validation, self._seed)
+            for reason, recording, split in zip(reasons, ids, given, strict=True)
+        ]
+        accepted = pc.is_null(table["reason"])
+        rows = {
+            "id": table["recording_id"],
+            "source": table["uri"],
+            "start_s": pc.if_else(accepted, 0.0, None),
+            "split": pa.array(splits, pa.string()),
+            **{name: table[name] for name in _SAME},
+        }
+        details = table["detail"].to_pylist()
+        examples = [
+            f"{recording}: {reason}: {detail}"
+            for recording, reason, detail in zip(ids, reasons, details, strict=True)
+            if reason
+        ]
+        return Written(
+            write_shard(pa.table(rows), self._dataset_uri, self._run_id, self._codec),
+            recordings=table.num_rows,
+            seconds=float(pc.sum(table["duration_s"]).as_py() or 0.0),
+            rejected=dict(Counter(reason for reason in reasons if reason)),
+            examples=examples[:_EXAMPLES],
+        ).to_table()
+
+
+_SAME = (
+    "recording_id", "text", "codes", "target_length", "duration_s", "speaker", "language", "text_source",
+    "source_digest", "reason",
+)  # fmt: skip
+
+
+def split_of(recording_id: str, validation: float, seed: int) -> str:
+    """`validation` for a fixed, pseudo-random share of the ids; the same on every machine and in every run."""
+    drawn = hashlib.blake2b(f"{seed}:{recording_id}".encode(), digest_size=8).digest()
+    return "validation" if int.from_bytes(drawn, "big") < validation * 2**64 else "train"

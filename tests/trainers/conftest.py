@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +16,11 @@ import pytest
 import torch
 from torch import nn
 
+from catalog.datasets import Dataset
+from catalog.schema import CodecIdentity
+from catalog.shards import write_shard
 from trainers.data import Batch, BatchConfig, Batches, open_batches
-from trainers.objectives import DataInfo, Loss, Objective, mean_metric
+from trainers.objectives import OBJECTIVES, DataInfo, Loss, Objective, Sample, mean_metric
 
 CODEBOOK_SIZE = 16
 
@@ -54,8 +60,21 @@ class Bigram(Objective):
         right = (logits.argmax(-1) == codes_BT[:, 1:])[valid].sum()
         return Loss((each * valid).sum(), valid.sum(), {"accuracy": mean_metric(right, valid.sum())})
 
+    @classmethod
+    def derive(cls, settings: BigramSettings, data: DataInfo) -> dict[str, Any]:
+        return {"codebook_size": data.codebook_size}
+
     def after_step(self, step: int) -> None:
         self.seen += 1
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
+        return [
+            Sample(f"a tone/{row}", torch.sin(torch.arange(4000) * 0.2), self.data.sample_rate)
+            for row in batch.ids
+        ]
+
+    def warm_start(self, directory: Path) -> None:
+        self.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
 
     def export(self, directory: Path) -> None:
         directory.mkdir(parents=True)
@@ -76,37 +95,80 @@ def bigram() -> Callable[[], Bigram]:
     return build
 
 
-def write_rows(path: Path, count: int, seed: int = 0, n_codebooks: int = 2) -> Path:
+def make_rows(count: int, seed: int = 0, n_codebooks: int = 2) -> pa.Table:
     """Rows whose codes count upwards from a random start, so that a bigram model can learn them."""
     rng = np.random.default_rng(seed)
     rows = [
         {
-            "id": f"row-{index:04d}",
+            "id": f"row-{seed}-{index:04d}",
+            "recording_id": f"recording-{seed}-{index // 2}",
             "text": "a" * int(rng.integers(1, 9)),
             "codes": [
                 [(int(start) + t) % CODEBOOK_SIZE for t in range(length)]
                 for start in rng.integers(0, CODEBOOK_SIZE, n_codebooks)
             ],
             "target_length": length,
+            "duration_s": length * 0.02,
         }
         for index, length in enumerate(map(int, rng.integers(3, 30, count)))
     ]
     schema = pa.schema(
         [
             ("id", pa.string()),
+            ("recording_id", pa.string()),
             ("text", pa.string()),
             ("codes", pa.list_(pa.list_(pa.int16()))),
             ("target_length", pa.int32()),
+            ("duration_s", pa.float64()),
         ]
     )
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    return path
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 @pytest.fixture
 def batches(tmp_path: Path) -> Batches:
     """40 rows in batches of at most 8."""
-    file = write_rows(tmp_path / "train.parquet", 40)
+    file = tmp_path / "train.parquet"
+    pq.write_table(make_rows(40), file)
     return open_batches(
         [file], BatchConfig(frames_threshold=200, max_samples=8), 0, codebook_size=CODEBOOK_SIZE
     )
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., str]:
+    """Commit a dataset: make_dataset(rows, validation_rows, name=..., codec=CodecIdentity(...)); returns its URI."""
+
+    def make(rows: int = 40, validation: int = 10, name: str = "dataset", **codec: Any) -> str:
+        identity = CodecIdentity(
+            **{
+                "name": "toy",
+                "edition": "1",
+                "weights_sha256": "",
+                "sample_rate": 16000,
+                "hop_length": 320,
+                "n_codebooks": 2,
+                "codebook_size": CODEBOOK_SIZE,
+                **codec,
+            }
+        )
+        dataset = Dataset.create(tmp_path / name, identity, {})
+        dataset.committed()
+        for split, count, seed in (("train", rows, 0), ("validation", validation, 1)):
+            if count:
+                table = make_rows(count, seed, identity.n_codebooks)
+                table = table.append_column("split", pa.array([split] * count))
+                dataset.append(write_shard(table, dataset.uri, "test", identity))
+        return dataset.uri
+
+    return make
+
+
+@pytest.fixture
+def bigram_family(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The bigram objective under a name that a configuration can ask for."""
+    module = types.ModuleType("bigram_family")
+    module.Bigram = Bigram  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bigram_family", module)
+    monkeypatch.setitem(OBJECTIVES, "bigram", "bigram_family:Bigram")
+    return "bigram"

@@ -1,0 +1,184 @@
+"""The fit command: from a dataset version to a registered version, and every refusal in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainers.__main__ import run
+
+pytestmark = pytest.mark.usefixtures("bigram_family")
+MakeDataset = Callable[..., str]
+Fit = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
+    """fit(dataset, *overrides, words...) -> exit code, JSON line, standard error."""
+
+    def call(dataset: str | None, *overrides: str, config: Any = None, words: tuple[str, ...] = ()) -> Any:
+        settings = config or {
+            "family": "bigram",
+            "data": {"dataset": dataset, "batch": {"max_samples": 8, "frames_threshold": 200}},
+            "loop": {"max_epochs": 2, "validate_every": 5, "log_every": 2, "optim": {"lr": 0.05}},
+            "output": str(tmp_path / "run"),
+            "tracking": {"enabled": False},
+        }
+        path = tmp_path / "fit.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        sets = [word for override in overrides for word in ("--set", override)]
+        code = run(["fit", str(path), *sets, *words])
+        out, err = capfd.readouterr()
+        lines = out.strip().splitlines()
+        return code, json.loads(lines[-1]) if lines else None, err
+
+    return call
+
+
+def test_fit_exports_the_best_weights_with_what_they_learned_from(
+    fit: Fit, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    uri = make_dataset()
+    code, result, _ = fit(uri)
+    assert code == 0
+    assert result["stopped"] == "max_epochs"
+    assert result["epoch"] == 2
+    assert Path(result["checkpoint"]).name == "best.pt"
+    record = json.loads((tmp_path / "run" / "export" / "training.json").read_text())
+    assert record["dataset"]["uri"] == uri
+    assert record["dataset"]["version"] == 2
+    assert record["data"]["codec"] == "toy@1"
+    assert record["validation_loss"] == result["validation_loss"]
+    rows = record["data"]["frames_per_byte"]
+    assert 1 < rows < 10
+    assert (tmp_path / "run" / "export" / "weights.pt").exists()
+    again, same, _ = fit(uri)
+    assert (again, same["steps"]) == (0, result["steps"])
+
+
+def test_dry_run_starts_nothing(fit: Fit, make_dataset: MakeDataset, tmp_path: Path) -> None:
+    code, plan, _ = fit(make_dataset(), words=("--dry-run",))
+    assert code == 0
+    assert (plan["rows"], plan["validation_rows"], plan["rows_left_out"]) == (40, 10, 0)
+    assert plan["parameters"] == 16 * 8 + 8 * 16 + 16
+    assert not (tmp_path / "run").exists()
+
+
+def test_start_from_the_weights_of_another_run(fit: Fit, make_dataset: MakeDataset, tmp_path: Path) -> None:
+    uri = make_dataset()
+    _, first, _ = fit(uri, "loop.max_epochs=20")
+    settings = (f"init={tmp_path / 'run' / 'export'}", f"output={tmp_path / 'second'}", "loop.max_steps=1")
+    code, second, _ = fit(uri, *settings, "loop.optim.lr=1e-6")
+    assert code == 0
+    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "message"),
+    [
+        (["loop.max_step=3"], 2, "unknown key loop.max_step; did you mean max_steps?"),
+        (["model.hiden_size=3"], 2, "unknown key model.hiden_size; did you mean hidden_size?"),
+        (["objective.dropout=many"], 2, "objective.dropout"),
+        (["family=bigrams"], 2, "family 'bigrams' is unknown"),
+        (["data.batch.max_samples=0"], 2, "max_samples is 0: must be at least 1"),
+        (["loop.max_epochs=null"], 2, "one of max_steps, max_epochs and max_minutes must be given"),
+        (["model.codebook_size=99"], 2, "model.codebook_size is 99, but the dataset (codec toy@1) needs 16"),
+        (["data.dataset=null"], 2, "data: give either dataset or files"),
+        (["data.dataset=null", "data.files=[a.parquet]"], 2, "data.codec is required with data.files"),
+        (["data.version=7"], 1, "no version 7; the newest is 2"),
+        (["device=abacus"], 1, "device is 'abacus': must be auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_refusals(fit: Fit, make_dataset: MakeDataset, overrides: list[str], code: int, message: str) -> None:
+    found, _, error = fit(make_dataset(), *overrides)
+    assert found == code
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_missing_dataset_is_named(fit: Fit, tmp_path: Path) -> None:
+    code, _, error = fit(str(tmp_path / "nothing"))
+    assert code == 1
+    assert f"{tmp_path / 'nothing'}: no dataset there" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_contradict_the_codec_are_refused(
+    fit: Fit, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    uri = make_dataset(validation=0)
+    file = next(Path(uri).glob("split=train/*.parquet"))
+    config = {
+        "family": "bigram",
+        "data": {"files": [str(file)], "codec": "pcm-16khz"},
+        "loop": {"max_steps": 1},
+        "output": str(tmp_path / "run"),
+        "tracking": {"enabled": False},
+    }
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert "holds rows of 2 codebooks, but its codec pcm-16khz has 1" in error
+
+
+def test_a_run_is_not_continued_with_other_settings(fit: Fit, make_dataset: MakeDataset) -> None:
+    uri = make_dataset()
+    assert fit(uri)[0] == 0
+    code, _, error = fit(uri, "loop.optim.lr=0.01", "model.hidden_size=4")
+    assert code == 1
+    assert "made with other settings: loop.optim.lr was 0.05, is 0.01; model.hidden_size was 8, is 4" in error
+
+
+def test_tracked_registered_and_continued(
+    fit: Fit, make_dataset: MakeDataset, mlflow_uri: str, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = make_dataset()
+    tracked = ("tracking.enabled=true", "register=toy-bigram")
+    code, first, _ = fit(uri, *tracked, "loop.samples=1")
+    assert code == 0
+    assert first["version"] == 1
+    code, longer, _ = fit(uri, *tracked, "loop.samples=1", "loop.max_epochs=8")
+    assert (code, longer["run_id"]) == (0, first["run_id"])
+    assert fit(uri, *tracked, "loop.samples=1", "loop.max_epochs=8")[1]["version"] == longer["version"] == 2
+
+    client = MlflowClient(mlflow_uri)
+    found = client.get_run(first["run_id"])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["data.batch.max_samples"] == "8"
+    assert found.data.tags["dataset_version"] == "2"
+    assert found.inputs.dataset_inputs[0].dataset.name == "dataset"
+    wanted = {"loss", "gradient_norm", "learning_rate", "tokens_per_s", "validation_loss", "accuracy"}
+    assert wanted <= found.data.metrics.keys()
+    steps = [metric.step for metric in client.get_metric_history(first["run_id"], "loss")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == longer["steps"]
+    folders = [file.path for file in client.list_artifacts(first["run_id"], "samples")]
+    assert folders[0] == "samples/step-00000005"
+    names = [Path(file.path).name for file in client.list_artifacts(first["run_id"], folders[0])]
+    assert len(names) == 2
+    assert {Path(name).suffix for name in names} == {".wav", ".png"}
+
+    best = client.get_model_version_by_alias("toy-bigram", "best")
+    losses = [
+        json.loads(client.get_model_version("toy-bigram", str(version)).tags["validation_loss"])
+        for version in (1, 2)
+    ]
+    assert int(best.version) == 1 + losses.index(min(losses))
+    assert best.run_id == first["run_id"]
+
+
+def test_a_tracking_server_that_fails_does_not_end_the_training(
+    mlflow_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from trainers.tracking import RunReference, Tracker
+
+    tracker = Tracker(RunReference(mlflow_uri, "0" * 32))
+    tracker.log_metrics(1, {"loss": 1.0})
+    tracker.close("FINISHED")
+    assert "Run with id=0000" in caplog.text.replace("'", "")

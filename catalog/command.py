@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -174,10 +175,15 @@ def _fail(program: str, message: str, code: int, debug: bool) -> int:
 
 
 def _stdout_is_closed() -> bool:
+    """Whether the reader of standard output went away; a broken socket to elsewhere is a failure of the job."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at exit and would complain; let it write to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        descriptor = sys.stdout.fileno()
+    except OSError:  # replaced by something in memory
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # The interpreter flushes once more at exit and would complain; let it write to nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from catalog.command import UsageError
-from catalog.strict_yaml import parse_yaml
+from catalog.strict_yaml import format_yaml, parse_yaml
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ def load_config(
 def to_yaml(config: Any) -> str:
     """The resolved settings (a pydantic model or dataclass) as YAML that `load_config` reads back."""
     plain = TypeAdapter(type(config)).dump_python(config, mode="json", by_alias=True)
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return format_yaml(plain)
 
 
 def digest(mapping: Mapping[str, Any]) -> str:

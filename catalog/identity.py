@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from catalog.config import digest
 from catalog.schema import CodecIdentity
+from catalog.strict_yaml import format_yaml, parse_yaml
 
 CODEC_PROPERTY = "speechmill.codec"
 _SETTINGS, _DIGEST = "speechmill.settings", "speechmill.settings_digest"
@@ -32,7 +31,7 @@ class Identity:
         """The table properties that `from_configuration` reads back."""
         return {
             CODEC_PROPERTY: self.codec.to_json(),
-            _SETTINGS: yaml.safe_dump(dict(self.settings), sort_keys=False),
+            _SETTINGS: format_yaml(dict(self.settings)),
             _DIGEST: self.settings_digest,
         }
 
@@ -40,7 +39,7 @@ class Identity:
     def from_configuration(configuration: Mapping[str, str]) -> Identity:
         """Raises KeyError if the table is not a dataset."""
         codec = CodecIdentity.from_json(configuration[CODEC_PROPERTY])
-        return Identity(codec, yaml.safe_load(configuration[_SETTINGS]))
+        return Identity(codec, parse_yaml(configuration[_SETTINGS], _SETTINGS))
 
     def differences(self, other: Identity) -> list[str]:
         """Each differing key with both values, for an error message; empty if the two are equal."""

@@ -100,8 +100,8 @@ def resolve(source: str | Path, tracking_uri: str | None = None) -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
-        reference = f"models:/{found.name}/{found.version}"
-        folder = Path(mlflow.artifacts.download_artifacts(reference, tracking_uri=uri, registry_uri=uri))
+        where = _artifact_location(_client(uri), found)
+        folder = Path(mlflow.artifacts.download_artifacts(where, tracking_uri=uri, registry_uri=uri))
     except (MlflowException, OSError) as error:
         raise JobError(f"{source}: cannot fetch it from {uri}: {_line(error)}") from error
     if not folder.is_dir():
@@ -236,6 +236,14 @@ def _add_version(client: Any, name: str, model_id: str, run_id: str | None, tags
     if run_id:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return int(version.version)
+
+
+def _artifact_location(client: Any, found: ModelVersion) -> str:
+    """Where the files are. MLflow would look a `models:/` URI up in the process-wide registry, not in this one."""
+    uri = str(client.get_model_version_download_uri(found.name, str(found.version)))
+    if not uri.startswith("models:/"):
+        return uri
+    return str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
 
 
 def _system_folder(folder: Path) -> Path:

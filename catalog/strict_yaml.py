@@ -25,6 +25,11 @@ def parse_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
+def format_yaml(value: Any) -> str:
+    """Text that `parse_yaml` reads back to an equal value, keys in the order given."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2 and without duplicate keys."""
 
@@ -45,6 +50,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.1 or 1.2 would read as something else."""
+
+
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN"),
@@ -57,7 +66,8 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", "<"),
 ):
     _starts = [*_first, ""] if _tag == "null" else list(_first)
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _starts)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _starts)
 
 
 def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog.command import JobError, UsageError, add_config_arguments, main, require_absolute_under_ray_job
+
+
+class Speak:
+    name = "speak"
+    help = "say something"
+
+    def __init__(self, result=None, error: BaseException | None = None) -> None:
+        self.result, self.error, self.arguments = result, error, None
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("text")
+        add_config_arguments(parser)
+
+    def run(self, arguments: argparse.Namespace):
+        self.arguments = arguments
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def fail(error: BaseException, capsys, *words: str) -> tuple[int, str]:
+    code = main("mill", [Speak(error=error)], ["speak", "hi", *words])
+    return code, capsys.readouterr().err
+
+
+def test_result_is_the_last_line(capsys) -> None:
+    result = {"output": Path("a.wav"), "hours": float("nan"), "names": ["é", float("inf")]}
+    assert main("mill", [Speak(result)], ["speak", "hi"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "output": "a.wav",
+        "hours": None,
+        "names": ["é", None],
+    }
+
+
+def test_config_arguments() -> None:
+    command = Speak()
+    assert (
+        main(
+            "mill",
+            [command],
+            ["speak", "hi", "--set", "a=1", "--config", "c.yaml", "--set", "b.c=2", "--dry-run"],
+        )
+        == 0
+    )
+    given = command.arguments
+    assert (given.config, given.overrides, given.dry_run, given.debug) == (
+        Path("c.yaml"),
+        ["a=1", "b.c=2"],
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("no such key"), 2, "mill: no such key\n"),
+        (JobError("disk\n  is full"), 1, "mill: disk is full\n"),
+        (ValueError("rate is 3"), 1, "mill: rate is 3\n"),
+        (OSError(28, "No space left on device", "out.wav"), 1, "mill: out.wav: No space left on device\n"),
+        (KeyError("codec"), 1, "mill: no such key: 'codec'\n"),
+        (ZeroDivisionError("division by zero"), 1, "mill: ZeroDivisionError: division by zero\n"),
+        (KeyboardInterrupt(), 130, "mill: interrupted\n"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "mill: Broken pipe\n"),
+    ],
+)
+def test_errors_are_one_line(error, code, line, capsys) -> None:
+    assert fail(error, capsys) == (code, line)
+
+
+def test_the_cause_of_a_wrapped_error_counts(capsys) -> None:
+    wrapped = RuntimeError("the worker's long traceback\nwith lines")
+    wrapped.cause = UsageError("no model x")
+    assert fail(wrapped, capsys) == (2, "mill: no model x\n")
+
+
+def test_debug_shows_the_traceback(capsys) -> None:
+    code, text = fail(JobError("it failed"), capsys, "--debug")
+    assert code == 1
+    assert text.startswith("Traceback")
+    assert text.endswith("mill: it failed\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["speech"], "invalid choice: 'speech' (choose from 'speak')"),
+        (["speak"], "the following arguments are required: text; `mill speak --help` shows"),
+        (["speak", "hi", "--dry"], "unrecognized arguments: --dry"),
+    ],
+)
+def test_bad_words_are_usage(words, expected, capsys) -> None:
+    assert main("mill", [Speak()], words) == 2
+    text = capsys.readouterr().err
+    assert expected in text
+    assert text.count("\n") == 1
+
+
+def test_help_exits_0(capsys) -> None:
+    assert main("mill", [Speak()], ["--help"]) == 0
+    assert "say something" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    code = (
+        "import sys, types; from catalog.command import main\n"
+        "def run(arguments):\n"
+        "    for _ in range(100000): print('x' * 100)\n"
+        "job = types.SimpleNamespace(name='go', help='', configure=lambda parser: None, run=run)\n"
+        "sys.exit(main('mill', [job], ['go']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"x" * 100 + b"\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+@pytest.mark.parametrize("inside", ["environment", "folder"])
+def test_relative_locations_are_refused_in_a_ray_job(inside, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    require_absolute_under_ray_job(output="out")
+    if inside == "environment":
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    else:
+        unpacked = tmp_path / "_ray_pkg_0123456789abcdef"
+        unpacked.mkdir()
+        monkeypatch.chdir(unpacked)
+    require_absolute_under_ray_job(
+        output="/data/out",
+        source="s3://bucket/x",
+        model="models:/a@b",
+        other="hf:name",
+        tracking_uri="sqlite:////a.db",
+    )
+    require_absolute_under_ray_job(output=None)
+    with pytest.raises(
+        UsageError, match=r"^output 'out/data' is relative, but .* give an absolute path or a URI$"
+    ):
+        require_absolute_under_ray_job(output="out/data")
+    with pytest.raises(UsageError, match=r"^tracking uri 'sqlite:///mlflow.db' is relative"):
+        require_absolute_under_ray_job(tracking_uri="sqlite:///mlflow.db")
+
+
+def test_the_names_that_ray_uses() -> None:
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+    from ray._private.runtime_env.packaging import RAY_PKG_PREFIX
+
+    assert (RAY_JOB_CONFIG_JSON_ENV_VAR, RAY_PKG_PREFIX) == ("RAY_JOB_CONFIG_JSON_ENV_VAR", "_ray_pkg_")

@@ -1,6 +1,7 @@
 """Speech made by espeak-ng (bundled by espeakng-loader): recordings for the demo, for tests and for codec training.
 
-espeak-ng is deterministic: the same text, voice, rate and pitch give the same samples.
+espeak-ng keeps the phase of its oscillators from one text to the next, so samples repeat when a new process says
+the same texts in the same order.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def synthesize_espeak(text: str, voice: Voice) -> tuple[bytes, int]:
     library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
     library.espeak_Synchronize()
     pcm = b"".join(blocks)
-    if not pcm:
+    if not any(pcm):
         raise ValueError(f"espeak-ng made no sound of the text {text!r} with voice {voice.name!r}")
     return pcm, rate
 
@@ -82,14 +83,17 @@ def speak(text: str, voice: Voice, path: Path) -> float:
     return len(pcm) / 2 / rate
 
 
-def make_digit_corpus(folder: Path, voices: tuple[Voice, ...], phrases: int, seed: int) -> float:
-    """Write every digit alone in every voice, and `phrases` random phrases of two to four digits.
+def make_digit_corpus(
+    folder: Path, voices: tuple[Voice, ...], *, repeats: int, phrases: int, seed: int
+) -> float:
+    """Write every digit alone `repeats` times in every voice, and `phrases` random phrases of two to four digits.
 
-    `folder` gets WAV files and a `metadata.csv` (`file,text,speaker,language`). Returns seconds of audio.
+    Speed and pitch vary a little. `folder` gets WAV files and a `metadata.csv` (`file,text,speaker,language`).
+    Returns seconds of audio.
     """
     draw = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(digit, voice) for voice in voices for digit in DIGITS]
+    jobs = [(digit, voice) for _ in range(repeats) for voice in voices for digit in DIGITS]
     jobs += [
         (" ".join(draw.choices(DIGITS, k=draw.randint(2, 4))), draw.choice(voices)) for _ in range(phrases)
     ]

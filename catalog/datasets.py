@@ -52,6 +52,7 @@ class Dataset:
         self.codec = self.identity.codec
         self._files = active_files(storage, self.version)
         self._planned = False
+        self._taken: set[str] = set()  # recordings that other jobs committed since the plan
 
     @staticmethod
     def create(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
@@ -141,6 +142,7 @@ class Dataset:
         Recordings with a row rejected for a reason in `retry` are left out: they are to be done again.
         """
         self._planned = True
+        self._taken.clear()
         rows = self._recordings()
         if not retry:
             return rows
@@ -177,14 +179,15 @@ class Dataset:
         self._planned = True
         pending = list(shards)
         for _ in range(_MAX_CONFLICTS):
-            pending = [shard for shard in pending if shard.path not in self._files]
+            pending = self._drop_taken([shard for shard in pending if shard.path not in self._files])
             removed = [self._files[path] for path in remove if path in self._files]
             carved, replaced = self._carve(pending, retry)
             if not pending and not removed:
                 return self.version
             if self.commit(pending, carved, [*removed, *replaced], job="prepare"):
                 return self.version
-            pending = self._drop_taken(pending)
+            own = {shard.path for shard in pending}
+            self._taken |= self._ids([shard for shard in self.refresh() if shard.path not in own])
             self.discard(carved)
         raise JobError(
             f"{self.uri}: {_MAX_CONFLICTS} conflicts with other jobs in a row; run again when they are done"
@@ -275,14 +278,13 @@ class Dataset:
         return carved, replaced
 
     def _drop_taken(self, pending: Sequence[Shard]) -> list[Shard]:
-        taken = self._ids(self.refresh())
         kept = []
-        for shard in pending:
-            rest = without_recordings(self.storage, shard, taken, shard.run_id, self.codec)
+        for shard in pending if self._taken else []:
+            rest = without_recordings(self.storage, shard, self._taken, shard.run_id, self.codec)
             kept += [rest] if rest else []
             if rest is not shard:
                 self.discard([shard])
-        return kept
+        return kept if self._taken else list(pending)
 
     def _ids(self, shards: Sequence[Shard]) -> set[str]:
         return set(read_columns(self.storage, shards, ["recording_id"])["recording_id"].to_pylist())

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.command import JobError
+from catalog.reasons import Reason
 from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
 from catalog.storage import Storage, open_storage
 
@@ -156,8 +157,8 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
 
 def _check_rows(table: pa.Table, split: str, codec: CodecIdentity) -> list[str]:
     if split == "rejected":
-        missing = table["reason"].null_count
-        return [f"{missing} rejected rows have no reason"] if missing else []
+        unknown = set(pc.unique(table["reason"]).to_pylist()) - set(Reason)
+        return [f"reason {name!r} is not in docs/data.md" for name in sorted(unknown, key=str)]
     problems = [
         f"{table[name].null_count} rows have no {name}"
         for name in ("codes", "target_length")

@@ -1,6 +1,6 @@
 """What every codec offers: a waveform becomes integer codes, and codes become a waveform.
 
-Shape suffixes: B batch, Q codebooks (levels, coarse to fine), D channels; T is samples of a wave and frames of codes.
+Shape suffixes: B batch, Q codebooks (levels, coarse to fine), D channels; T is samples of a wave, frames of codes.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""The embedded codec: log-mel frames, residual vector quantization, Griffin-Lim; weights in `<name>@<edition>`."""

@@ -1,0 +1,165 @@
+"""Residual vector quantization: each level codes what the levels before it left over.
+
+Codebooks are moved by running averages rather than by gradients (van den Oord et al. 2017, appendix A.1), start from
+k-means level by level, and codes that fall out of use are moved onto vectors that are badly served (SoundStream,
+Zeghidour et al. 2021, section III-C).
+
+Shape suffixes: N vectors, D channels, Q levels, V codes of a codebook.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_CHUNK = 8192
+
+
+class ResidualQuantizer(nn.Module):
+    """Q codebooks of V vectors of D channels; greedy, nearest vector in Euclidean distance."""
+
+    codebooks_QVD: Tensor
+
+    def __init__(self, n_codebooks: int, codebook_size: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("codebooks_QVD", torch.zeros(n_codebooks, codebook_size, channels))
+
+    def encode(self, vectors_ND: Tensor) -> Tensor:
+        """Vectors -> codes (N, Q) int64."""
+        residual_ND, codes = vectors_ND, []
+        for codebook_VD in self.codebooks_QVD:
+            codes_N = nearest(residual_ND, codebook_VD)
+            residual_ND = residual_ND - codebook_VD[codes_N]
+            codes.append(codes_N)
+        return torch.stack(codes, dim=1)
+
+    def lookup(self, codes_NQ: Tensor) -> Tensor:
+        """The vectors (N, Q, D) of the first levels, not yet summed."""
+        levels_Q = torch.arange(codes_NQ.shape[1], device=codes_NQ.device)
+        return self.codebooks_QVD[levels_Q, codes_NQ]
+
+    def decode(self, codes_NQ: Tensor) -> Tensor:
+        """Codes of the first k <= Q levels -> vectors (N, D)."""
+        return self.lookup(codes_NQ).sum(dim=1)
+
+
+def nearest(vectors_ND: Tensor, codebook_VD: Tensor) -> Tensor:
+    """Index (N,) of each vector's nearest code; the lower index where two are equally near."""
+    offset_V = codebook_VD.square().sum(dim=1) / 2
+    codes_N = torch.empty(vectors_ND.shape[0], dtype=torch.int64, device=vectors_ND.device)
+    for start in range(0, len(codes_N), _CHUNK):
+        part_ND = vectors_ND[start : start + _CHUNK]
+        codes_N[start : start + _CHUNK] = torch.addmm(offset_V, part_ND, codebook_VD.T, alpha=-1).argmin(
+            dim=1
+        )
+    return codes_N
+
+
+def k_means(vectors_ND: Tensor, size: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Codebook (size, D) by Lloyd's algorithm from random distinct rows; an empty cell restarts at a random row.
+
+    ValueError when there are fewer vectors than codes.
+    """
+    count = vectors_ND.shape[0]
+    if count < size:
+        raise ValueError(f"k-means has {count} vectors for {size} codes; it needs at least one a code")
+    codebook_VD = vectors_ND[torch.randperm(count, generator=generator)[:size]].clone()
+    for _ in range(iterations):
+        counts_V, sums_VD = cell_statistics(vectors_ND, nearest(vectors_ND, codebook_VD), size)
+        restart_VD = vectors_ND[torch.randint(count, (size,), generator=generator)]
+        means_VD = sums_VD / counts_V.clamp(min=1)[:, None]
+        codebook_VD = torch.where(counts_V[:, None] > 0, means_VD, restart_VD)
+    return codebook_VD
+
+
+def cell_statistics(vectors_ND: Tensor, codes_N: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """How many vectors each code has (V,), and their sum (V, D)."""
+    counts_V = torch.bincount(codes_N, minlength=size).to(vectors_ND.dtype)
+    sums_VD = vectors_ND.new_zeros(size, vectors_ND.shape[1]).index_add_(0, codes_N, vectors_ND)
+    return counts_V, sums_VD
+
+
+def perplexity(counts_QV: Tensor) -> Tensor:
+    """exp(entropy) of the use of each level's codes, (Q,): V when all are used alike, 1 when one is used alone."""
+    shares_QV = counts_QV / counts_QV.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    entropies_Q: Tensor = torch.special.entr(shares_QV).sum(dim=1)
+    return entropies_Q.exp()
+
+
+class RunningCodebooks(nn.Module):
+    """Moves the codebooks of a quantizer towards the running means of what their codes are given.
+
+    `observe` gathers the statistics of a batch, `update` applies them once per training step. Its buffers are part of
+    a training checkpoint, so that a continued run goes on exactly.
+    """
+
+    counts_QV: Tensor
+    sums_QVD: Tensor
+    batch_counts_QV: Tensor
+    batch_sums_QVD: Tensor
+    spare_QSD: Tensor
+
+    def __init__(
+        self, quantizer: ResidualQuantizer, decay: float, revive_below: float, spares: int = 64
+    ) -> None:
+        super().__init__()
+        levels, size, channels = quantizer.codebooks_QVD.shape
+        self.decay, self.revive_below = decay, revive_below
+        for name in ("counts_QV", "batch_counts_QV"):
+            self.register_buffer(name, torch.zeros(levels, size))
+        for name in ("sums_QVD", "batch_sums_QVD"):
+            self.register_buffer(name, torch.zeros(levels, size, channels))
+        self.register_buffer("spare_QSD", torch.zeros(levels, spares, channels))
+
+    @torch.no_grad()
+    def initialise(
+        self, quantizer: ResidualQuantizer, vectors_ND: Tensor, generator: torch.Generator
+    ) -> None:
+        """k-means of the vectors, then of what the first level leaves, and so on."""
+        residual_ND = vectors_ND
+        for level, codebook_VD in enumerate(quantizer.codebooks_QVD):
+            codebook_VD.copy_(k_means(residual_ND, codebook_VD.shape[0], 10, generator))
+            codes_N = nearest(residual_ND, codebook_VD)
+            counts_V, _ = cell_statistics(residual_ND, codes_N, codebook_VD.shape[0])
+            share_V = counts_V / counts_V.mean()
+            self.counts_QV[level] = share_V
+            self.sums_QVD[level] = codebook_VD * share_V[:, None]
+            residual_ND = residual_ND - codebook_VD[codes_N]
+
+    @torch.no_grad()
+    def observe(
+        self, quantizer: ResidualQuantizer, vectors_ND: Tensor, codes_NQ: Tensor, generator: torch.Generator
+    ) -> None:
+        """Add a batch's vectors and codes to the statistics of this step."""
+        residual_ND = vectors_ND
+        rows_S = torch.randint(vectors_ND.shape[0], (self.spare_QSD.shape[1],), generator=generator)
+        for level, codebook_VD in enumerate(quantizer.codebooks_QVD):
+            counts_V, sums_VD = cell_statistics(residual_ND, codes_NQ[:, level], codebook_VD.shape[0])
+            self.batch_counts_QV[level] += counts_V
+            self.batch_sums_QVD[level] += sums_VD
+            self.spare_QSD[level] = residual_ND[rows_S.to(residual_ND.device)]
+            residual_ND = residual_ND - codebook_VD[codes_NQ[:, level]]
+
+    @torch.no_grad()
+    def update(self, quantizer: ResidualQuantizer) -> int:
+        """Apply the step's statistics (counts relative to an even use); returns how many codes were revived."""
+        even_use = self.batch_counts_QV.sum(dim=1).mean() / self.batch_counts_QV.shape[1]
+        if not even_use > 0:
+            return 0
+        self.counts_QV.lerp_(self.batch_counts_QV / even_use, 1 - self.decay)
+        self.sums_QVD.lerp_(self.batch_sums_QVD / even_use, 1 - self.decay)
+        revived = self._revive()
+        quantizer.codebooks_QVD.copy_(self.sums_QVD / self.counts_QV.clamp(min=1e-6)[..., None])
+        self.batch_counts_QV.zero_()
+        self.batch_sums_QVD.zero_()
+        return revived
+
+    def _revive(self) -> int:
+        """Move unused codes onto vectors of the last batch, at most one code a spare vector and level."""
+        revived = 0
+        for level, counts_V in enumerate(self.counts_QV):
+            dead = torch.nonzero(counts_V < self.revive_below).flatten()[: self.spare_QSD.shape[1]]
+            counts_V[dead] = 1.0
+            self.sums_QVD[level, dead] = self.spare_QSD[level, : len(dead)]
+            revived += len(dead)
+        return revived

@@ -1,0 +1,96 @@
+"""Known answers and invariants of the residual quantizer and of how its codebooks move."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.codecs.quantizer import ResidualQuantizer, RunningCodebooks, k_means, nearest, perplexity
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clusters(per_cluster: int = 20) -> tuple[Tensor, Tensor]:
+    """Four tight clusters of points, and their centres."""
+    centres_VD = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    noise = 0.1 * torch.randn(4, per_cluster, 2, generator=seeded(1))
+    return (centres_VD[:, None] + noise).flatten(0, 1), centres_VD
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 9))
+def test_nearest_agrees_with_distances(seed: int, vectors: int, size: int) -> None:
+    vectors_ND = torch.randn(vectors, 3, generator=seeded(seed), dtype=torch.float64)
+    codebook_VD = torch.randn(size, 3, generator=seeded(seed + 1), dtype=torch.float64)
+    assert torch.equal(nearest(vectors_ND, codebook_VD), torch.cdist(vectors_ND, codebook_VD).argmin(1))
+
+
+def test_every_level_lowers_the_error_after_k_means() -> None:
+    vectors_ND = torch.randn(2000, 6, generator=seeded())
+    quantizer = ResidualQuantizer(4, 16, 6)
+    RunningCodebooks(quantizer, 0.99, 0.05).initialise(quantizer, vectors_ND, seeded())
+    codes_NQ = quantizer.encode(vectors_ND)
+    errors = [float((vectors_ND - quantizer.decode(codes_NQ[:, :k])).square().mean()) for k in range(1, 5)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.3 * float(vectors_ND.square().mean())
+
+
+def test_k_means_finds_separate_clusters() -> None:
+    points_ND, centres_VD = clusters()
+    errors = []
+    for seed in range(5):
+        codebook_VD = k_means(points_ND, 4, 20, seeded(seed))
+        errors.append(float(torch.cdist(centres_VD, codebook_VD).amin(dim=1).max()))
+    assert min(errors) < 0.1
+
+
+def test_k_means_needs_a_vector_a_code() -> None:
+    with pytest.raises(ValueError, match="3 vectors for 4 codes"):
+        k_means(torch.zeros(3, 2), 4, 1, seeded())
+
+
+def test_codebooks_follow_the_mean_of_their_vectors() -> None:
+    points_ND, centres_VD = clusters()
+    quantizer = ResidualQuantizer(1, 4, 2)
+    codebooks = RunningCodebooks(quantizer, 0.5, 0.0)
+    codebooks.initialise(quantizer, centres_VD + 1.0, seeded())
+    for _ in range(30):
+        codebooks.observe(quantizer, points_ND, quantizer.encode(points_ND), seeded())
+        codebooks.update(quantizer)
+    means_VD = points_ND.reshape(4, -1, 2).mean(dim=1)
+    assert float(torch.cdist(means_VD, quantizer.codebooks_QVD[0]).amin(dim=1).max()) < 1e-3
+
+
+def test_an_unused_code_comes_back_into_use() -> None:
+    points_ND, centres_VD = clusters()
+    quantizer = ResidualQuantizer(1, 4, 2)
+    codebooks = RunningCodebooks(quantizer, 0.5, 0.05)
+    codebooks.initialise(quantizer, centres_VD, seeded())
+    codebooks.sums_QVD[0, 2] = 1e6 * codebooks.counts_QV[0, 2]
+    quantizer.codebooks_QVD[0, 2] = 1e6
+    revived = 0
+    for step in range(40):
+        codebooks.observe(quantizer, points_ND, quantizer.encode(points_ND), seeded(step))
+        revived += codebooks.update(quantizer)
+    assert revived > 0
+    assert set(quantizer.encode(points_ND)[:, 0].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_step_without_vectors_changes_nothing() -> None:
+    points_ND, centres_VD = clusters()
+    quantizer = ResidualQuantizer(1, 4, 2)
+    codebooks = RunningCodebooks(quantizer, 0.5, 0.05)
+    codebooks.initialise(quantizer, centres_VD, seeded())
+    before = quantizer.codebooks_QVD.clone()
+    assert codebooks.update(quantizer) == 0
+    assert torch.equal(before, quantizer.codebooks_QVD)
+
+
+def test_perplexity_counts_codes_in_even_use() -> None:
+    counts_QV = torch.tensor([[5.0, 5.0, 5.0, 5.0], [7.0, 0.0, 0.0, 0.0], [3.0, 3.0, 0.0, 0.0]])
+    torch.testing.assert_close(perplexity(counts_QV), torch.tensor([4.0, 1.0, 2.0]))

@@ -1,0 +1,238 @@
+"""Training of a frame-domain codec: log-magnitude and mel reconstruction through residual vector quantization.
+
+Batches are crops of `pcm-16khz` rows, so the codes of a batch are the samples. Levels are dropped at random so that
+the first k levels decode too (SoundStream, Zeghidour et al. 2021, section III-D).
+
+Shape suffixes as in `models/codecs/embedded/network.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.codecs.embedded.codec import MillCodec, save_directory
+from models.codecs.embedded.network import MillConfig, MillNetwork
+from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
+from trainers.data import Batch
+from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
+
+_FULL_SCALE = 32768.0
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """Weights of the losses, and how the recordings are varied."""
+
+    name: str = "mill-16khz"
+    """What the exported codec is called."""
+    edition: str = "1"
+    magnitude_weight: float = 1.0
+    """L1 between log-magnitudes."""
+    mel_weight: float = 2.0
+    """L1 between log-mel values."""
+    commitment_weight: float = 0.25
+    """Squared distance between latents and their quantization, pulling the encoder only."""
+    codebook_decay: float = 0.99
+    """Of the running averages that the codebooks follow."""
+    revive_below: float = 0.05
+    """A code used less than this share of an even use is moved."""
+    level_dropout: float = 0.2
+    """Share of rows that are decoded from a random number of first levels."""
+    initial_frames: int = 60_000
+    """Frames from which the linear paths and the codebooks start."""
+    gain_db: tuple[float, float] = (-15.0, 6.0)
+    """Range of the random gain."""
+    speeds: tuple[float, ...] = (0.88, 0.94, 1.0, 1.0, 1.0, 1.06, 1.13)
+    """Playing speeds, pitch included, one of which is drawn for each batch."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.level_dropout <= 1:
+            raise ValueError(f"level_dropout is {self.level_dropout}: must be in [0, 1]")
+        if not 0 < self.codebook_decay < 1:
+            raise ValueError(f"codebook_decay is {self.codebook_decay}: must be in (0, 1)")
+        if not self.speeds or min(self.speeds) <= 0:
+            raise ValueError(f"speeds is {self.speeds}: needs at least one, each above 0")
+
+
+class CodecObjective(Objective):
+    """Reconstruction through the quantizer; the codebooks follow running averages, not gradients."""
+
+    model_config = MillConfig
+    settings = CodecSettings
+
+    def __init__(self, model: MillConfig, settings: CodecSettings, data: DataInfo) -> None:
+        super().__init__(data)
+        if (data.hop_length, data.n_codebooks) != (1, 1):
+            raise ValueError(
+                f"a codec is trained on samples: prepare the data with pcm-16khz, not {data.codec}"
+            )
+        self.config, self.choices = model, settings
+        self.network = MillNetwork(model)
+        self.codebooks = RunningCodebooks(
+            self.network.quantizer, settings.codebook_decay, settings.revive_below
+        )
+        self.revived = 0
+
+    @classmethod
+    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+        """The codec works at the sample rate of its data."""
+        return {"sample_rate": data.sample_rate}
+
+    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
+        """Fit the linear paths and the codebooks to the first `initial_frames` frames."""
+        waves, frames = [], 0
+        for batch in batches:
+            waves.append(self._vary(self._wave(batch), generator))
+            frames += waves[-1].numel() // self.config.hop_length
+            if frames >= self.choices.initial_frames:
+                break
+        narrowest = min(wave_BN.shape[1] for wave_BN in waves)
+        wave_BN = torch.cat([wave_BN[:, :narrowest] for wave_BN in waves])
+        latents_ND = self.network.fit_linear(wave_BN)
+        self.codebooks.initialise(self.network.quantizer, latents_ND, generator)
+
+    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+        """Loss over all frames of the crops."""
+        wave_BN = self._vary(self._wave(batch), generator)
+        kept_B = self._kept_levels(wave_BN.shape[0], generator).to(wave_BN.device)
+        return self._reconstruct(wave_BN, kept_B, generator)
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
+        """The same without variation, from all levels."""
+        wave_BN = self._wave(batch)
+        kept_B = torch.full((wave_BN.shape[0],), self.config.n_codebooks, device=wave_BN.device)
+        return self._reconstruct(wave_BN, kept_B, generator)
+
+    def after_step(self, step: int) -> None:  # noqa: ARG002
+        """Move the codebooks."""
+        self._reduce_statistics()
+        self.revived = self.codebooks.update(self.network.quantizer)
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+        """Every row before and after the codec."""
+        codec = MillCodec(_copy(self.network), self.choices.name, self.choices.edition, "training")
+        wave_BN = self._wave(batch)
+        decoded = codec.decode(codec.encode(wave_BN, torch.full((len(wave_BN),), wave_BN.shape[1])))
+        rate = self.config.sample_rate
+        pairs = zip(wave_BN.cpu(), decoded.wave_BT.cpu(), strict=True)
+        return [
+            Sample(f"{name}-{row}", wave_N, rate)
+            for row, pair in enumerate(pairs)
+            for name, wave_N in zip(("original", "reconstructed"), pair, strict=True)
+        ]
+
+    def export(self, directory: Path) -> None:
+        """Write a codec directory for `models.codecs.load_codec`."""
+        save_directory(self.network, directory, self.choices.name, self.choices.edition)
+
+    def _wave(self, batch: Batch) -> Tensor:
+        """Samples (B, N) of a batch, cut to whole frames."""
+        hop = self.config.hop_length
+        wave_BN = batch.codes_BQT[:, 0].float() / _FULL_SCALE
+        return (
+            wave_BN[:, : wave_BN.shape[1] // hop * hop]
+            if wave_BN.shape[1] >= hop
+            else functional.pad(wave_BN, (0, hop - wave_BN.shape[1]))
+        )
+
+    def _vary(self, wave_BN: Tensor, generator: torch.Generator) -> Tensor:
+        """Another speed for the batch, another gain for each row."""
+        speeds = self.choices.speeds
+        speed = speeds[int(torch.randint(len(speeds), (1,), generator=generator))]
+        hop = self.config.hop_length
+        wave_BN = change_speed(wave_BN, max(hop, round(wave_BN.shape[1] / speed / hop) * hop))
+        low, high = self.choices.gain_db
+        gain_db_B = low + (high - low) * torch.rand(wave_BN.shape[0], generator=generator)
+        gain_B = (10 ** (gain_db_B / 20)).to(wave_BN.device)
+        loudest_B = wave_BN.abs().amax(dim=1).clamp(min=1e-6)
+        return wave_BN * torch.minimum(gain_B, 1 / loudest_B)[:, None]
+
+    def _kept_levels(self, rows: int, generator: torch.Generator) -> Tensor:
+        levels = self.config.n_codebooks
+        fewer_B = torch.randint(1, levels + 1, (rows,), generator=generator)
+        dropped_B = torch.rand(rows, generator=generator) < self.choices.level_dropout
+        return torch.where(dropped_B, fewer_B, levels)
+
+    def _reconstruct(self, wave_BN: Tensor, kept_B: Tensor, generator: torch.Generator) -> Loss:
+        network, floor = self.network, self.config.log_floor
+        with torch.autocast(wave_BN.device.type, enabled=False):
+            magnitudes_BTSF = network.magnitudes(wave_BN)
+            mel_BTM = network.log_mel(magnitudes_BTSF)
+            target_BTF = torch.log(magnitudes_BTSF + floor).flatten(2)
+        latents_BTD = network.encode(mel_BTM).float()
+        with torch.autocast(wave_BN.device.type, enabled=False):
+            quantized_BTD, codes_NQ, commitment = self._quantize(latents_BTD, kept_B, generator)
+        predicted_BTF = network.decode(quantized_BTD).float()
+        with torch.autocast(wave_BN.device.type, enabled=False):
+            magnitude = functional.l1_loss(predicted_BTF, target_BTF)
+            rebuilt_BSF = network.from_log(predicted_BTF)
+            rebuilt_BTM = network.log_mel(network.by_frame(rebuilt_BSF))
+            mel = functional.l1_loss(rebuilt_BTM, mel_BTM)
+        choices = self.choices
+        mean = (
+            choices.magnitude_weight * magnitude
+            + choices.mel_weight * mel
+            + choices.commitment_weight * commitment
+        )
+        frames = mel_BTM.shape[0] * mel_BTM.shape[1]
+        parts = {"magnitude_l1": magnitude, "mel_l1": mel, "commitment": commitment}
+        metrics = {name: mean_metric(value * frames, frames) for name, value in parts.items()}
+        metrics |= self._code_metrics(codes_NQ)
+        return Loss(mean * frames, torch.tensor(float(frames), device=mean.device), metrics)
+
+    def _quantize(
+        self, latents_BTD: Tensor, kept_B: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantized latents with the gradient passed straight through, codes, commitment loss."""
+        quantizer = self.network.quantizer
+        latents_ND = latents_BTD.detach().flatten(0, 1)
+        codes_NQ = quantizer.encode(latents_ND)
+        if self.training:
+            self.codebooks.observe(quantizer, latents_ND, codes_NQ, generator)
+        rows, frames, channels = latents_BTD.shape
+        vectors_BTQD = quantizer.lookup(codes_NQ).reshape(rows, frames, -1, channels)
+        commitment = functional.mse_loss(latents_BTD, vectors_BTQD.sum(dim=2))
+        levels_Q = torch.arange(self.config.n_codebooks, device=kept_B.device)
+        mask_BQ = (levels_Q < kept_B[:, None]).to(vectors_BTQD.dtype)
+        quantized_BTD = torch.einsum("btqd,bq->btd", vectors_BTQD, mask_BQ)
+        return latents_BTD + (quantized_BTD - latents_BTD).detach(), codes_NQ, commitment
+
+    def _code_metrics(self, codes_NQ: Tensor) -> dict[str, Tensor]:
+        """Perplexity of every level within the batch (a batch has few frames, so it is an underestimate)."""
+        ones_N1 = codes_NQ.new_ones(codes_NQ.shape[0], 1).float()
+        size = self.config.codebook_size
+        counts_QV = torch.stack([cell_statistics(ones_N1, codes_N, size)[0] for codes_N in codes_NQ.T])
+        found = {f"perplexity_{level}": value for level, value in enumerate(perplexity(counts_QV), start=1)}
+        return {name: mean_metric(value, 1.0) for name, value in found.items()}
+
+    def _reduce_statistics(self) -> None:
+        """Add the statistics of all ranks, and let rank 0 choose what unused codes move to."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(self.codebooks.batch_counts_QV)
+            torch.distributed.all_reduce(self.codebooks.batch_sums_QVD)
+            torch.distributed.broadcast(self.codebooks.spare_QSD, src=0)
+
+
+def change_speed(wave_BN: Tensor, length: int) -> Tensor:
+    """The same sound in `length` samples, band-limited: bins of its Fourier transform are cut off or added."""
+    samples = wave_BN.shape[1]
+    if length == samples:
+        return wave_BN
+    spectrum_BF = torch.fft.rfft(wave_BN)
+    bins = length // 2 + 1
+    spectrum_BF = functional.pad(spectrum_BF, (0, max(0, bins - spectrum_BF.shape[1])))[:, :bins]
+    changed_BN: Tensor = torch.fft.irfft(spectrum_BF, n=length) * (length / samples)
+    return changed_BN
+
+
+def _copy(network: MillNetwork) -> MillNetwork:
+    copied = MillNetwork(network.config)
+    copied.load_state_dict(network.state_dict())
+    return copied.to(network.mean_M.device)

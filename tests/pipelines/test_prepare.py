@@ -1,0 +1,252 @@
+"""`prepare` as a whole, on Ray: everything accounted for, the same codes however it is spread, kill -9 and go on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.datasets import Dataset
+from catalog.upkeep import verify
+from pipelines import job
+from pipelines.__main__ import main
+from pipelines.cluster import Claim
+from pipelines.listing import Batch
+from pipelines.prepare import PrepareSettings, prepare
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def pcm(**resources: Any) -> PrepareSettings:
+    plain = {"codec": {"name": "pcm-16khz"}, "resources": {"device": "cpu", **resources}}
+    return PrepareSettings.model_validate(plain)
+
+
+def rows(dataset: str | Path) -> dict[str, dict[str, Any]]:
+    opened = Dataset.open(dataset)
+    tables = [pq.ParquetFile(uri).read() for uri in opened.file_uris()]
+    found = [row for table in tables for row in table.to_pylist()]
+    assert len({row["id"] for row in found}) == len(found)
+    return {row["id"]: row for row in found}
+
+
+@pytest.fixture(scope="module")
+def corpus(speech_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 recordings with transcripts, and one that is rejected and comes first."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "000.wav").write_bytes(b"")
+    for take, path in itertools.product(range(6), sorted(speech_folder.iterdir())):
+        shutil.copy(path, folder / f"{take}-{path.name}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(corpus: Path, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus prepared by one worker in large batches, nothing going wrong."""
+    output = tmp_path_factory.mktemp("reference") / "data"
+    result = prepare(str(corpus), str(output), pcm(workers=1, encode_batch_s=1000.0))
+    assert (result["recordings"], result["utterances"], result["rejected"]) == (37, 36, 1)
+    assert (result["new_recordings"], result["dataset"]) == (37, str(output))
+    return output
+
+
+@pytest.mark.ray
+def test_kill_9_and_rerun_give_the_same_rows(
+    corpus: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also: other batches and more workers give the same codes, byte for byte."""
+    import ray
+
+    output = tmp_path / "data"
+    small = ["--set", "resources.max_batch_bytes=1", "--set", "codec.name=pcm-16khz", "--workers", "2"]
+    command = [sys.executable, "-m", "pipelines", "prepare", str(corpus), str(output), *small]
+    address = ray.get_runtime_context().gcs_address
+    environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        said = next((line for line in child.stderr if "rejected 000.wav" in line), "")
+        child.send_signal(signal.SIGKILL)
+    assert said, "the job ended before its first result"
+    assert child.returncode == -signal.SIGKILL
+    done = len(rows(output))
+    assert done < 37
+    result = prepare(str(corpus), str(output), pcm(workers=2, max_batch_bytes=200_000))
+    assert (result["recordings"], result["new_recordings"]) == (37, 37 - done)
+    assert rows(output) == rows(reference)
+    assert verify(Dataset.open(output)) == []
+    known = {Path(uri) for uri in Dataset.open(output).file_uris()}
+    assert set(output.rglob("*.parquet")) == known, "what the killed run left behind is gone"
+    again = prepare(str(corpus), str(output), pcm())
+    assert (again["new_recordings"], again["version"]) == (0, result["version"])
+
+
+@pytest.mark.ray
+def test_every_awkward_recording_is_accounted_for(
+    shared_data: Path, ray_session: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "awkward"
+    shutil.copytree(shared_data / "awkward", folder)
+    names = {path.name for path in folder.iterdir() if path.suffix not in (".txt", ".md")}
+    given = {name for name in names if (folder / name).with_suffix(".txt").exists()}
+    output = tmp_path / "data"
+    result = prepare(str(folder), str(output), pcm(workers=1))
+    found = rows(output)
+    assert set(found) == names
+    assert {name for name, row in found.items() if row["reason"] is None} == given
+    reasons = [row["reason"] for row in found.values() if row["reason"]]
+    counts = {reason: reasons.count(reason) for reason in set(reasons)}
+    assert counts == {"missing_text": 14, "unreadable": 5, "empty": 2, "silent": 1}
+    assert result["rejected"] == 22
+    # A transcript turns up: only its recording is done again, and its rejection is replaced.
+    (folder / "sr_french.txt").write_text("et c'est la dictée numéro un", encoding="utf-8")
+    assert prepare(str(folder), str(output), pcm(workers=1))["new_recordings"] == 0
+    retried = prepare(str(folder), str(output), pcm(workers=1), retry=["missing_text"])
+    assert (retried["recordings"], retried["utterances"], retried["rejected"]) == (40, 19, 21)
+    assert rows(output)["sr_french.aiff"]["text"] == "et c'est la dictée numéro un"
+
+
+@pytest.mark.ray
+def test_results_come_before_the_source_ends(ray_session: None) -> None:
+    # Defined in here, so that Ray's workers, which cannot import this file, get them by value.
+    def endless() -> Iterator[Batch]:
+        for index in itertools.count():
+            yield Batch(index, str(index), pa.table({"value": [index]}))
+
+    def double() -> Callable[[pa.Table], pa.Table]:
+        return lambda table: pa.table({"value": [2 * table["value"][0].as_py()]})
+
+    step = job.Step(Claim("double", 1, 1.0), (job.Stage(double, {}),))
+    results = job.stream(endless, [step])
+    found = {index: table["value"][0].as_py() for index, _, table in itertools.islice(results, 20)}
+    assert found == {index: 2 * index for index in found}
+    assert len(found) == 20
+    results.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.ray
+def test_what_does_not_fit_the_cluster_is_refused(
+    corpus: Path, ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "prepare",
+        str(corpus),
+        str(tmp_path / "data"),
+        "--workers",
+        "50",
+        "--set",
+        "codec.name=pcm-16khz",
+    ]
+    assert main(words) == 1
+    assert "holds 2 of 50 prepare workers of 1 CPU and 0 GPU" in capsys.readouterr().err
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main(["prepare", *words])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return code, captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["absent", "out"], 2, "source 'absent' does not exist; give a folder or a metadata.csv"),
+        (
+            ["{corpus}", "out", "--set", "audio.lodness=peak"],
+            2,
+            "unknown key audio.lodness; did you mean loudness?",
+        ),
+        (["{corpus}", "out", "--set", "audio.max_duration_s=30s"], 2, "audio.max_duration_s = '30s'"),
+        (["{corpus}", "out", "--set", "split.validation=2"], 2, "split.validation = 2"),
+        (["{corpus}", "out", "--workers", "two"], 2, "argument --workers: invalid int value: 'two'"),
+        (["{corpus}", "out", "--config", "no.yaml"], 2, "no.yaml: No such file"),
+        (["{corpus}", "out", "--retry-rejected", "silence"], 2, "no such reason; did you mean silent?"),
+    ],
+)
+def test_bad_usage_is_one_line(
+    words: list[str], code: int, message: str, corpus: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    found = refused([word.format(corpus=corpus) for word in words], capsys)
+    assert found[0] == code
+    assert message in found[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_failures_are_one_line_and_leave_nothing(
+    corpus: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, codec = str(tmp_path / "data"), ["--set", "codec.name=pcm-16khz"]
+    code, error = refused([str(corpus), output, "--set", "codec.name=nothing"], capsys)
+    assert (code, "codec 'nothing' is not known" in error) == (1, True)
+    (tmp_path / "empty").mkdir()
+    code, error = refused([str(tmp_path / "empty"), output, *codec], capsys)
+    assert (code, "holds no recordings" in error) == (2, True)
+    (tmp_path / "file").write_text("")
+    code, error = refused([str(corpus), str(tmp_path / "file" / "data"), *codec], capsys)
+    assert (code, "Not a directory" in error) == (1, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+    code, error = refused([str(corpus), str(reference), *codec, "--set", "split.seed=7"], capsys)
+    assert (code, "split.seed" in error) == (1, True)
+
+
+def test_dry_run_starts_nothing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "data"
+    words = [
+        "prepare",
+        str(corpus),
+        str(output),
+        "--dry-run",
+        "--set",
+        "codec.name=pcm-16khz",
+        "--workers",
+        "2",
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "name: pcm-16khz" in said
+    assert "prepare: 2 workers of 1 CPU, 0 GPU" in said
+    assert "planned: 37 of 37 recordings" in said
+    assert not output.exists()
+
+
+def test_reconstruct_writes_what_the_codec_keeps(
+    speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconstruct", str(speech_folder), str(tmp_path / "out"), "--codec", "pcm-16khz"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["files"], result["rejected"], result["kbit_per_s"]) == (6, 0, 256.0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"utterance{n}.wav" for n in range(6)
+    ]
+    from pipelines.audio import decode
+
+    before = decode(speech_folder / "utterance0.wav", 16_000).samples
+    after = decode(tmp_path / "out" / "utterance0.wav", 16_000).samples
+    assert len(before) == len(after)
+    assert abs(before - after).max() < 1e-4
+    code = main(
+        [
+            "reconstruct",
+            str(speech_folder / "utterance0.txt"),
+            str(tmp_path / "x.wav"),
+            "--codec",
+            "pcm-16khz",
+        ]
+    )
+    assert code == 1
+    assert "not a known audio format" in capsys.readouterr().err

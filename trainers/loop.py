@@ -217,6 +217,8 @@ class _Loop:
         return self._outcome(stopped)
 
     def _start(self) -> None:
+        if self._makes_samples():
+            self.objective.prepare_samples()
         latest = self.checkpoints.latest()
         if latest is not None:
             self._restore(latest)
@@ -363,9 +365,14 @@ class _Loop:
             self.hooks.on_validate(self.step, metrics, samples)
         return better
 
+    def _makes_samples(self) -> bool:
+        wanted = self.config.samples > 0 and self.config.validation_batches > 0
+        return wanted and self.validation is not None and self.parallel.rank == 0
+
     def _samples(self) -> list[Sample]:
-        if self.validation is None or not self.config.samples or self.parallel.rank:
+        if not self._makes_samples():
             return []
+        assert self.validation is not None
         batch = self.validation.load(Position(0, 0)).rows(self.config.samples).to(self.device)
         return self.objective.samples(batch, self._generator("samples"))
 

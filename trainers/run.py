@@ -164,7 +164,9 @@ def export(settings: FitSettings, source: Source, outcome: Outcome) -> dict[str,
     run.objective.eval()
     record = {
         "family": settings.family,
+        "objective": run.identity["objective"],
         "data": asdict(run.objective.data),
+        "statistics": run.objective.statistics(run.batches.store.texts, run.batches.store.lengths.tolist()),
         "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
         "step": state["step"],
         "validation_loss": state["best"],

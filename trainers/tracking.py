@@ -9,7 +9,6 @@ import queue
 import tempfile
 import threading
 import time
-import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from catalog.models import tracking_uri
 from trainers.loop import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
+from trainers.wav import wav_bytes
 
 RECORD = "mlflow_run.json"
 _PARAMETERS_PER_CALL = 100
@@ -150,18 +150,6 @@ class Tracker:
             task()
         except Exception as error:  # noqa: BLE001 - a tracking server that is away must not end a training
             _log.warning("MLflow run %s: %s", self.run.run_id, error)
-
-
-def wav_bytes(wave_T: Tensor, sample_rate: int) -> bytes:
-    """A 16-bit mono WAV file of samples in [-1, 1]; those outside are clipped."""
-    samples = (wave_T.float() * 32767).round().clamp(-32768, 32767).to(torch.int16).cpu().numpy()
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(sample_rate)
-        out.writeframes(samples.astype("<i2").tobytes())
-    return file.getvalue()
 
 
 def spectrogram_png(wave_T: Tensor, sample_rate: int) -> bytes:

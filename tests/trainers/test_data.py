@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def test_batches_are_runs_of_the_sorted_lengths(lengths: list[int], seed: int) -
     config = BatchConfig(frames_threshold=200, max_samples=5, max_token_length=60)
     batches = group_by_length(lengths, config, np.random.default_rng(seed))
     spans = sorted((min(lengths[r] for r in batch), max(lengths[r] for r in batch)) for batch in batches)
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

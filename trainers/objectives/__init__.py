@@ -116,9 +116,16 @@ class Objective(nn.Module):
     def after_step(self, step: int) -> None:
         """Called after the update of `step` (counted from 1): codebook revival and the like."""
 
+    def prepare_samples(self) -> None:
+        """Load what `samples` needs. Called before the training, so that what is missing is missed at once."""
+
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Audio for listening, made from one validation batch."""
         return []
+
+    def statistics(self, texts: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:  # noqa: ARG002
+        """Figures of the training rows (texts, frames) that belong to what `export` writes."""
+        return {}
 
     def warm_start(self, directory: Path) -> None:
         """Start from the weights in `directory`, which `export` wrote."""

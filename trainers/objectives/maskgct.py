@@ -7,7 +7,8 @@ Shapes: B rows, L text tokens, T frames, Q levels, V codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.codecs import load_codec
+from models.codecs.interface import Codec, Codes
 from models.corruption import (
     Corruption,
     CorruptionConfig,
@@ -27,9 +30,13 @@ from models.corruption import (
 from models.maskgct_s2a import MaskGCTS2A, MaskGCTS2AConfig
 from models.maskgct_t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.registry import load_generator, save_generator
+from models.sampling.draws import RowDraws, row_seeds
+from models.sampling.guidance import Guidance
+from models.sampling.masked import TokenChoice
+from models.sampling.maskgct import Conditions, generate_s2a, generate_t2s
 from models.text import text_front_end
 from trainers.data import Batch
-from trainers.objectives import DataInfo, Loss, Objective, mean_metric
+from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class T2SSettings:
     min_prompt_frames: int = 5
     max_prompt_fraction: float = 0.4
     draw_per: Literal["row", "batch"] = "row"
+    sample_steps: int = 16
+    """Sampler steps of the audio made at a validation."""
 
     def __post_init__(self) -> None:
         self.corruption()
@@ -72,7 +81,7 @@ class S2ASettings(T2SSettings):
     """0 learns codebook 0 as well (the published default), 1 leaves it to T2S."""
 
 
-class _MaskGCTObjective(Objective):
+class _MaskGCTObjective(Objective, ABC):
     """What both stages share: text, corruption, cross-entropy, export."""
 
     family: str
@@ -82,6 +91,8 @@ class _MaskGCTObjective(Objective):
         self.network = network
         self.corruption = settings.corruption()
         self.front_end = text_front_end(settings.text)
+        self.sample_steps = settings.sample_steps
+        self._codec: Codec | None = None
 
     def encode_texts(self, texts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
         """Token ids int64 (B, L) and their mask (B, L), padded on the right."""
@@ -105,6 +116,36 @@ class _MaskGCTObjective(Objective):
         count = masked_BT.sum()
         loss = F.cross_entropy(logits_NV, codes_N, reduction="sum")
         return Loss(loss, count, {"accuracy": mean_metric(right, count)})
+
+    def prepare_samples(self) -> None:
+        """Load the codec. ValueError or FileNotFoundError if it is not there."""
+        self._codec = load_codec(self.data.codec, next(self.network.parameters()).device)
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
+        """The batch's texts spoken in the recordings' lengths without a voice prompt, and the recordings."""
+        assert self._codec is not None
+        text_BL, text_mask_BL = self.encode_texts(batch.texts, batch.codes_BQT.device)
+        lengths = batch.lengths_B.tolist()
+        prompt_BPQ = batch.codes_BQT.new_zeros(len(lengths), 0, batch.codes_BQT.shape[1])
+        given = Conditions(text_BL, text_mask_BL, prompt_BPQ, prompt_BPQ[..., 0].bool(), lengths)
+        draws = RowDraws(row_seeds(generator, len(lengths)), batch.codes_BQT.device)
+        spoken = self.generate(batch, given, draws)
+        found = []
+        for what, codes_BQT in (("generated", spoken), ("recorded", batch.codes_BQT)):
+            wave = self._codec.decode(Codes(codes_BQT, batch.lengths_B))
+            rows = zip(batch.ids, wave.wave_BT, wave.lengths_B.tolist(), strict=True)
+            found += [Sample(f"{row}-{what}", wave_T[:n], wave.sample_rate) for row, wave_T, n in rows]
+        return found
+
+    @abstractmethod
+    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:
+        """Codes (B, q, T) of the first q levels."""
+
+    def statistics(self, texts: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:
+        """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
+        return {
+            "frames_per_token": sum(lengths) / max(1, sum(len(self.front_end.encode(text)) for text in texts))
+        }
 
     def warm_start(self, directory: Path) -> None:
         """Start from the weights of a generator directory of the same family and sizes."""
@@ -152,6 +193,11 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
         )
         return self.cross_entropy(logits_BTV, codes_BT, drawn.masked_BT)
 
+    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
+        """Codebook 0 alone, which sounds coarse."""
+        codes_BT = generate_t2s(self.network, given, self.sample_steps, TokenChoice(), Guidance(), draws)
+        return codes_BT[:, None]
+
 
 class MaskGCTS2AObjective(_MaskGCTObjective):
     """Text and the levels below -> one level."""
@@ -195,6 +241,14 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         )
         rows_B = torch.arange(len(codes_BTQ), device=codes_BTQ.device)
         return self.cross_entropy(logits_BTV, batch.codes_BQT[rows_B, drawn.levels_B], drawn.masked_BT)
+
+    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:
+        """All levels, from the recordings' codebook 0."""
+        n_steps = [self.sample_steps] * 2 + [1] * self.network.config.n_codebooks
+        known_BT1 = batch.codes_BQT[:, :1].transpose(1, 2)
+        steps = n_steps[: self.network.config.n_codebooks]
+        codes_BTQ = generate_s2a(self.network, given, known_BT1, steps, TokenChoice(), Guidance(), draws)
+        return codes_BTQ.transpose(1, 2)
 
 
 def frame_mask(batch: Batch) -> Tensor:

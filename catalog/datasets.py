@@ -66,9 +66,7 @@ class Dataset:
 
         storage, identity = open_storage(uri), Identity(codec, settings)
         if not DeltaTable.is_deltatable(storage.uri):
-            foreign = sorted(
-                path for path in storage.listing() if not path.startswith(("_delta_log/", "_runs/"))
-            )
+            foreign = sorted(path for path in storage.listing() if not path.startswith("_"))
             if foreign:
                 raise JobError(
                     f"{storage.uri}: holds {foreign[0]} and is not a dataset; give an empty or new folder"

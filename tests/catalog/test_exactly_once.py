@@ -1,0 +1,167 @@
+"""Processes that are killed, or that work on one dataset at the same time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.datasets import Dataset
+from catalog.runs import ABANDONED_AFTER_S, delete_abandoned, run
+from catalog.shards import run_of, write_shard
+from catalog.upkeep import verify
+
+# Argument 1 is the dataset, the others are recordings. One file and one commit for each pair of them; says what it did
+# and waits for a line of standard input where the test may want to kill it.
+JOB = """
+import sys
+import pyarrow as pa
+from catalog.datasets import Dataset
+from catalog.runs import run
+from catalog.shards import write_shard
+uri, names = sys.argv[1], sys.argv[2:]
+dataset = Dataset.open(uri)
+done = set(dataset.committed()["recording_id"].to_pylist())
+names = [name for name in names if name not in done]
+with run(dataset) as run_id:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for at in range(0, len(names), 2):
+        two = names[at : at + 2]
+        rows = {"id": [f"{n}-0" for n in two], "recording_id": two, "codes": [[[1, 2], [3, 4]]] * len(two),
+                "target_length": [2] * len(two), "duration_s": [0.04] * len(two), "split": ["train"] * len(two)}
+        shards = write_shard(pa.table(rows), uri, run_id, dataset.codec)
+        print("written", shards[0].path, flush=True)
+        dataset.append(shards)
+        print("committed", flush=True)
+"""
+
+
+def start(uri: str, names: list[str]) -> subprocess.Popen[str]:
+    job = subprocess.Popen(
+        [sys.executable, "-c", JOB, uri, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert job.stdout.readline() == "ready\n"
+    return job
+
+
+def go(job: subprocess.Popen[str]) -> None:
+    job.stdin.write("\n")
+    job.stdin.flush()
+
+
+def finish(job: subprocess.Popen[str]) -> None:
+    if job.poll() is None:
+        job.communicate("\n")
+    assert job.returncode == 0
+
+
+def rows_by_recording(uri: str) -> Counter[str]:
+    return Counter(
+        name
+        for file in Dataset.open(uri).file_uris()
+        for name in pq.read_table(file)["recording_id"].to_pylist()
+    )
+
+
+def files(uri: str) -> set[str]:
+    return {
+        path.relative_to(uri).as_posix()
+        for path in Path(uri).rglob("*.parquet")
+        if "_delta_log" not in str(path)
+    }
+
+
+def test_two_processes_offering_the_same_recordings(dataset) -> None:
+    names = [f"r{index:02}" for index in range(24)]
+    jobs = [start(dataset.uri, names), start(dataset.uri, names[::-1])]
+    for job in jobs:
+        go(job)
+    for job in jobs:
+        finish(job)
+    assert rows_by_recording(dataset.uri) == Counter(names)
+    newest = Dataset.open(dataset.uri)
+    assert verify(newest) == []
+    assert files(dataset.uri) == {shard.path for shard in newest.shards()}
+
+
+def test_killed_between_any_two_steps_and_run_again(dataset) -> None:
+    names = [f"r{index:02}" for index in range(12)]
+    written = 0
+    for steps in (1, 2, 5):  # lines read before the kill: an odd number is between a file and its commit
+        job = start(dataset.uri, names)
+        go(job)
+        for _ in range(steps):
+            written += job.stdout.readline().startswith("written")
+        job.kill()
+        job.wait()
+        job.stdin.close()
+        job.stdout.close()
+        assert all(count == 1 for count in rows_by_recording(dataset.uri).values())
+    assert written >= 5
+    finish(start(dataset.uri, names))
+    assert rows_by_recording(dataset.uri) == Counter(names)
+    newest = Dataset.open(dataset.uri)
+    assert files(dataset.uri) == {shard.path for shard in newest.shards()}
+    assert list(Path(dataset.uri).joinpath("_runs").iterdir()) == []
+    assert verify(newest) == []
+
+
+def test_a_stopped_job_is_not_dead(dataset) -> None:
+    job = start(dataset.uri, ["a", "b"])
+    go(job)
+    path = job.stdout.readline().split()[1]
+    os.kill(job.pid, signal.SIGSTOP)
+    try:
+        os.utime(f"{dataset.uri}/{path}", (0, 0))
+        assert delete_abandoned(Dataset.open(dataset.uri)) == []
+    finally:
+        os.kill(job.pid, signal.SIGCONT)
+    finish(job)
+    assert rows_by_recording(dataset.uri) == Counter(["a", "b"])
+
+
+@pytest.mark.parametrize(("age_s", "gone"), [(ABANDONED_AFTER_S - 60, False), (ABANDONED_AFTER_S + 60, True)])
+def test_files_of_unknown_runs_wait_a_day(age_s, gone, dataset, rows, codec) -> None:
+    (shard,) = write_shard(rows(["a"]), dataset.uri, "elsewhere", codec)
+    (Path(dataset.uri) / "_runs").mkdir()
+    marker = Path(dataset.uri) / "_runs" / "elsewhere.json"
+    marker.write_text('{"host": "another machine", "pid": 1}')
+    file = Path(dataset.uri) / shard.path
+    then = file.stat().st_mtime - age_s
+    for path in (file, marker):
+        os.utime(path, (then, then))
+    assert delete_abandoned(dataset, dry_run=True) == ([shard.path] if gone else [])
+    assert file.exists()
+    delete_abandoned(dataset)
+    assert (not file.exists(), not marker.exists()) == (gone, gone)
+
+
+def test_only_our_uncommitted_files_are_deleted(dataset, append, rows, codec) -> None:
+    (old,) = append(["a"])
+    append(["a"], remove=[old.path])  # a file of an old version is no abandoned file
+    with run(dataset) as run_id:
+        (left,) = write_shard(rows(["b"]), dataset.uri, run_id, codec)
+        (Path(dataset.uri) / "split=train" / "mine.parquet").write_text("not ours")
+        half = Path(dataset.uri) / "split=train" / f".part-{run_id}-{'0' * 32}.parquet.{'1' * 32}.tmp"
+        half.write_text("half a file")
+        assert run_of(half.relative_to(dataset.uri).as_posix()) == run_id
+    for path in Path(dataset.uri).rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    delete_abandoned(dataset)
+    assert not half.exists()
+    assert not (Path(dataset.uri) / left.path).exists()
+    assert files(dataset.uri) == {old.path, dataset.shards()[0].path, "split=train/mine.parquet"}
+    assert Dataset.open(dataset.uri, 1).shards() == [old]
+
+
+def test_a_failed_run_keeps_its_marker(dataset) -> None:
+    with pytest.raises(ZeroDivisionError), run(dataset):
+        raise ZeroDivisionError
+    assert len(list((Path(dataset.uri) / "_runs").iterdir())) == 1

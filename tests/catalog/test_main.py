@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog import models
+from catalog.__main__ import main
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command line; returns exit code, the JSON line (None if there is none), standard error."""
+
+    def run(*words: str):
+        code = main(list(words))
+        output = capsys.readouterr()
+        lines = output.out.splitlines()
+        return code, json.loads(lines[-1]) if lines else None, output.err
+
+    return run
+
+
+def test_dataset_commands(call, dataset, append) -> None:
+    append(["a"])
+    append(["b"])
+    totals = {"recordings": 2, "utterances": 4, "rejected": 0, "hours": pytest.approx(0.28 / 3600)}
+    code, shown, _ = call("show", dataset.uri)
+    assert (code, shown["version"], shown["codec"]["name"], shown["settings"]["text"]) == (
+        0,
+        2,
+        "toy",
+        "as given",
+    )
+    assert {key: shown[key] for key in totals} == totals
+    assert call("show", dataset.uri, "--version", "1")[1]["recordings"] == 1
+    assert call("verify", dataset.uri)[:2] == (
+        0,
+        {"dataset": dataset.uri, "files": 2, "version": 2, **totals, "problems": []},
+    )
+    assert call("compact", dataset.uri, "--target-mib", "1")[1] == {
+        "dataset": dataset.uri,
+        "version": 3,
+        "files_before": 2,
+        "files_after": 1,
+        "skipped": 0,
+    }
+    assert [one["version"] for one in call("history", dataset.uri)[1]["versions"]] == [0, 1, 2, 3]
+    assert call("vacuum", dataset.uri, "--dry-run", "--retention-hours", "0")[1]["unreadable_versions"] == [
+        1,
+        2,
+    ]
+    assert call("vacuum", dataset.uri)[1]["files"] == 0
+
+
+def test_verify_fails_and_names_the_file(call, dataset, append) -> None:
+    (shard,) = append(["a"])
+    (Path(dataset.uri) / shard.path).write_bytes(b"PAR1")
+    code, result, error = call("verify", dataset.uri)
+    assert code == 1
+    assert result["problems"] == [{"path": shard.path, "what": f"4 bytes, the log says {shard.size_bytes}"}]
+    assert error == f"catalog: {dataset.uri}: 1 problems in version 1; see standard output\n"
+
+
+def test_model_commands(call, dataset, append, mlflow_uri, tmp_path) -> None:
+    append(["a"])
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    models.register(tmp_path / "model", "t2s", tracking_uri=mlflow_uri)
+    assert call("promote", "t2s/1", "champion")[1] == {"model": "t2s", "version": 1, "alias": "champion"}
+    code, listed, _ = call("list", str(tmp_path))
+    assert code == 0
+    assert [(one["name"], one["aliases"]) for one in listed["models"]] == [("t2s", ["champion"])]
+    assert [(one["dataset"], one["version"]) for one in listed["datasets"]] == [(dataset.uri, 1)]
+    shown = call("show", "models:/t2s@champion", "--tracking-uri", mlflow_uri)[1]
+    assert (shown["version"], Path(shown["directory"], "config.json").read_text()) == (1, "{}")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["verify", "nowhere"], 1, "nowhere: no dataset there"),
+        (["list", "nowhere"], 2, "catalog: nowhere: no such folder"),
+        (["vacuum", "x", "--retention-hours", "soon"], 2, "invalid float value: 'soon'"),
+        (["delete", "x"], 2, "invalid choice: 'delete'"),
+    ],
+)
+def test_refusals(words, code, message, call, tmp_path, monkeypatch, mlflow_uri) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, error = call(*words)
+    assert found == code
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_as_a_module(dataset) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "catalog", "verify", dataset.uri], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["files"] == 0
+    assert done.stderr == ""

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog import models
+from catalog.command import JobError, UsageError
+
+SCRIPT = """
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.voice = json.loads((Path(context.artifacts["system"]) / "system.json").read_text())["voice"]
+
+    def predict(self, context, model_input, params=None):
+        audio = [f"{self.voice}: {text} {params['seed']}".encode() for text in model_input["text"]]
+        return pd.DataFrame({"audio": audio, "sample_rate": 16000})
+
+
+mlflow.models.set_model(Echo())
+"""
+
+
+@pytest.fixture
+def system(tmp_path) -> Path:
+    folder = tmp_path / "my system"
+    (folder / "t2s").mkdir(parents=True)
+    (folder / "system.json").write_text('{"voice": "alto"}')
+    (folder / "t2s" / "model.safetensors").write_bytes(bytes(range(256)))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_register_promote_resolve(system, mlflow_uri, tmp_path) -> None:
+    script = tmp_path / "pyfunc.py"
+    script.write_text(SCRIPT)
+    first = models.register(
+        system, "maskgct", tracking_uri=mlflow_uri, tags={"wer": "0.1"}, pyfunc_script=script
+    )
+    before = contents(system)
+    (system / "system.json").write_text('{"voice": "bass"}')
+    second = models.register(system, "maskgct", tracking_uri=mlflow_uri, pyfunc_script=script)
+    assert (first, second) == (1, 2)
+    assert contents(models.resolve("models:/maskgct/1", mlflow_uri)) == before
+    assert contents(models.resolve("maskgct", mlflow_uri)) == contents(system), (
+        "the newest without a champion"
+    )
+    models.promote("maskgct", 1, "champion", mlflow_uri)
+    for source in ("models:/maskgct@champion", "maskgct@champion", "models:/maskgct", "maskgct"):
+        assert contents(models.resolve(source, mlflow_uri)) == before
+    assert models.list_models(mlflow_uri) == [
+        models.ModelVersion("maskgct", 1, ("champion",), "", {"wer": "0.1"}),
+        models.ModelVersion("maskgct", 2, (), "", {}),
+    ]
+    # A process that knows only MLflow speaks with it.
+    code = (
+        "import sys, mlflow, pandas as pd\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/maskgct@champion')\n"
+        "out = model.predict(pd.DataFrame({'text': ['one', 'two']}), params={'seed': 7})\n"
+        "print(out.to_json(orient='records'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, mlflow_uri], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        {"audio": "alto: one 7", "sample_rate": 16000},
+        {"audio": "alto: two 7", "sample_rate": 16000},
+    ]
+
+
+def test_a_training_run_has_its_model(system, mlflow_uri) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(mlflow_uri)
+    run = client.create_run(client.create_experiment("training"))
+    before = mlflow.active_run(), mlflow.get_tracking_uri()
+    version = models.register(system, "t2s", tracking_uri=mlflow_uri, run_id=run.info.run_id)
+    assert (mlflow.active_run(), mlflow.get_tracking_uri()) == before
+    assert models.describe("t2s/1", mlflow_uri) == models.ModelVersion(
+        "t2s", version, (), run.info.run_id, {}
+    )
+    again = client.get_run(run.info.run_id)
+    assert again.info.status == "RUNNING", "registering does not end the run"
+    assert len(again.outputs.model_outputs) == 1
+    assert contents(models.resolve("models:/t2s/1", mlflow_uri)) == contents(system)
+
+
+def test_a_directory_is_itself(system, monkeypatch) -> None:
+    monkeypatch.chdir(system.parent)
+    assert models.resolve("my system") == system
+
+
+def test_what_does_not_exist_is_named_with_what_does(system, mlflow_uri) -> None:
+    def refusal(source: str) -> str:
+        with pytest.raises(JobError) as error:
+            models.resolve(source, mlflow_uri)
+        return str(error.value)
+
+    assert refusal("voice") == f"voice: no such directory or registered model; {mlflow_uri} has: none"
+    models.register(system, "t2s", tracking_uri=mlflow_uri)
+    models.promote("t2s", 1, "best", mlflow_uri)
+    assert refusal("models:/voice@best") == (
+        f"models:/voice@best: no such directory or registered model; {mlflow_uri} has: t2s"
+    )
+    exists = "t2s has versions [1] and aliases {'best': 1}"
+    assert refusal("models:/t2s@champion") == f"models:/t2s@champion: no alias 'champion'; {exists}"
+    assert refusal("t2s/3") == f"t2s/3: no version 3; {exists}"
+    assert (
+        refusal("out/t2s/x")
+        == "out/t2s/x: no such directory, and not models:/name@alias or models:/name/version"
+    )
+    with pytest.raises(JobError, match="no version 2"):
+        models.promote("t2s", 2, "champion", mlflow_uri)
+    with pytest.raises(JobError, match="cannot give t2s 1 the alias 'v9'"):
+        models.promote("t2s", 1, "v9", mlflow_uri)
+
+
+def test_nothing_to_register(tmp_path, mlflow_uri) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(JobError, match=f"{folder}: nothing to register"):
+            models.register(folder, "x", tracking_uri=mlflow_uri)
+    with pytest.raises(UsageError, match="model name 'a/b'"):
+        (tmp_path / "empty" / "file").write_text("")
+        models.register(tmp_path / "empty", "a/b", tracking_uri=mlflow_uri)
+
+
+def test_files_that_are_gone(system, mlflow_uri) -> None:
+    import shutil
+
+    models.register(system, "t2s", tracking_uri=mlflow_uri)
+    shutil.rmtree(models.resolve("t2s", mlflow_uri))
+    with pytest.raises(JobError, match="^t2s: "):
+        models.resolve("t2s", mlflow_uri)
+
+
+def test_tracking_uri(monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert models.tracking_uri(None) == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert models.tracking_uri(None) == "http://127.0.0.1:5000"
+    assert models.tracking_uri("sqlite:////a.db") == "sqlite:////a.db"

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from catalog.command import JobError, UsageError
+from catalog.datasets import Dataset
+from catalog.shards import write_shard
+from catalog.upkeep import Problem, compact, history, vacuum, verify
+
+
+def contents(dataset: Dataset) -> list[dict[str, object]]:
+    return sorted(
+        (row for uri in dataset.file_uris() for row in pq.read_table(uri).to_pylist()),
+        key=lambda row: row["id"],
+    )
+
+
+def test_verify_names_each_damaged_file(dataset, append) -> None:
+    shards = [append([name])[0] for name in "abc"]
+    assert verify(dataset) == []
+    file = Path(dataset.uri) / shards[0].path
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    (Path(dataset.uri) / shards[1].path).unlink()
+    assert verify(dataset) == [
+        Problem(
+            shards[0].path,
+            f"its sha256 is not the committed {shards[0].sha256[:12]}...: the file has changed",
+        ),
+        Problem(shards[1].path, "the file is missing"),
+    ]
+
+
+def test_verify_finds_ids_that_are_there_twice(dataset, append) -> None:
+    append(["a"])
+    append(["a"])
+    assert verify(dataset) == [
+        Problem("", "id a-0 is there more than once"),
+        Problem("", "id a-1 is there more than once"),
+    ]
+
+
+def test_verify_names_what_others_wrote(dataset, append) -> None:
+    (shard,) = append(["a"])
+    table = pq.ParquetFile(f"{dataset.uri}/{shard.path}").read()
+    write_deltalake(
+        dataset.uri, table.append_column("split", pa.array(["train"] * table.num_rows)), mode="append"
+    )
+    newest = Dataset.open(dataset.uri)
+    assert len(newest.shards()) == 2
+    problems = [problem.what for problem in verify(newest)]
+    assert problems[0] == "the log has no sha256 for it (not written by this program)"
+    assert problems[1].startswith("made with codec unknown, the dataset's is {")
+    assert problems[2:] == ["id a-0 is there more than once", "id a-1 is there more than once"]
+
+
+def test_compaction_keeps_rows_and_old_versions(dataset, append) -> None:
+    for index in range(7):
+        append([f"r{index}"])
+    append(["v"], "validation")
+    append(["x"], "rejected", "silent")
+    append(["y"], "rejected", "silent")
+    before, totals, version = contents(dataset), dataset.totals(), dataset.version
+    result = compact(dataset)
+    assert (result.files_before, result.files_after, result.skipped) == (10, 3, 0)
+    newest = Dataset.open(dataset.uri)
+    assert contents(newest) == contents(dataset) == before
+    assert newest.totals() == totals
+    assert verify(newest) == []
+    assert contents(Dataset.open(dataset.uri, version)) == before
+    assert compact(newest).version == newest.version, "there is nothing left to compact"
+
+
+def test_compaction_cuts_at_the_target(dataset, append) -> None:
+    sizes = [append([f"r{index}"])[0].size_bytes for index in range(6)]
+    compact(dataset, target_bytes=3 * max(sizes))
+    assert [shard.rows for shard in dataset.shards()] == [6, 6]
+    with pytest.raises(UsageError, match="target size is 0 bytes"):
+        compact(dataset, 0)
+
+
+def test_compaction_beside_a_running_job(dataset, append, rows, codec) -> None:
+    append(["a"])
+    append(["b"])
+    writer = Dataset.open(dataset.uri)
+    writer.committed()
+    stale = Dataset.open(dataset.uri)
+    writer.append(write_shard(rows(["c"]), dataset.uri, "job", codec))
+    compact(stale)
+    writer.append(write_shard(rows(["d"]), dataset.uri, "job", codec))
+    newest = Dataset.open(dataset.uri)
+    assert [row["recording_id"] for row in contents(newest)] == [name for name in "abcd" for _ in range(2)]
+    assert verify(newest) == []
+    assert sorted(newest.file_uris()) == sorted(DeltaTable(dataset.uri).file_uris())
+
+
+def test_compaction_gives_way_to_a_replacement(dataset, append, rows, codec) -> None:
+    append(["a"], "rejected", "missing_text")
+    append(["b"], "rejected", "missing_text")
+    stale = Dataset.open(dataset.uri)
+    append(["a"], retry=["missing_text"])
+    assert compact(stale).skipped == 1
+    newest = Dataset.open(dataset.uri)
+    assert [(row["recording_id"], row["reason"]) for row in contents(newest)] == [
+        ("a", None),
+        ("a", None),
+        ("b", "missing_text"),
+    ]
+    files = {str(path) for path in Path(dataset.uri).glob("split=*/*.parquet")}
+    referenced = {
+        uri for version in range(newest.version + 1) for uri in Dataset.open(dataset.uri, version).file_uris()
+    }
+    assert files == referenced, "the merged file that was not committed is gone"
+
+
+def test_compaction_refuses_to_launder_a_corrupt_file(dataset, append) -> None:
+    shards = [append([name])[0] for name in "ab"]
+    file = Path(dataset.uri) / shards[1].path
+    file.write_bytes(file.read_bytes()[:-1] + b"X")
+    with pytest.raises(JobError, match="the file has changed"):
+        compact(dataset)
+    assert Dataset.open(dataset.uri).shards() == shards
+
+
+def test_vacuum_deletes_what_no_recent_version_needs(dataset, append) -> None:
+    append(["a"])
+    append(["b"])
+    foreign = Path(dataset.uri) / "split=train" / "notes.parquet"
+    foreign.write_text("mine")
+    (Path(dataset.uri) / "README").write_text("mine")
+    os.utime(foreign, (0, 0))
+    compact(dataset)
+    assert vacuum(dataset)["files"] == 0, "seven days are kept by default"
+    planned = vacuum(dataset, 0, dry_run=True)
+    assert (planned["files"], planned["unreadable_versions"], planned["dry_run"]) == (2, [1, 2], True)
+    assert len(contents(Dataset.open(dataset.uri, 2))) == 4
+    done = vacuum(dataset, 0)
+    assert (done["files"], done["bytes"], done["unreadable_versions"]) == (2, planned["bytes"], [1, 2])
+    assert vacuum(dataset, 0)["files"] == 0
+    assert foreign.exists()
+    assert (Path(dataset.uri) / "README").exists()
+    assert verify(Dataset.open(dataset.uri)) == []
+    with pytest.raises(JobError, match="version 2 is no longer readable; 2 of its 2 files were vacuumed"):
+        Dataset.open(dataset.uri, 2)
+    assert [one["readable"] for one in history(dataset)] == [True, False, False, True]
+    with pytest.raises(UsageError, match="retention is -1 h"):
+        vacuum(dataset, -1)
+
+
+def test_history(dataset, append) -> None:
+    append(["a"])
+    append(["b"], "rejected", "silent")
+    compact(dataset)
+    entries = history(dataset)
+    assert [(one["version"], one["job"], one["added"], one["removed"], one["rows"]) for one in entries] == [
+        (0, "CREATE TABLE", 0, 0, 0),
+        (1, "prepare", 1, 0, 2),
+        (2, "prepare", 1, 0, 3),
+    ]
+    assert entries[1]["run_id"] == "test"
+    assert entries[1]["time"][:4] == time.strftime("%Y", time.gmtime())

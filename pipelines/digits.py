@@ -57,7 +57,7 @@ def train_digit_classifier(
         rows = torch.randint(len(waves), (64,), generator=draws)
         loss = functional.cross_entropy(network(_disturb(features_BFM[rows], draws)), labels_B[rows])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return DigitClassifier(network.eval())
 

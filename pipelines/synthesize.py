@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
 def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings) -> Iterator[dict[str, Any]]:
     # Neighbours of like length waste the least padding.
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: len(row["text"])), schema=REQUESTS)
-    worker = {
+    worker: dict[str, Any] = {
         "model": system,
         "device": _device(settings.device),
         "seed": settings.seed,

@@ -1,4 +1,4 @@
-"""Fixtures every package's tests share: one local Ray, one migrated MLflow store, small recordings made by espeak-ng."""
+"""Fixtures that every package's tests share: one local Ray, one migrated MLflow store, small espeak-ng recordings."""
 
 from __future__ import annotations
 

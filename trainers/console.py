@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainers.loop import Hooks, LoopConfig
+from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import Sample
 
 _QUIET_S = 30.0

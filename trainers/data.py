@@ -9,7 +9,6 @@ The order is a function of (rows, seed, epoch). It does not depend on the number
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainers.draws import seed_of
 from trainers.store import Store
 
 IntArray = npt.NDArray[np.int64]
@@ -95,12 +95,6 @@ class Piece(NamedTuple):
     row: int
     start: int
     frames: int
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from any printable values, the same on every machine."""
-    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def group_by_length(lengths: npt.ArrayLike, config: BatchConfig, rng: np.random.Generator) -> list[IntArray]:

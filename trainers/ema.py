@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from trainers.objectives import Objective
+from trainers.sharding import like, local
 
 
 class Ema:
@@ -16,13 +17,14 @@ class Ema:
 
     def __init__(self, objective: Objective, decay: float) -> None:
         self.decay = decay
-        self.weights: dict[str, Tensor] = {}
-        self.reset(objective)
-
-    def reset(self, objective: Objective) -> None:
-        """Start again from the present weights."""
-        self.weights = {name: p.detach().clone() for name, p in objective.named_parameters()}
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().clone() for name, p in objective.named_parameters()
+        }
         self.weights["updates"] = torch.zeros((), dtype=torch.int64)
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Continue from saved averages (whole tensors)."""
+        self.weights = {name: like(value, self.weights[name]) for name, value in weights.items()}
 
     @torch.no_grad()
     def update(self, objective: Objective) -> None:
@@ -30,8 +32,8 @@ class Ema:
         updates = int(self.weights["updates"])
         decay = min(self.decay, (1 + updates) / (10 + updates))
         parameters = dict(objective.named_parameters())
-        averages = [self.weights[name] for name in parameters]
-        torch._foreach_lerp_(averages, [p.detach() for p in parameters.values()], 1 - decay)
+        averages = [local(self.weights[name]) for name in parameters]
+        torch._foreach_lerp_(averages, [local(p.detach()) for p in parameters.values()], 1 - decay)
         self.weights["updates"] += 1
 
     @contextmanager
@@ -46,7 +48,7 @@ class Ema:
 
 
 @torch.no_grad()
-def load(objective: Objective, weights: dict[str, Tensor]) -> None:
+def load(objective: Objective, weights: Mapping[str, Tensor]) -> None:
     """Copy weights by parameter name into the objective."""
     for name, parameter in objective.named_parameters():
         parameter.copy_(weights[name])

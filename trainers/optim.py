@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from trainers.sharding import gradient_norm, local
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -78,8 +80,8 @@ def scale_gradients(parameters: Iterable[Tensor], scale: Tensor, clip_norm: floa
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norm = torch.nn.utils.get_total_norm(gradients) * scale
+    norm = gradient_norm(gradients) * scale
     if clip_norm > 0:
         scale = scale * torch.clamp(clip_norm / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_(gradients, scale)
+    torch._foreach_mul_([local(gradient) for gradient in gradients], scale)
     return norm

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from trainers.sharding import is_sharded
+
 BUCKET_BYTES = 32 << 20
 
 
@@ -37,6 +39,11 @@ class Parallel:
             dist.all_reduce(values)
         return values
 
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
     def union(self, names: Iterable[str]) -> list[str]:
         """The sorted names of all ranks."""
         gathered: list[list[str]] = [[] for _ in range(self.world)]
@@ -57,7 +64,9 @@ class Parallel:
         rests."""
         if self.world == 1:
             return
-        everything = list(parameters)
+        everything = [p for p in parameters if not is_sharded(p)]
+        if not everything:
+            return
         used = torch.tensor([float(p.grad is not None) for p in everything], device=everything[0].device)
         held = [p for p, n in zip(everything, self.sum(used).tolist(), strict=True) if n]
         for bucket in _buckets(held):

@@ -19,7 +19,7 @@ import torch
 
 from catalog.command import JobError, UsageError
 from trainers.interrupt import stop_on_signal
-from trainers.loop import Outcome
+from trainers.loop_config import Outcome
 from trainers.run import Source, train_here
 from trainers.settings import FitSettings
 from trainers.tracking import RunReference

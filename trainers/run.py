@@ -17,7 +17,8 @@ from trainers.checkpoint import Checkpoints, load
 from trainers.console import console_hooks
 from trainers.data import Batches, open_batches
 from trainers.ema import load as load_averages
-from trainers.loop import Outcome, chain, train
+from trainers.loop import train
+from trainers.loop_config import Outcome, chain
 from trainers.objectives import DataInfo, Objective, objective_class
 from trainers.parallel import Parallel
 from trainers.settings import FitSettings, complete

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
 from trainers.data import BatchConfig
-from trainers.loop import LoopConfig
+from trainers.loop_config import LoopConfig
 from trainers.objectives import DataInfo, objective_class
 
 T = TypeVar("T")
@@ -73,9 +73,6 @@ class FitSettings(Settings):
     workers: int = Field(default=0, ge=0, description="Ray Train workers; 0 trains in this process")
     worker_cpus: int = Field(default=1, ge=1, description="CPUs (and threads) of a worker")
     max_failures: int = Field(default=3, ge=0, description="restarts after a worker died")
-    sharding: Literal["none", "fsdp"] = Field(
-        "none", description="fsdp splits weights over the workers (FSDP2)"
-    )
     register_as: str | None = Field(
         default=None, alias="register", description="model name to register the best checkpoint as"
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from catalog.models import tracking_uri
-from trainers.loop import Hooks
+from trainers.loop_config import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
 from trainers.wav import wav_bytes

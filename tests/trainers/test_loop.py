@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import Batches, seed_of
-from trainers.loop import Hooks, LoopConfig, train
+from trainers.data import Batches
+from trainers.draws import seed_of
+from trainers.loop import train
+from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import Objective
 from trainers.optim import OptimConfig
 

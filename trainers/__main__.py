@@ -1,4 +1,4 @@
-"""`python -m trainers fit CONFIG [--set a.b=c]`."""
+"""`python -m trainers fit CONFIG | assemble ... | import SOURCE FOLDER`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from catalog.command import Command, main
+from catalog import command
 from catalog.config import to_yaml
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=c",
+        help="override one setting; the value is YAML; repeatable",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, start nothing")
+
+
+def _add_registration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, help="model name to register as")
+    parser.add_argument("--alias", help="alias to give to the new version, for example champion")
+    parser.add_argument(
+        "--tracking-uri", help="MLflow; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
+    )
 
 
 class Fit:
@@ -21,15 +41,7 @@ class Fit:
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """CONFIG, --set, --dry-run."""
         parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the run")
-        parser.add_argument(
-            "--set",
-            dest="overrides",
-            action="append",
-            default=[],
-            metavar="a.b=c",
-            help="override one setting; the value is YAML; repeatable",
-        )
-        parser.add_argument("--dry-run", action="store_true", help="print the resolved run, start nothing")
+        _add_overrides(parser)
 
     def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
         """Train; see `trainers.fit`."""
@@ -43,13 +55,64 @@ class Fit:
         return fit(settings)
 
 
-COMMANDS: Sequence[Command] = (Fit(),)
+class Assemble:
+    """Make a system of trained generators and a codec."""
+
+    name = "assemble"
+    help = "join generators, a codec and a text front end into a registered system that speaks"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Sources of the parts, the name, --set, --dry-run."""
+        source = "directory or models:/ URI of the generator"
+        parser.add_argument("--t2s", required=True, metavar="SOURCE", help=f"{source}: text -> codebook 0")
+        parser.add_argument(
+            "--s2a", required=True, metavar="SOURCE", help=f"{source}: codebook 0 -> all codebooks"
+        )
+        parser.add_argument("--codec", required=True, help="codec name such as mill-16khz, or a directory")
+        _add_registration(parser)
+        _add_overrides(parser)
+
+    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+        """Assemble; see `trainers.assemble`."""
+        from catalog.models import tracking_uri
+        from trainers.assemble import assemble
+
+        return assemble(
+            {"t2s": arguments.t2s, "s2a": arguments.s2a},
+            arguments.codec,
+            arguments.name,
+            arguments.alias,
+            arguments.overrides,
+            uri=tracking_uri(arguments.tracking_uri),
+            dry_run=arguments.dry_run,
+        )
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """The command line of this package; returns the exit code."""
-    return main("trainers", COMMANDS, argv)
+class Import:
+    """Register a published checkpoint."""
+
+    name = "import"
+    help = "register a published checkpoint as a generator"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """SOURCE, FOLDER, the name."""
+        parser.add_argument("source", metavar="FORMAT", help="for example choihkk-maskgct-t2s")
+        parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds config.json and the weights")
+        _add_registration(parser)
+
+    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+        """Convert and register; see `trainers.import_checkpoint`."""
+        from catalog.models import tracking_uri
+        from trainers.import_checkpoint import import_checkpoint
+
+        uri = tracking_uri(arguments.tracking_uri)
+        return import_checkpoint(arguments.source, arguments.folder, arguments.name, arguments.alias, uri)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line of this package; returns the exit code."""
+    return command.main("trainers", (Fit(), Assemble(), Import()), argv)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
@@ -9,7 +10,8 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,9 @@ def open_run(
     from mlflow.exceptions import MlflowException
 
     uri = tracking_uri(settings.uri)
-    client = MlflowClient(uri)
+    with _alone(uri):
+        client = MlflowClient(uri)
+        client.get_experiment_by_name(settings.experiment)
     record = directory / RECORD
     known = json.loads(record.read_text())["run_id"] if record.exists() else saved_run_id
     if known is not None:
@@ -60,6 +64,19 @@ def open_run(
     run = client.create_run(experiment_id, run_name=settings.run_name or name)
     record.write_text(json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}), encoding="utf-8")
     return RunReference(uri, run.info.run_id)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Two trainings that start together must not both migrate a fresh SQLite store."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    lock = Path(uri.removeprefix("sqlite:///") + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _create_experiment(client: Any, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainers.__main__ import run
+from trainers.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("bigram_family")
 MakeDataset = Callable[..., str]
@@ -32,7 +32,7 @@ def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
         path = tmp_path / "fit.yaml"
         path.write_text(yaml.safe_dump(settings))
         sets = [word for override in overrides for word in ("--set", override)]
-        code = run(["fit", str(path), *sets, *words])
+        code = main(["fit", str(path), *sets, *words])
         out, err = capfd.readouterr()
         lines = out.strip().splitlines()
         return code, json.loads(lines[-1]) if lines else None, err

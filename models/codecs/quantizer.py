@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 _CHUNK = 8192
+_SEARCH_CHUNK = 1024
 
 
 class ResidualQuantizer(nn.Module):
-    """Q codebooks of V vectors of D channels; greedy, nearest vector in Euclidean distance."""
+    """Q codebooks of V vectors of D channels, Euclidean distance."""
 
     codebooks_QVD: Tensor
 
@@ -25,13 +26,33 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("codebooks_QVD", torch.zeros(n_codebooks, codebook_size, channels))
 
     def encode(self, vectors_ND: Tensor) -> Tensor:
-        """Vectors -> codes (N, Q) int64."""
+        """Vectors -> codes (N, Q) int64, each level's nearest code."""
         residual_ND, codes = vectors_ND, []
         for codebook_VD in self.codebooks_QVD:
             codes_N = nearest(residual_ND, codebook_VD)
             residual_ND = residual_ND - codebook_VD[codes_N]
             codes.append(codes_N)
         return torch.stack(codes, dim=1)
+
+    def search(self, vectors_ND: Tensor, width: int) -> Tensor:
+        """Vectors -> codes (N, Q) int64; keeps the best `width` beginnings at every level, so a first choice that
+        leaves less to the later levels wins over the nearest one. Width 1 is `encode`.
+        """
+        pieces = [
+            self._search_piece(vectors_ND[start : start + _SEARCH_CHUNK], width)
+            for start in range(0, vectors_ND.shape[0], _SEARCH_CHUNK)
+        ]
+        return torch.cat([vectors_ND.new_zeros(0, self.codebooks_QVD.shape[0], dtype=torch.int64), *pieces])
+
+    def _search_piece(self, vectors_ND: Tensor, width: int) -> Tensor:
+        residual_NWD = vectors_ND[:, None]
+        paths_NWQ = vectors_ND.new_zeros(vectors_ND.shape[0], 1, 0, dtype=torch.int64)
+        for codebook_VD in self.codebooks_QVD:
+            parent_NW, code_NW = _best_extensions(residual_NWD, codebook_VD, width)
+            paths_NWQ = torch.cat([_take(paths_NWQ, parent_NW), code_NW[..., None]], dim=2)
+            residual_NWD = _take(residual_NWD, parent_NW) - codebook_VD[code_NW]
+        # Sorted by distance: the first path is the best.
+        return paths_NWQ[:, 0]
 
     def lookup(self, codes_NQ: Tensor) -> Tensor:
         """The vectors (N, Q, D) of the first levels, not yet summed."""
@@ -53,6 +74,23 @@ def nearest(vectors_ND: Tensor, codebook_VD: Tensor) -> Tensor:
             dim=1
         )
     return codes_N
+
+
+def _best_extensions(residual_NWD: Tensor, codebook_VD: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The `width` nearest (path, code) pairs of each row, nearest first."""
+    rows, paths, channels = residual_NWD.shape
+    half_square_V = codebook_VD.square().sum(dim=1) / 2
+    scores_MV = torch.addmm(half_square_V, residual_NWD.reshape(-1, channels), codebook_VD.T, alpha=-1)
+    kept = min(width, codebook_VD.shape[0])
+    nearest_MK = scores_MV.topk(kept, dim=1, largest=False)
+    half_square_NW = residual_NWD.square().sum(dim=2) / 2
+    totals_NWK = half_square_NW[..., None] + nearest_MK.values.reshape(rows, paths, kept)
+    best_NW = totals_NWK.flatten(1).topk(min(width, paths * kept), dim=1, largest=False).indices
+    return best_NW // kept, nearest_MK.indices.reshape(rows, paths * kept).gather(1, best_NW)
+
+
+def _take(values_NWX: Tensor, parent_NW: Tensor) -> Tensor:
+    return values_NWX.gather(1, parent_NW[..., None].expand(-1, -1, values_NWX.shape[2]))
 
 
 def k_means(vectors_ND: Tensor, size: int, iterations: int, generator: torch.Generator) -> Tensor:

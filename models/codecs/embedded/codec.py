@@ -67,7 +67,7 @@ class MillCodec:
         begin, end = start * self.hop_length, (start + frames + 2 * context) * self.hop_length
         mel_BTM = network.log_mel(network.magnitudes(padded_BT[:, begin:end]))
         latents_BTD = network.encode(mel_BTM)[:, context : context + frames]
-        codes_NQ = network.quantizer.encode(latents_BTD.flatten(0, 1))
+        codes_NQ = network.quantizer.search(latents_BTD.flatten(0, 1), self.config.search_width)
         return codes_NQ.reshape(padded_BT.shape[0], frames, -1).transpose(1, 2)
 
     def _no_codes(self, rows: int) -> Tensor:

@@ -41,6 +41,8 @@ class MillConfig:
     encoder_dilations: tuple[int, ...] = (1, 2, 4, 1)
     decoder_channels: int = 256
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
+    search_width: int = 8
+    """Beginnings that the encoder keeps while it looks for codes; training takes the nearest code at each level."""
     griffin_lim_iterations: int = 32
 
     def __post_init__(self) -> None:

@@ -57,7 +57,9 @@ def test_codes_do_not_depend_on_the_number_of_threads(codec: Codec, sweep: Sweep
     assert torch.equal(one, two)
 
 
-def test_a_frame_depends_on_the_past_and_future_by_a_bounded_number_of_frames(codec: Codec, sweep: Sweep) -> None:
+def test_a_frame_depends_on_the_past_and_future_by_a_bounded_number_of_frames(
+    codec: Codec, sweep: Sweep
+) -> None:
     wave_T, hop = sweep(32_000, 2), codec.hop_length
     whole = encode_one(codec, wave_T)
     context = 20 * hop

@@ -40,6 +40,33 @@ def test_every_level_lowers_the_error_after_k_means() -> None:
     assert errors[-1] < 0.3 * float(vectors_ND.square().mean())
 
 
+def test_search_of_width_one_takes_the_nearest_codes() -> None:
+    vectors_ND = torch.randn(300, 6, generator=seeded(), dtype=torch.float64)
+    quantizer = ResidualQuantizer(4, 16, 6).double()
+    quantizer.codebooks_QVD.normal_(generator=seeded(1))
+    assert torch.equal(quantizer.search(vectors_ND, 1), quantizer.encode(vectors_ND))
+
+
+def test_search_that_keeps_everything_finds_the_best_codes() -> None:
+    vectors_ND = torch.randn(40, 4, generator=seeded(), dtype=torch.float64)
+    quantizer = ResidualQuantizer(3, 5, 4).double()
+    quantizer.codebooks_QVD.normal_(generator=seeded(1))
+    every_NQ = torch.cartesian_prod(*[torch.arange(5)] * 3)
+    best_N = torch.cdist(vectors_ND, quantizer.decode(every_NQ)).argmin(dim=1)
+    assert torch.equal(quantizer.search(vectors_ND, 125), every_NQ[best_N])
+
+
+def test_a_wider_search_lowers_the_error() -> None:
+    vectors_ND = torch.randn(500, 6, generator=seeded())
+    quantizer = ResidualQuantizer(4, 16, 6)
+    RunningCodebooks(quantizer, 0.99, 0.05).initialise(quantizer, vectors_ND, seeded())
+    errors = [
+        float((vectors_ND - quantizer.decode(quantizer.search(vectors_ND, width))).square().mean())
+        for width in (1, 4, 16)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+
+
 def test_k_means_finds_separate_clusters() -> None:
     points_ND, centres_VD = clusters()
     errors = []
@@ -82,7 +109,7 @@ def test_an_unused_code_comes_back_into_use() -> None:
 
 
 def test_a_step_without_vectors_changes_nothing() -> None:
-    points_ND, centres_VD = clusters()
+    _, centres_VD = clusters()
     quantizer = ResidualQuantizer(1, 4, 2)
     codebooks = RunningCodebooks(quantizer, 0.5, 0.05)
     codebooks.initialise(quantizer, centres_VD, seeded())

@@ -164,7 +164,7 @@ def _one_line(error: BaseException) -> str:
         message = str(error)
     else:
         message = f"{type(error).__name__}: {error}"
-    return " ".join(message.split()) or type(error).__name__
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split()) or type(error).__name__
 
 
 def _fail(program: str, message: str, code: int, debug: bool) -> int:

@@ -210,9 +210,9 @@ def _save_pyfunc(
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    with warnings.catch_warnings():
-        # The signature is explicit, so neither type hints nor an input example are wanted.
-        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+    # It warns that type hints and an input example are missing; the signature is explicit. Recording what it says is
+    # the only way to keep it quiet, because MLflow sets its own filter.
+    with warnings.catch_warnings(record=True):
         mlflow.pyfunc.save_model(
             path,
             python_model=str(script),

@@ -121,7 +121,10 @@ class _Remote:
         from deltalake.fs import DeltaStorageHandler
 
         self.uri = uri
-        self._files = pa.fs.PyFileSystem(DeltaStorageHandler(uri))
+        handler = DeltaStorageHandler(uri)
+        self._files = pa.fs.PyFileSystem(handler)
+        # deltalake 1.6 takes only bytes where pyarrow 25 hands a stream a Buffer, so writes go past pyarrow.
+        self._open_output = handler._handler.open_output_stream
 
     def open(self, path: str) -> Any:
         return self._files.open_input_file(path)
@@ -132,8 +135,9 @@ class _Remote:
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         try:
-            with self._files.open_output_stream(path) as stream:
-                stream.write(data)
+            stream = self._open_output(path)
+            stream.write(bytes(data))
+            stream.close()
         except OSError as error:
             raise JobError(f"{self.uri}/{path}: cannot write {len(data)} bytes: {error}") from error
 

@@ -67,7 +67,7 @@ def test_config_arguments() -> None:
     ("error", "code", "line"),
     [
         (UsageError("no such key"), 2, "mill: no such key\n"),
-        (JobError("disk\n  is full"), 1, "mill: disk is full\n"),
+        (JobError("disk\n  \x1b[31mis\x1b[0m full"), 1, "mill: disk is full\n"),
         (ValueError("rate is 3"), 1, "mill: rate is 3\n"),
         (OSError(28, "No space left on device", "out.wav"), 1, "mill: out.wav: No space left on device\n"),
         (KeyError("codec"), 1, "mill: no such key: 'codec'\n"),

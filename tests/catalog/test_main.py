@@ -97,8 +97,7 @@ def test_refusals(words, code, message, call, tmp_path, monkeypatch, mlflow_uri)
 
 
 def test_as_a_module(dataset) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "catalog", "verify", dataset.uri], capture_output=True, text=True, check=True
-    )
+    words = [sys.executable, "-m", "catalog", "verify", dataset.uri]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["files"] == 0
     assert done.stderr == ""

@@ -75,9 +75,8 @@ def test_register_promote_resolve(system, mlflow_uri, tmp_path) -> None:
         "out = model.predict(pd.DataFrame({'text': ['one', 'two']}), params={'seed': 7})\n"
         "print(out.to_json(orient='records'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, mlflow_uri], capture_output=True, text=True, check=True
-    )
+    words = [sys.executable, "-W", "ignore", "-c", code, mlflow_uri]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [
         {"audio": "alto: one 7", "sample_rate": 16000},
         {"audio": "alto: two 7", "sample_rate": 16000},
@@ -136,8 +135,8 @@ def test_nothing_to_register(tmp_path, mlflow_uri) -> None:
     for folder in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(JobError, match=f"{folder}: nothing to register"):
             models.register(folder, "x", tracking_uri=mlflow_uri)
+    (tmp_path / "empty" / "file").write_text("")
     with pytest.raises(UsageError, match="model name 'a/b'"):
-        (tmp_path / "empty" / "file").write_text("")
         models.register(tmp_path / "empty", "a/b", tracking_uri=mlflow_uri)
 
 
@@ -146,7 +145,7 @@ def test_files_that_are_gone(system, mlflow_uri) -> None:
 
     models.register(system, "t2s", tracking_uri=mlflow_uri)
     shutil.rmtree(models.resolve("t2s", mlflow_uri))
-    with pytest.raises(JobError, match="^t2s: "):
+    with pytest.raises(JobError, match=r"^t2s: "):
         models.resolve("t2s", mlflow_uri)
 
 

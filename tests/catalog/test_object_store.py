@@ -1,0 +1,83 @@
+"""The same dataset code on an object store: moto's S3 on localhost."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from catalog.datasets import Dataset
+from catalog.runs import delete_abandoned, run
+from catalog.shards import write_shard
+from catalog.storage import open_storage
+from catalog.upkeep import compact, history, vacuum, verify
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The server is a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
+    pytest.importorskip("moto.server")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
+        try:
+            yield next(
+                match[1] for line in server.stderr if (match := re.search(r"Running on (http://\S+)", line))
+            )
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def bucket(endpoint, monkeypatch, request) -> str:
+    boto3 = pytest.importorskip("boto3")
+    settings = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    name = request.node.name.replace("_", "-")
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=name)
+    return f"s3://{name}/data"
+
+
+def test_files(bucket) -> None:
+    storage = open_storage(bucket)
+    assert storage.listing() == {}
+    storage.write("split=train/a.parquet", b"1234")
+    assert storage.read("split=train/a.parquet") == b"1234"
+    assert {path: stat.size_bytes for path, stat in storage.listing().items()} == {"split=train/a.parquet": 4}
+    assert set(storage.listing("split=train")) == {"split=train/a.parquet"}
+    storage.delete("split=train/a.parquet")
+    storage.delete("split=train/a.parquet")
+    with pytest.raises(FileNotFoundError):
+        storage.read("split=train/a.parquet")
+
+
+def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
+    mine = Dataset.create(bucket, codec, {"text": "as given"})
+    theirs = Dataset.open(bucket + "/")
+    mine.committed()
+    theirs.committed()
+    with run(mine) as run_id:
+        mine.append(write_shard(rows(["a", "b"]), bucket, run_id, codec))
+        theirs.append(write_shard(rows(["b", "c"]), bucket, "other", codec))
+        write_shard(rows(["d"]), bucket, run_id, codec)
+    newest = Dataset.open(bucket)
+    assert newest.file_uris()[0].startswith(f"{bucket}/split=train/part-")
+    assert sorted(newest.committed()["recording_id"].to_pylist()) == ["a", "b", "c"]
+    assert (newest.totals().utterances, verify(newest)) == (6, [])
+    assert compact(newest).files_after == 1
+    assert [one["rows"] for one in history(newest)] == [0, 4, 6, 6]
+    assert vacuum(newest, 0)["unreadable_versions"] == [1, 2]
+    assert delete_abandoned(newest) == []
+    assert verify(Dataset.open(bucket)) == []
+    assert Dataset.open(bucket).totals() == newest.totals()

@@ -1,0 +1,26 @@
+"""A Hugging Face tokenizer: what the published MaskGCT checkpoints read (the Llama 3.1 BPE)."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+FOLDER = "text"
+
+
+class HuggingFaceFrontEnd:
+    """The tokenizer in a directory, or behind a hub id where a hub can be reached."""
+
+    def __init__(self, source: str) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(source)
+        self.vocab_size = len(self._tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids with the special tokens that the tokenizer adds by itself."""
+        ids: list[int] = self._tokenizer.encode(text)
+        return ids
+
+    def save(self, directory: Path) -> dict[str, Any]:
+        """Write the tokenizer's files into `directory/text`."""
+        self._tokenizer.save_pretrained(str(directory / FOLDER))
+        return {"kind": "huggingface", "source": FOLDER}

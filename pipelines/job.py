@@ -7,9 +7,11 @@ makes twice is committed once.
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalog.command import JobError
+from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.schema import Shard
 from pipelines.cluster import Claim
@@ -30,7 +32,9 @@ COMMIT_S = 5.0
 COMMIT_FILES = 100
 _RETRIES = 3
 """How often Ray repeats a batch whose worker died. What only raises is not repeated."""
-_ROW = pa.schema([("index", pa.int64()), ("key", pa.string()), ("rows", pa.large_binary())])
+_ROW = pa.schema(
+    [("index", pa.int64()), ("key", pa.string()), ("rows", pa.large_binary()), ("error", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,20 @@ class Worker:
         self._stages = [stage.factory(**stage.arguments) for stage in stages]
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Rows of batches in, as many rows out."""
-        results = []
-        for index, key, packed in zip(*(rows[name] for name in _ROW.names), strict=True):
-            table = _unpack(packed.as_buffer())
+        """Rows of batches in, as many rows out; a batch that fails becomes a row that says so."""
+        return pa.concat_tables([self._one(row) for row in rows.to_batches(max_chunksize=1) if row.num_rows])
+
+    def _one(self, row: pa.RecordBatch) -> pa.Table:
+        index, key, packed, error = _values(row)
+        if error is not None:
+            return pa.Table.from_batches([row])
+        try:
+            table = _unpack(packed)
             for stage in self._stages:
                 table = stage(table)
-            results.append(_pack(index.as_py(), key.as_py(), table))
-        return pa.concat_tables(results)
+            return _pack(index, key, table)
+        except Exception as failure:  # noqa: BLE001 - recorded, and raised again in the driver
+            return _failed(failure)
 
 
 def stream(
@@ -99,9 +109,18 @@ def stream(
                 max_restarts=-1,
                 max_task_retries=_RETRIES,
             )
-        for rows in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for index, key, packed in zip(*(rows[name] for name in _ROW.names), strict=True):
-                yield index.as_py(), key.as_py(), _unpack(packed.as_buffer())
+        try:
+            for rows in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for row in rows.to_batches(max_chunksize=1):
+                    index, key, packed, error = _values(row)
+                    if error is not None:
+                        raise _raised(error)
+                    yield index, key, _unpack(packed)
+        except ray.exceptions.RayActorError as error:
+            raise JobError(
+                f"a worker died {_RETRIES + 1} times on the same batch, often for want of memory; "
+                "lower resources.max_batch_bytes or --workers, then run the same command again"
+            ) from error
 
 
 def commit(
@@ -227,8 +246,38 @@ def _datasource(batches: Callable[[], Iterator[Batch]]) -> Any:
 
 
 def _packed(batches: Callable[[], Iterator[Batch]]) -> Iterator[pa.Table]:
-    for batch in batches():
-        yield _pack(batch.index, batch.key, batch.rows)
+    try:
+        for batch in batches():
+            yield _pack(batch.index, batch.key, batch.rows)
+    except Exception as failure:  # noqa: BLE001 - recorded, and raised again in the driver
+        yield _failed(failure)
+
+
+def _failed(failure: Exception) -> pa.Table:
+    """A failure as a row: Ray would wrap the message in its own and lose the class."""
+    known = isinstance(failure, UsageError | JobError | ValueError | OSError)
+    plain = {
+        "usage": isinstance(failure, UsageError),
+        "message": str(failure) if known else f"{type(failure).__name__}: {failure}",
+        "trace": traceback.format_exc(),
+    }
+    columns = [
+        pa.array([value], field.type)
+        for value, field in zip((-1, "", b"", json.dumps(plain)), _ROW, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=_ROW)
+
+
+def _raised(error: str) -> Exception:
+    plain = json.loads(error)
+    raised = UsageError(plain["message"]) if plain["usage"] else JobError(plain["message"])
+    raised.add_note(plain["trace"])
+    return raised
+
+
+def _values(row: pa.RecordBatch) -> tuple[int, str, pa.Buffer, str | None]:
+    index, key, packed, error = (row[name][0] for name in _ROW.names)
+    return index.as_py(), key.as_py(), packed.as_buffer(), error.as_py()
 
 
 def _pack(index: int, key: str, table: pa.Table) -> pa.Table:
@@ -238,7 +287,8 @@ def _pack(index: int, key: str, table: pa.Table) -> pa.Table:
     data = sink.getvalue()
     offsets = pa.py_buffer(np.array([0, data.size], dtype=np.int64))
     packed = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
-    return pa.Table.from_arrays([pa.array([index]), pa.array([key]), packed], schema=_ROW)
+    error = pa.nulls(1, pa.string())
+    return pa.Table.from_arrays([pa.array([index]), pa.array([key]), packed, error], schema=_ROW)
 
 
 def _unpack(buffer: pa.Buffer) -> pa.Table:

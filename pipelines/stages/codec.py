@@ -29,7 +29,7 @@ class CodecStage:
     A codec's codes for a row depend neither on its batch nor on its padding, so batching is a matter of speed only.
     """
 
-    def __init__(self, name: str, device: str = "cpu", batch_s: float = 60.0, threads: int = 1) -> None:
+    def __init__(self, name: str, device: str = "cpu", batch_s: float = 10.0, threads: int = 1) -> None:
         """Load the codec; `batch_s` bounds the padded seconds of audio in one call of it."""
         import torch
 

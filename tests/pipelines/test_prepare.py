@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.upkeep import verify
 from pipelines import job
@@ -132,6 +133,47 @@ def test_results_come_before_the_source_ends(ray_session: None) -> None:
     assert found == {index: 2 * index for index in found}
     assert len(found) == 20
     results.close()  # type: ignore[attr-defined]
+
+
+def run_stage(stage: Callable[[pa.Table], pa.Table]) -> list[int]:
+    batches = [Batch(index, str(index), pa.table({"value": [index]})) for index in range(4)]
+    step = job.Step(Claim("test", 1, 1.0), (job.Stage(lambda: stage, {}),))
+    return sorted(table["value"][0].as_py() for _, _, table in job.stream(lambda: iter(batches), [step]))
+
+
+@pytest.mark.ray
+def test_a_killed_worker_costs_nothing_but_time(ray_session: None, tmp_path: Path) -> None:
+    flag = tmp_path / "killed"
+
+    def dies_once(table: pa.Table) -> pa.Table:
+        if table["value"][0].as_py() == 2 and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
+
+    assert run_stage(dies_once) == [0, 1, 2, 3]
+    assert flag.exists()
+
+
+@pytest.mark.ray
+def test_a_batch_that_always_kills_its_worker_ends_the_job(ray_session: None) -> None:
+    def dies(table: pa.Table) -> pa.Table:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return table
+
+    with pytest.raises(JobError, match="a worker died 4 times on the same batch"):
+        run_stage(dies)
+
+
+@pytest.mark.ray
+def test_what_a_worker_raises_arrives_as_one_plain_line(ray_session: None) -> None:
+    def fails(table: pa.Table) -> pa.Table:
+        raise JobError("/data/x.parquet: No space left on device")
+
+    with pytest.raises(JobError) as caught:
+        run_stage(fails)
+    assert str(caught.value) == "/data/x.parquet: No space left on device"
+    assert "in fails" in caught.value.__notes__[0], "--debug shows where"
 
 
 @pytest.mark.ray

@@ -3,11 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.packing import Packing
 from models.layers.rope import Rotation, rotate
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions and a key-padding mask, without biases."""
+    """Multi-head self-attention with rotary positions, without biases."""
 
     def __init__(self, dim: int, n_heads: int) -> None:
         super().__init__()
@@ -15,13 +16,26 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x_BND: Tensor, rotation: Rotation, mask_BN: Tensor | None) -> Tensor:
-        """Attend to the positions where `mask_BN` is true (None: all); each row needs at least one."""
-        n_rows, n_positions, dim = x_BND.shape
-        qkv = self.qkv(x_BND).view(n_rows, n_positions, 3, self.n_heads, dim // self.n_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mask = None if mask_BN is None else mask_BN[:, None, None]
-        query, key = rotate(query, rotation), rotate(key, rotation)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        y: Tensor = self.out(attended.transpose(1, 2).reshape(n_rows, n_positions, dim))
+    def forward(self, x_BND: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
+        """Map (B, N, D) to (B, N, D), or (1, M, D) to (1, M, D) with a packing.
+
+        `valid`: bool (B, N), true at the positions that may be attended to, at least one a row; or the
+        packing of `x_BND`.
+        """
+        qkv = self.qkv(x_BND).unflatten(-1, (3, self.n_heads, -1))
+        query_key = rotate(qkv[:, :, :2], rotation)
+        value = qkv[:, :, 2]
+        if isinstance(valid, Packing):
+            query_key, value = valid.unpack(query_key), valid.unpack(value)
+        mask_BN = valid.mask_BN if isinstance(valid, Packing) else valid
+        query, key = query_key.unbind(2)
+        attended = F.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=mask_BN[:, None, None],
+        ).transpose(1, 2)
+        if isinstance(valid, Packing):
+            attended = valid.pack(attended)
+        y: Tensor = self.out(attended.flatten(2))
         return y

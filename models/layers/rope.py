@@ -7,15 +7,15 @@ Rotation = tuple[Tensor, Tensor]
 
 
 def rotation_at(positions_BN: Tensor, head_dim: int, theta: float = 10000.0) -> Rotation:
-    """Return cosines and sines, each (B, 1, N, head_dim) float32, of integer positions."""
+    """Return cosines and sines, each (B, N, head_dim) float32, of integer positions."""
     exponents = torch.arange(0, head_dim, 2, device=positions_BN.device, dtype=torch.float32) / head_dim
-    angles = positions_BN[:, None, :, None].float() * theta**-exponents
+    angles = positions_BN[..., None].float() * theta**-exponents
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 
 
-def rotate(x_BHNd: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate queries or keys by their positions; the type of `x_BHNd` is kept."""
-    cosine, sine = (part.to(x_BHNd.dtype) for part in rotation)
-    first, second = x_BHNd.chunk(2, dim=-1)
-    return x_BHNd * cosine + torch.cat([-second, first], dim=-1) * sine
+def rotate(x_BNxHd: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries and keys (B, N, 2, heads, head_dim) by their positions; their type is kept."""
+    cosine, sine = (part[:, :, None, None].to(x_BNxHd.dtype) for part in rotation)
+    first, second = x_BNxHd.chunk(2, dim=-1)
+    return x_BNxHd * cosine + torch.cat([-second, first], dim=-1) * sine

@@ -6,6 +6,7 @@ from models.layers.attention import SelfAttention
 from models.layers.feed_forward import SwiGLU
 from models.layers.masks import packed_positions
 from models.layers.norms import AdaptiveRMSNorm
+from models.layers.packing import Packing
 from models.layers.rope import Rotation, rotation_at
 from models.layers.time_embedding import TimeEmbedding
 
@@ -20,9 +21,9 @@ class Block(nn.Module):
         self.feed_forward_norm = AdaptiveRMSNorm(dim, dim)
         self.feed_forward = SwiGLU(dim, feed_forward_dim)
 
-    def forward(self, x_BND: Tensor, time_BD: Tensor, rotation: Rotation, mask_BN: Tensor | None) -> Tensor:
-        """Map (B, N, D) to (B, N, D)."""
-        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD), rotation, mask_BN)
+    def forward(self, x_BND: Tensor, time_BD: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
+        """Map (B, N, D) to (B, N, D), see SelfAttention."""
+        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD), rotation, valid)
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, time_BD))
         return y
 
@@ -45,9 +46,19 @@ class NonCausalTransformer(nn.Module):
         gives the same result wherever its padding stands.
         """
         positions = packed_positions(mask_BN) if positions_BN is None else positions_BN
-        rotation = rotation_at(positions, self.head_dim)
-        time = self.time(times_B)
+        return self._run(x_BND, times_B, rotation_at(positions, self.head_dim), mask_BN)
+
+    def rotation(self, packing: Packing) -> Rotation:
+        """Return what `forward_packed` needs; it stays the same over the steps of a sampler."""
+        return rotation_at(packing.pack(packed_positions(packing.mask_BN)), self.head_dim)
+
+    def forward_packed(self, x_1MD: Tensor, time_1: Tensor, packing: Packing, rotation: Rotation) -> Tensor:
+        """Map the valid positions alone, (1, M, D) to (1, M, D), at one time for all rows."""
+        return self._run(x_1MD, time_1, rotation, packing)
+
+    def _run(self, x_BND: Tensor, times_B: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
+        time_BD = self.time(times_B)
         for block in self.blocks:
-            x_BND = block(x_BND, time, rotation, mask_BN)
-        y: Tensor = self.norm(x_BND, time)
+            x_BND = block(x_BND, time_BD, rotation, valid)
+        y: Tensor = self.norm(x_BND, time_BD)
         return y

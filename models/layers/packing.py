@@ -1,0 +1,39 @@
+"""Padded batches without their padding: B rows, N positions of which M are valid in all rows together."""
+
+import torch
+from torch import Tensor
+
+
+class Packing:
+    """The valid positions of a padded batch, in one row of length M.
+
+    Layers that treat positions alone then do no work for padding; only attention needs rows again.
+    Building one waits for the device once.
+    """
+
+    def __init__(self, mask_BN: Tensor) -> None:
+        self.mask_BN = mask_BN
+        self.index_M = mask_BN.flatten().nonzero()[:, 0]
+        # Padding reads some valid position: attention masks it out, so its value is irrelevant.
+        self._spread = (mask_BN.flatten().long().cumsum(0) - 1).clamp(min=0)
+
+    def pack(self, x_BN: Tensor) -> Tensor:
+        """Map (B, N, ...) to (1, M, ...)."""
+        return x_BN.flatten(0, 1).index_select(0, self.index_M)[None]
+
+    def unpack(self, x_1M: Tensor) -> Tensor:
+        """Map (1, M, ...) to (B, N, ...); what stands at padding is arbitrary but finite."""
+        return x_1M[0].index_select(0, self._spread).view(*self.mask_BN.shape, *x_1M.shape[2:])
+
+
+def rows_to_positions(rows: int, *sizes: int, device: torch.device) -> Tensor:
+    """Return (rows, sum(sizes)) int64: where each position is in cat([part.flatten(0, 1) for part in parts]).
+
+    The parts are (rows, size, ...) each, and a row's positions are those of its parts, one after another.
+    """
+    offsets = [rows * sum(sizes[:index]) for index in range(len(sizes))]
+    parts = [
+        offset + torch.arange(rows * size, device=device).view(rows, size)
+        for offset, size in zip(offsets, sizes, strict=True)
+    ]
+    return torch.cat(parts, dim=1)

@@ -6,7 +6,6 @@ jobs conflict instead of duplicating; the later one drops the recordings that th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 
 from catalog.command import JobError
 from catalog.identity import Identity
-from catalog.log import active_files, apply, read_change, stats_json
+from catalog.log import active_files, add_action, apply, read_change, remove_action
 from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
 from catalog.shards import read_columns, without_recordings
 from catalog.storage import Storage, canonical_uri, open_storage
@@ -207,20 +206,18 @@ class Dataset:
             max_commit_retries=5,
             app_transactions=[Transaction("prepare", 0 if last is None else last + 1)],
         )
-        only_moved = not added
-        actions = [_add(shard, False, True) for shard in added]
-        actions += [_add(shard, True, not only_moved) for shard in carried]
-        actions += [_remove(shard, not (only_moved and carried)) for shard in removed]
+        changes_rows = bool(added) or not carried
+        actions = [add_action(shard, carried=False, data_change=True) for shard in added]
+        actions += [add_action(shard, carried=True, data_change=changes_rows) for shard in carried]
+        actions += [remove_action(shard, data_change=changes_rows) for shard in removed]
         try:
             self._table.create_write_transaction(
                 actions, "append", _table_schema(), partition_by=["split"], commit_properties=properties
             )
-        except CommitFailedError:
-            return False
         except (DeltaError, OSError) as error:
-            raise JobError(
-                f"{self.uri}: cannot commit {len(actions)} files: {' '.join(str(error).split())}"
-            ) from error
+            if isinstance(error, CommitFailedError) and Dataset.open(self.uri).version > self.version:
+                return False
+            raise JobError(f"{self.uri}: cannot commit {len(actions)} files: {error}") from error
         self.refresh()
         self.storage.sync(f"_delta_log/{self.version:020d}.json")
         return True
@@ -306,24 +303,3 @@ class Dataset:
 
 def _table_schema() -> pa.Schema:
     return SCHEMA.append(pa.field("split", pa.string()))
-
-
-def _add(shard: Shard, carried: bool, data_change: bool) -> Any:
-    from deltalake.transaction import AddAction
-
-    return AddAction(
-        path=shard.path,
-        size=shard.size_bytes,
-        partition_values={"split": shard.split},
-        modification_time=int(time.time() * 1000),
-        data_change=data_change,
-        stats=stats_json(shard, carried),
-    )
-
-
-def _remove(shard: Shard, data_change: bool) -> Any:
-    from deltalake.transaction import RemoveAction
-
-    return RemoveAction(
-        shard.path, data_change, int(time.time() * 1000), shard.size_bytes, {"split": shard.split}
-    )

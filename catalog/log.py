@@ -1,4 +1,4 @@
-"""A table's transaction log, read for what deltalake does not hand out: our statistics, and what was removed when.
+"""A table's transaction log: our actions, and what deltalake does not hand out (our statistics, what left when).
 
 The format is the Delta transaction protocol: `_delta_log/<version>.json` holds the actions of one commit, one JSON
 object a line; `<version>.checkpoint.parquet` holds the state after that version.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,12 +36,29 @@ class Change:
     carried: set[str] = field(default_factory=set)
 
 
-def stats_json(shard: Shard, carried: bool) -> str:
-    """The statistics of an add action: Delta's `numRecords` and what only we know of the file."""
+def add_action(shard: Shard, *, carried: bool, data_change: bool) -> Any:
+    """deltalake's action for a new file; its statistics hold Delta's `numRecords` and what only we know."""
+    from deltalake.transaction import AddAction
+
     own = dataclasses.asdict(shard)
-    for known in ("path", "split", "rows", "size_bytes"):
-        del own[known]
-    return json.dumps({"numRecords": shard.rows, **own, "carried": carried})
+    for elsewhere in ("path", "split", "rows", "size_bytes"):
+        del own[elsewhere]
+    return AddAction(
+        path=shard.path,
+        size=shard.size_bytes,
+        partition_values={"split": shard.split},
+        modification_time=int(time.time() * 1000),
+        data_change=data_change,
+        stats=json.dumps({"numRecords": shard.rows, **own, "carried": carried}),
+    )
+
+
+def remove_action(shard: Shard, *, data_change: bool) -> Any:
+    """deltalake's action for a file that leaves the table; the file itself stays for older versions."""
+    from deltalake.transaction import RemoveAction
+
+    now_ms = int(time.time() * 1000)
+    return RemoveAction(shard.path, data_change, now_ms, shard.size_bytes, {"split": shard.split})
 
 
 def active_files(storage: Storage, version: int) -> dict[str, Shard]:

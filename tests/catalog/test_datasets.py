@@ -202,22 +202,32 @@ def test_a_changed_identity_stops_a_running_job(dataset, append, rows, codec) ->
         append(["a"])
 
 
+COMPACT = 2
+
+
 @given(
     st.lists(
-        st.tuples(st.integers(0, 1), st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3)),
+        st.tuples(
+            st.sampled_from([0, 1, COMPACT]), st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3)
+        ),
         min_size=1,
-        max_size=6,
+        max_size=7,
     )
 )
 @settings(max_examples=15, deadline=None)
 def test_any_order_of_two_jobs_commits_each_recording_once(tmp_path_factory, codec, rows, steps) -> None:
+    """Both plan before either commits; a third handle compacts at any time."""
     uri = str(tmp_path_factory.mktemp("two") / "data")
-    jobs = [Dataset.create(uri, codec, {}), Dataset.open(uri)]
-    done: list[set[str]] = [set(job.committed()["recording_id"].to_pylist()) for job in jobs]
-    for number, wanted in steps:
-        todo = sorted(wanted - done[number])
-        done[number] |= wanted
-        if todo:
-            jobs[number].append(write_shard(rows(todo), uri, f"job{number}", codec))
-    expected = sorted(name for name in set().union(*(wanted for _, wanted in steps)) for _ in range(2))
-    assert recordings(Dataset.open(uri)) == expected
+    handles = [Dataset.create(uri, codec, {}), Dataset.open(uri), Dataset.open(uri)]
+    for job in handles[:2]:
+        assert job.committed().num_rows == 0
+    done: list[set[str]] = [set(), set()]
+    for who, wanted in steps:
+        if who == COMPACT:
+            compact(handles[who])
+        elif todo := sorted(wanted - done[who]):
+            done[who] |= wanted
+            handles[who].append(write_shard(rows(todo), uri, f"job{who}", codec))
+    newest = Dataset.open(uri)
+    assert recordings(newest) == sorted(2 * [*(done[0] | done[1])])
+    assert verify(newest) == []

@@ -97,5 +97,6 @@ def test_polars_reads_it(described) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ray_reads_it(described, ray_session) -> None:
     assert sorted(read(described, "ray").take_all(), key=lambda row: row["id"]) == expected(described)

@@ -165,3 +165,20 @@ def test_a_failed_run_keeps_its_marker(dataset) -> None:
     with pytest.raises(ZeroDivisionError), run(dataset):
         raise ZeroDivisionError
     assert len(list((Path(dataset.uri) / "_runs").iterdir())) == 1
+
+
+def test_a_log_that_cannot_be_written_is_one_line(dataset, append) -> None:
+    append(["a"])
+    code = (
+        "import resource, signal, sys; from catalog.datasets import Dataset; from catalog.command import JobError\n"
+        "dataset = Dataset.open(sys.argv[1]); dataset.committed()\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try: dataset.append([], remove=[dataset.shards()[0].path])\n"
+        "except JobError as error: print(error)"
+    )
+    words = [sys.executable, "-c", code, dataset.uri]
+    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert output.startswith(f"{dataset.uri}: cannot commit 1 files: ")
+    assert Dataset.open(dataset.uri).version == 1
+    append(["b"])
+    assert rows_by_recording(dataset.uri) == Counter(["a", "a", "b", "b"])

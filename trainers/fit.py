@@ -70,6 +70,7 @@ def resolve(data: DataSettings) -> Source:
         n_codebooks=codec.n_codebooks,
         codebook_size=codec.codebook_size,
         frames_per_byte=0.0,
+        codec_sha256=codec.weights_sha256,
     )
     return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
 
@@ -80,9 +81,8 @@ def _given_files(data: DataSettings) -> Source:
     assert data.codec is not None
     codec = load_codec(data.codec)
     sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
-    return Source(
-        data.files, data.validation_files, ", ".join(data.files), None, DataInfo(data.codec, *sizes, 0.0)
-    )
+    info = DataInfo(data.codec, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256)
+    return Source(data.files, data.validation_files, ", ".join(data.files), None, info)
 
 
 def absolute(settings: FitSettings) -> FitSettings:

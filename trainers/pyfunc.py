@@ -19,7 +19,7 @@ from mlflow.pyfunc import PythonModel
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.systems import Prompt
+    from models.systems.prompt import Prompt
 
 
 class Speech(PythonModel):  # type: ignore[misc]
@@ -52,25 +52,26 @@ class Speech(PythonModel):  # type: ignore[misc]
         )
 
 
-def _prompts(rows: pd.DataFrame) -> list[Prompt] | None:
-    """The rows' prompts; a table has one in every row or in none."""
-    given = rows["prompt"].notna() if "prompt" in rows else []
-    if not any(given):
-        return None
-    if not all(given) or "prompt_text" not in rows or rows["prompt_text"].isna().any():
-        raise ValueError("prompt and prompt_text must be given in every row or in none")
-    return [_prompt(*pair) for pair in zip(rows["prompt"], rows["prompt_text"], strict=True)]
+def _prompts(rows: pd.DataFrame) -> list[Prompt | None]:
+    """The rows' voice prompts, None where a row has none."""
+    missing = [None] * len(rows)
+    audios, texts = rows.get("prompt", missing), rows.get("prompt_text", missing)
+    return [
+        _prompt(*pair) if isinstance(pair[0], bytes) else None for pair in zip(audios, texts, strict=True)
+    ]
 
 
-def _prompt(audio: Any, text: str) -> Prompt:
+def _prompt(audio: bytes, text: Any) -> Prompt:
     import soundfile
 
     from models.codecs.interface import Wave
-    from models.systems import Prompt
+    from models.systems.prompt import Prompt
 
     samples, sample_rate = soundfile.read(io.BytesIO(audio), dtype="float32", always_2d=True)
     wave_BT = torch.from_numpy(samples.mean(axis=1))[None]
-    return Prompt(Wave(wave_BT, torch.tensor([wave_BT.shape[1]]), sample_rate), str(text))
+    return Prompt(
+        Wave(wave_BT, torch.tensor([wave_BT.shape[1]]), sample_rate), text if isinstance(text, str) else ""
+    )
 
 
 set_model(Speech())

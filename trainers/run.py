@@ -73,6 +73,7 @@ def build(settings: FitSettings, source: Source) -> Run:
             "dataset": source.uri,
             "version": source.version,
             "codec": info.codec,
+            "codec_sha256": info.codec_sha256,
             "rows": batches.store.digest,
             "batch": asdict(settings.data.batch),
         },

@@ -65,6 +65,8 @@ class DataInfo:
     codebook_size: int
     frames_per_byte: float
     """Frames of all training rows over their UTF-8 bytes of text (at least one byte a row)."""
+    codec_sha256: str = ""
+    """Digest of the codec's weights: codes mean nothing to other ones."""
 
 
 class Objective(nn.Module):

@@ -7,6 +7,7 @@ Shapes: B rows, L text tokens, T frames, Q levels, V codes.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,8 +119,13 @@ class _MaskGCTObjective(Objective, ABC):
         return Loss(loss, count, {"accuracy": mean_metric(right, count)})
 
     def prepare_samples(self) -> None:
-        """Load the codec. ValueError or FileNotFoundError if it is not there."""
+        """Load the codec. ValueError or FileNotFoundError if it is not there, or is another one by now."""
         self._codec = load_codec(self.data.codec, next(self.network.parameters()).device)
+        if self._codec.weights_sha256 != self.data.codec_sha256:
+            raise ValueError(
+                f"the data was made by {self.data.codec} with the weights {self.data.codec_sha256[:12]}, "
+                f"which are now {self._codec.weights_sha256[:12]}: prepare the data again"
+            )
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
         """The batch's texts spoken in the recordings' lengths without a voice prompt, and the recordings."""
@@ -157,8 +163,10 @@ class _MaskGCTObjective(Objective, ABC):
         self.network.load_state_dict(module.state_dict())
 
     def export(self, directory: Path) -> None:
-        """A generator directory, and the text front end's files in `text/`."""
+        """A generator directory, and the text front end in `text.json`, its files in `text/`."""
         save_generator(self.network, self.family, directory)
+        text = json.dumps(self.front_end.save(directory))
+        (directory / "text.json").write_text(text + "\n", encoding="utf-8")
 
 
 class MaskGCTT2SObjective(_MaskGCTObjective):

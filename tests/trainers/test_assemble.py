@@ -1,0 +1,127 @@
+"""Two generators trained, registered and joined speak through MLflow, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.codecs import load_codec
+from trainers.__main__ import main
+
+SPEAK = """
+import io, json, sys, wave
+import mlflow
+import pandas as pd
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/tiny@champion")
+prompt = open(sys.argv[2], "rb").read()
+rows = pd.DataFrame({"text": ["one two", "three"], "prompt": [None, prompt], "prompt_text": [None, "four"]})
+found = model.predict(rows, params={"seed": 7})
+again = model.predict(rows, params={"seed": 7})
+lengths = [wave.open(io.BytesIO(audio)).getnframes() for audio in found["audio"]]
+rates = [int(rate) for rate in found["sample_rate"]]
+print(json.dumps({"lengths": lengths, "rates": rates, "equal": list(found["audio"]) == list(again["audio"])}))
+"""
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+    def call(*words: str) -> tuple[int, Any, str]:
+        code = main(list(words))
+        out, err = capfd.readouterr()
+        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, err
+
+    return call
+
+
+@pytest.fixture
+def generators(
+    tmp_path: Path, make_dataset: Callable[..., str], mlflow_uri: str, command: Any
+) -> dict[str, Any]:
+    """A T2S and an S2A generator, registered, of a few updates each."""
+    codec = load_codec("mill-16khz@1")
+    identity = {name: getattr(codec, name) for name in ("name", "edition", "weights_sha256")}
+    uri = make_dataset(rows=12, validation=3, n_codebooks=8, codebook_size=codec.codebook_size, **identity)
+    found = {}
+    for part in ("t2s", "s2a"):
+        settings = {
+            "family": f"maskgct_{part}",
+            "register": f"tiny-{part}",
+            "model": {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "feed_forward_size": 16},
+            "objective": {"sample_steps": 1},
+            "data": {"dataset": uri},
+            "loop": {"max_steps": 3, "validate_every": 2, "log_every": 1, "samples": 1},
+            "output": str(tmp_path / part),
+        }
+        path = tmp_path / f"{part}.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        code, found[part], error = command("fit", str(path))
+        assert code == 0, error
+    return found
+
+
+def test_assembled_registered_and_spoken(
+    generators: dict[str, Any], command: Any, mlflow_uri: str, tmp_path: Path
+) -> None:
+    parts = ["--t2s", "models:/tiny-t2s@best", "--s2a", str(tmp_path / "s2a" / "export")]
+    words = ["assemble", *parts, "--codec", "mill-16khz@1", "--name", "tiny"]
+    short = ["--set", "options.t2s_steps=2", "--set", "options.s2a_steps=[1]"]
+    code, plan, _ = command(*words, "--dry-run")
+    assert code == 0
+    assert 0.5 < plan["options"]["frames_per_token"] < 5
+    code, made, error = command(*words, *short, "--alias", "champion")
+    assert code == 0, error
+    assert (made["version"], made["options"]["t2s_steps"]) == (1, 2)
+
+    import torch
+
+    from trainers.wav import wav_bytes
+
+    prompt = tmp_path / "prompt.wav"
+    prompt.write_bytes(wav_bytes(0.3 * torch.sin(torch.arange(9600) * 0.1), 24000))
+    child = subprocess.run(
+        [sys.executable, "-c", SPEAK, mlflow_uri, str(prompt)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    spoken = json.loads(child.stdout.strip().splitlines()[-1])
+    tokens, hop = len("one two") + 2, 320
+    expected = int(tokens * made["options"]["frames_per_token"]) * hop
+    prompted = int(20 / len("four") * len("three")) * hop
+    assert spoken == {"lengths": [expected, prompted], "rates": [16000, 16000], "equal": True}
+
+
+def test_parts_that_do_not_fit_are_refused(generators: dict[str, Any], command: Any, tmp_path: Path) -> None:
+    t2s, s2a = (str(tmp_path / part / "export") for part in ("t2s", "s2a"))
+
+    def refusal(*words: str) -> str:
+        code, _, error = command("assemble", "--name", "tiny", *words)
+        assert code == 1
+        assert len(error.strip().splitlines()) == 1
+        return error
+
+    error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "pcm-16khz")
+    assert f"t2s {t2s} was trained on codes of mill-16khz@1: the codec is pcm-16khz@1" in error
+    error = refusal("--t2s", s2a, "--s2a", t2s, "--codec", "mill-16khz@1")
+    assert "generator t2s is a maskgct_s2a; it must be a maskgct_t2s" in error
+    error = refusal("--t2s", "models:/nobody@best", "--s2a", s2a, "--codec", "mill-16khz@1")
+    assert "models:/nobody@best: no such directory or registered model" in error
+    error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "mill-16khz@1", "--set", "options.stepps=3")
+    assert "unknown option 'stepps' of maskgct" in error
+    record = tmp_path / "t2s" / "export" / "training.json"
+    record.write_text(record.read_text().replace(load_codec("mill-16khz@1").weights_sha256, "f" * 64))
+    error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "mill-16khz@1")
+    assert "with the weights ffffffffffff: the weights of mill-16khz@1 are now" in error

@@ -1,0 +1,118 @@
+"""Generators, a codec and a text front end become a registered system that speaks."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from catalog.command import JobError, UsageError
+from catalog.config import Settings, load_config
+from catalog.models import promote, register, resolve
+from models.codecs import load_codec
+from models.systems import save_system
+from trainers.objectives import DataInfo
+
+PYFUNC = Path(__file__).with_name("pyfunc.py")
+
+
+class AssembleSettings(Settings):
+    """What a system is given besides its parts."""
+
+    options: dict[str, Any] = Field(default_factory=dict, description="sampling defaults of the system")
+    text: dict[str, Any] | None = Field(
+        default=None, description="text front end; the one the generators were trained with if absent"
+    )
+
+
+def assemble(
+    generators: Mapping[str, str],
+    codec: str,
+    name: str,
+    alias: str | None,
+    overrides: Sequence[str] = (),
+    *,
+    uri: str,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Build a `maskgct` system of `generators` (role -> directory or models:/ URI) and register it as `name`.
+
+    Without `options.frames_per_token` the system speaks as long a token as its T2S generator's training data. JobError
+    names parts that do not fit: another codec, another text front end, other sizes.
+    """
+    settings = load_config(AssembleSettings, None, overrides)
+    parts = {role: resolve(source, uri) for role, source in generators.items()}
+    records = {role: _record(part) for role, part in parts.items()}
+    for role, record in records.items():
+        _check_codec(f"{role} {generators[role]}", record, codec)
+    text = settings.text or _text(parts, generators)
+    measured = records["t2s"].get("statistics", {})
+    options = {**{key: round(value, 3) for key, value in measured.items()}, **settings.options}
+    result = {
+        "family": "maskgct",
+        "codec": codec,
+        "text": text,
+        "options": options,
+        "generators": dict(generators),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        system = Path(folder) / "system"
+        try:
+            save_system(system, "maskgct", codec=codec, generators=parts, text=text, options=options)
+        except ValueError as error:
+            raise JobError(f"the parts do not make a system: {error}") from error
+        if dry_run:
+            return result
+        tags = {"family": "maskgct", "codec": codec, **generators}
+        version = register(system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC)
+    if alias is not None:
+        promote(name, version, alias, uri)
+    return {**result, "name": name, "version": version, "alias": alias, "model": f"models:/{name}/{version}"}
+
+
+def _record(generator: Path) -> dict[str, Any]:
+    """What its training noted; nothing for an imported checkpoint."""
+    path = generator / "training.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
+    """Codes mean nothing to another codec, nor to other weights of the same one."""
+    if "data" not in record:
+        return
+    try:
+        found, data = load_codec(codec), DataInfo(**record["data"])
+    except ValueError as error:
+        raise JobError(str(error)) from error
+    given = f"{found.name}@{found.edition}"
+    if given != data.codec:
+        raise JobError(f"{what} was trained on codes of {data.codec}: the codec is {given}")
+    if found.weights_sha256 != data.codec_sha256:
+        raise JobError(
+            f"{what} was trained on codes of {data.codec} with the weights {data.codec_sha256[:12]}: "
+            f"the weights of {given} are now {found.weights_sha256[:12]}"
+        )
+
+
+def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Any]:
+    """The front end of all generators, with an absolute path where it has files."""
+    found: dict[str, dict[str, Any]] = {}
+    for role, part in parts.items():
+        if not (part / "text.json").is_file():
+            raise UsageError(
+                f"{role} {generators[role]} does not say its text front end: give --set text.kind=..."
+            )
+        found[role] = json.loads((part / "text.json").read_text(encoding="utf-8"))
+    first, *others = found.items()
+    for role, description in others:
+        if description != first[1]:
+            raise JobError(f"text front ends differ: {first[0]} has {first[1]}, {role} has {description}")
+    description = first[1]
+    inside = parts[first[0]] / str(description.get("source", ""))
+    return (
+        {**description, "source": str(inside)} if "source" in description and inside.is_dir() else description
+    )

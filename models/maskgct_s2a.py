@@ -95,7 +95,7 @@ class MaskGCTS2A(nn.Module):
     def _sum_rows(self, rows_BTn: Tensor) -> Tensor:
         # The sum without a (B, T, n, D) tensor in between.
         summed = F.embedding_bag(rows_BTn.flatten(0, 1), self.code_table.weight, mode="sum")
-        return summed.view(*rows_BTn.shape[:2], -1)
+        return summed.view(*rows_BTn.shape[:2], summed.shape[-1])
 
     def condition(self, levels_B: Tensor) -> Tensor:
         """Return the (B, 1, D) vector that tells every frame which level is asked for."""

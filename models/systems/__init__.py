@@ -14,6 +14,8 @@ from models.codecs.interface import Codec, Wave
 from models.systems.prompt import Prompt
 from models.text import text_front_end
 
+__all__ = ["SYSTEMS", "Prompt", "System", "load_system", "save_system"]
+
 SYSTEMS: dict[str, str] = {"maskgct": "models.systems.maskgct:MaskGCTSystem"}
 """Family -> `module:class`; the class is built by `Class.load(...)`."""
 
@@ -25,8 +27,10 @@ class System(Protocol):
 
     codec: Codec
 
-    def check(self, text: str, prompt: Prompt | None) -> None:
-        """Raise ValueError with one line if this cannot be spoken."""
+    def check(
+        self, text: str, prompt: Prompt | None, target_length: int | None = None, **sampling: Any
+    ) -> None:
+        """Raise ValueError with one line if `synthesize` would refuse this row."""
 
     def synthesize(
         self,

@@ -6,6 +6,7 @@ Shapes: B rows, L text tokens, P prompt frames, T frames, Q codebooks.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from models.sampling.draws import RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
 from models.sampling.maskgct import Conditions, generate_s2a, generate_t2s
-from models.systems.prompt import Prompt, check_prompt, prompt_samples
+from models.systems.prompt import Prompt, check_prompt, prompt_length, prompt_samples
 from models.text import TextFrontEnd, text_front_end
 
 
@@ -46,11 +47,13 @@ class MaskGCTOptions:
     rescale: float = 1.0
     no_prompt: Literal["none", "pad_frame"] = "none"
     max_prompt_s: float = 30.0
+    max_text_tokens: int = 4096
+    """Of one sentence and its prompt's text."""
     max_frames: int = 4096
     """Of one sentence."""
 
     def __post_init__(self) -> None:
-        positive = ("frames_per_token", "speed", "t2s_steps", "max_prompt_s", "max_frames")
+        positive = ("frames_per_token", "speed", "t2s_steps", "max_prompt_s", "max_text_tokens", "max_frames")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -129,12 +132,22 @@ class MaskGCTSystem:
         front_end = text_front_end(description["text"], directory)
         return cls(codec, front_end, parts["t2s"], parts["s2a"], options_from(description["options"]))
 
-    def check(self, text: str, prompt: Prompt | None) -> None:
-        """Raise ValueError with one line if this cannot be spoken."""
+    def check(
+        self, text: str, prompt: Prompt | None, target_length: int | None = None, **sampling: Any
+    ) -> None:
+        """Raise ValueError with one line if `synthesize` would refuse this row."""
+        options = options_from(sampling, self.options)
         if not text.strip():
             raise ValueError("text is empty; there is nothing to speak")
         if prompt is not None:
-            check_prompt(prompt, self.options.max_prompt_s)
+            check_prompt(prompt, options.max_prompt_s)
+        n_tokens = len(self.front_end.encode(_spoken(text, prompt)))
+        if n_tokens > options.max_text_tokens:
+            raise ValueError(
+                f"text {_start(text)!r} has {n_tokens} tokens with its prompt's; "
+                f"the most is {options.max_text_tokens} (max_text_tokens)"
+            )
+        self._length(text, prompt, target_length, options)
 
     @torch.no_grad()
     def synthesize(
@@ -154,12 +167,12 @@ class MaskGCTSystem:
         """
         options = options_from(sampling, self.options)
         given = list(prompts) if prompts is not None else [None] * len(texts)
-        for text, prompt in zip(texts, given, strict=True):
-            self.check(text, prompt)
-        prompt_codes = self._prompt_codes(given)
         wanted = list(target_lengths) if target_lengths is not None else [None] * len(texts)
-        rows = zip(texts, given, prompt_codes, wanted, strict=True)
+        rows = list(zip(texts, given, wanted, strict=True))
+        for text, prompt, target_length in rows:
+            self.check(text, prompt, target_length, **sampling)
         lengths = [self._length(*row, options) for row in rows]
+        prompt_codes = self._prompt_codes(given)
         codes = self._codes(texts, given, prompt_codes, lengths, _seeds(generator, len(texts)), options)
         wave = self.codec.decode(codes)
         return [
@@ -180,10 +193,7 @@ class MaskGCTSystem:
         seeds: list[int],
         options: MaskGCTOptions,
     ) -> Codes:
-        spoken = [
-            text if prompt is None else f"{prompt.text} {text}"
-            for text, prompt in zip(texts, prompts, strict=True)
-        ]
+        spoken = [_spoken(text, prompt) for text, prompt in zip(texts, prompts, strict=True)]
         tokens = [torch.tensor(self.front_end.encode(text)) for text in spoken]
         text_BL, text_mask_BL = _padded(tokens, self.device)
         prompt_BPQ, prompt_mask_BP = _padded(
@@ -213,21 +223,29 @@ class MaskGCTSystem:
         return torch.full((frames, self.codec.n_codebooks), self.codec.codebook_size)
 
     def _length(
-        self, text: str, prompt: Prompt | None, codes_PQ: Tensor, wanted: int | None, options: MaskGCTOptions
+        self, text: str, prompt: Prompt | None, target_length: int | None, options: MaskGCTOptions
     ) -> int:
         """Frames to generate: the wanted ones, else as long a byte as in the prompt, else a constant a token."""
-        if wanted is not None:
-            frames = float(wanted)
+        if target_length is not None:
+            frames = float(target_length)
         elif prompt is not None:
-            frames = len(codes_PQ) / len(prompt.text.encode()) * len(text.encode()) / options.speed
+            prompt_frames = math.ceil(prompt_length(prompt, self.codec.sample_rate) / self.codec.hop_length)
+            frames = prompt_frames / len(prompt.text.encode()) * len(text.encode()) / options.speed
         else:
             frames = len(self.front_end.encode(text)) * options.frames_per_token / options.speed
         if not 1 <= frames < options.max_frames + 1:
-            start = text if len(text) <= 40 else text[:40] + "..."
             raise ValueError(
-                f"text {start!r} asks for {int(frames)} frames; allowed are 1 to {options.max_frames}"
+                f"text {_start(text)!r} asks for {int(frames)} frames; allowed are 1 to {options.max_frames}"
             )
         return int(frames)
+
+
+def _spoken(text: str, prompt: Prompt | None) -> str:
+    return text if prompt is None else f"{prompt.text} {text}"
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 40 else text[:40] + "..."
 
 
 def _seeds(generator: torch.Generator | Sequence[torch.Generator], n_rows: int) -> list[int]:

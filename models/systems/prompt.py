@@ -1,5 +1,6 @@
 """The voice prompt of a system: a recording of the voice and what is said in it."""
 
+import math
 from dataclasses import dataclass
 
 import torchaudio
@@ -37,6 +38,11 @@ def prompt_samples(prompt: Prompt, sample_rate: int) -> Tensor:
         beta=14.769656459379492,
     )
     return resampled
+
+
+def prompt_length(prompt: Prompt, sample_rate: int) -> int:
+    """The number of samples that `prompt_samples` returns."""
+    return math.ceil(int(prompt.wave.lengths_B[0]) * sample_rate / prompt.wave.sample_rate)
 
 
 def check_prompt(prompt: Prompt, max_prompt_s: float) -> None:

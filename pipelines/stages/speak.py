@@ -67,25 +67,21 @@ class Speak:
         return pa.Table.from_pylist([_result(row, durations, reasons) for row in rows], schema=RESULTS)
 
     def _speak(self, ready: Sequence[tuple[dict[str, Any], Prompt | None]]) -> dict[str, float]:
+        if not ready:
+            return {}
+        waves = self._system.synthesize(
+            [row["text"] for row, _ in ready],
+            [prompt for _, prompt in ready],
+            generator=[torch.Generator().manual_seed(row_seed(self._seed, row["id"])) for row, _ in ready],
+            target_lengths=[self._frames(row["duration_s"]) for row, _ in ready],
+            **self._sampling,
+        )
         durations: dict[str, float] = {}
-        # Rows with and without a prompt take different paths through a system, so each kind is its own batch.
-        for prompted in (True, False):
-            group = [(row, prompt) for row, prompt in ready if (prompt is not None) is prompted]
-            if not group:
-                continue
-            generators = [torch.Generator().manual_seed(row_seed(self._seed, row["id"])) for row, _ in group]
-            waves = self._system.synthesize(
-                [row["text"] for row, _ in group],
-                [prompt for _, prompt in group if prompt is not None] or None,
-                generator=generators,
-                target_lengths=[self._frames(row["duration_s"]) for row, _ in group],
-                **self._sampling,
-            )
-            for (row, _), wave in zip(group, waves, strict=True):
-                samples = wave.wave_BT[0, : int(wave.lengths_B[0])].cpu().numpy()
-                Path(row["output"]).parent.mkdir(parents=True, exist_ok=True)
-                write_wav(Path(row["output"]), samples, wave.sample_rate)
-                durations[row["id"]] = samples_to_seconds(len(samples), wave.sample_rate)
+        for (row, _), wave in zip(ready, waves, strict=True):
+            samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()
+            Path(row["output"]).parent.mkdir(parents=True, exist_ok=True)
+            write_wav(Path(row["output"]), samples, wave.sample_rate)
+            durations[row["id"]] = samples_to_seconds(len(samples), wave.sample_rate)
         return durations
 
     def _frames(self, duration_s: float | None) -> int | None:

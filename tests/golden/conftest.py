@@ -121,7 +121,10 @@ def s2a_section(request):
 
 def pytest_generate_tests(metafunc):
     wanted = {fixture: source for fixture, source in KNOWN.values() if fixture in metafunc.fixturenames}
-    directory = Path(metafunc.config.getoption("golden_dir", default=None) or BESIDE_CHECKOUT)
+    asked = metafunc.config.getoption("golden_dir", default=None)
+    directory = Path(asked or BESIDE_CHECKOUT)
+    if asked and not any(directory.glob("*/case.json")):
+        raise pytest.UsageError(f"--golden-dir {asked}: no case folder with a case.json in it")
     if "unknown_case" in metafunc.fixturenames:
         folders = [
             path.parent.name for path in sorted(directory.glob("*/case.json")) if class_of(path) not in KNOWN

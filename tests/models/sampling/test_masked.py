@@ -1,0 +1,145 @@
+"""The masked sampler with a network whose right answer is known."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.sampling.draws import RowDraws, row_seeds
+from models.sampling.masked import TokenChoice, candidate_count, remask_counts, sample_masked
+
+LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=4)
+V = 11
+
+
+def answer(n_rows, n_frames):
+    return (torch.arange(n_frames) * 7 + torch.arange(n_rows)[:, None] * 3) % V
+
+
+@given(LENGTHS, st.integers(1, 12), st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_a_certain_network_is_believed(lengths, n_steps, seed):
+    right = answer(len(lengths), max(lengths))
+    calls = []
+
+    def logits(codes, masked, time):
+        calls.append((codes.clone(), masked.clone(), time))
+        return torch.nn.functional.one_hot(right, V) * 1000.0
+
+    draws = RowDraws(range(seed, seed + len(lengths)), "cpu")
+    codes = sample_masked(logits, lengths, n_steps, TokenChoice(), draws, "cpu")
+    for row, length in enumerate(lengths):
+        assert torch.equal(codes[row, :length], right[row, :length])
+        assert not codes[row, length:].any()
+    check_calls(calls, lengths, n_steps, right)
+
+
+def check_calls(calls, lengths, n_steps, right):
+    counts = torch.cat([torch.tensor([lengths]), remask_counts(lengths, n_steps)])
+    assert len(calls) == 1 + sum(1 for row in counts[1:-1] if row.any())
+    before = None
+    for step, (codes, masked, time) in enumerate(calls):
+        assert time == 1 - step / n_steps
+        assert masked.sum(1).tolist() == counts[step].tolist()
+        assert before is None or not (masked & ~before).any(), "a fixed frame was masked again"
+        valid = torch.arange(codes.shape[1]) < torch.tensor(lengths)[:, None]
+        assert torch.equal(codes, torch.where(valid & ~masked, right, 0))
+        before = masked
+
+
+def random_network(seed):
+    """Logits that depend on the row's own codes, as a real network's do."""
+    table = torch.randn(V + 1, V, generator=torch.Generator().manual_seed(seed))
+
+    def logits(codes, masked, time):
+        seen = torch.where(masked, V, codes)
+        around = table[seen] + table[seen.roll(1, 1).index_fill(1, torch.tensor([0]), V)]
+        return around * (1 + time)
+
+    return logits
+
+
+@given(LENGTHS, st.integers(1, 8), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_a_row_does_not_depend_on_its_batch(lengths, n_steps, seed):
+    choice = TokenChoice(temperature=1.5, filter_threshold=0.3)
+    seeds = list(range(seed, seed + len(lengths)))
+    args = (n_steps, choice)
+    together_draws = RowDraws(seeds, "cpu")
+    together = sample_masked(random_network(seed), lengths, *args, together_draws, "cpu")
+    for row, length in enumerate(lengths):
+        draws = RowDraws(seeds[row : row + 1], "cpu")
+        alone = sample_masked(random_network(seed), [length], *args, draws, "cpu")
+        assert torch.equal(alone[0], together[row, :length])
+        # What is drawn next (by the next codebook) is the same too.
+        states = [each.generators[i].get_state() for each, i in ((draws, 0), (together_draws, row))]
+        assert torch.equal(*states)
+
+
+def test_the_filter_leaves_the_most_likely_codes():
+    logits = torch.arange(V).float().expand(1, 500, V) * 0.01
+    choice = TokenChoice(temperature=5.0, filter_threshold=0.7)
+    codes = sample_masked(lambda *_: logits, [500], 4, choice, RowDraws([0], "cpu"), "cpu")
+    assert candidate_count(0.7, V) == 4
+    assert set(codes.flatten().tolist()) == {7, 8, 9, 10}
+
+
+def test_codes_are_drawn_as_often_as_their_probability_says():
+    logits = torch.tensor([0.6, 0.3, 0.1]).log().expand(1, 20000, 3)
+    # With one step the temperature is 0.2, so the logits are scaled to undo it.
+    choice = TokenChoice(filter_threshold=0.0)
+    codes = sample_masked(lambda *_: logits * 0.2, [20000], 1, choice, RowDraws([1], "cpu"), "cpu")
+    shares = torch.bincount(codes[0], minlength=3) / 20000
+    torch.testing.assert_close(shares, torch.tensor([0.6, 0.3, 0.1]), rtol=0, atol=0.02)
+
+
+def test_doubtful_frames_are_masked_again():
+    confident = torch.arange(100) % 2 == 0
+    logits = torch.zeros(1, 100, V)
+    logits[:, confident, 0] = 50.0
+    kept = []
+
+    def network(codes, masked, time):
+        kept.append(~masked[0])
+        return logits
+
+    sample_masked(network, [100], 30, TokenChoice(filter_threshold=0.0), RowDraws([0], "cpu"), "cpu")
+    late = kept[-3]
+    assert late[confident].float().mean() > late[~confident].float().mean()
+
+
+@given(LENGTHS, st.integers(1, 60))
+def test_counts_fall_to_zero(lengths, n_steps):
+    counts = remask_counts(lengths, n_steps)
+    assert counts.shape == (n_steps, len(lengths))
+    assert (counts[-1] == 0).all()
+    assert (counts.diff(dim=0) <= 0).all()
+    assert (counts <= torch.tensor(lengths)).all()
+
+
+def test_the_count_of_candidates_rounds_as_the_reference():
+    assert [candidate_count(0.98, size) for size in (50, 100, 1024)] == [2, 3, 21]
+    assert candidate_count(0.25, 1024) == 768
+
+
+def test_seeds_do_not_depend_on_how_rows_are_cut_into_batches():
+    whole = row_seeds(torch.Generator().manual_seed(5), 5)
+    one = torch.Generator().manual_seed(5)
+    assert row_seeds(one, 2) + row_seeds(one, 3) == whole
+    assert len(set(whole)) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TokenChoice(temperature=-1), "temperature is -1; it must not be negative"),
+        (lambda: TokenChoice(filter_threshold=1.0), r"filter_threshold is 1.0; it must be in \[0, 1\)"),
+        (
+            lambda: sample_masked(None, [3], 0, TokenChoice(), RowDraws([0], "cpu"), "cpu"),
+            "n_steps is 0; it must be at least 1",
+        ),
+    ],
+)
+def test_settings_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

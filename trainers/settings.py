@@ -92,6 +92,11 @@ def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
         raise UsageError("data: give either dataset or files")
     if data.files and data.codec is None:
         raise UsageError("data.codec is required with data.files: name the codec that made their codes")
+    group, workers = settings.loop.batches_per_step, settings.workers
+    if workers and group % workers:
+        raise UsageError(f"loop.batches_per_step is {group}: must be a multiple of the {workers} workers")
+    if settings.loop.sharding == "fsdp" and workers < 2:
+        raise UsageError(f"loop.sharding is fsdp with {workers} workers: needs at least 2")
     try:
         objective_class(settings.family)
     except ValueError as error:

@@ -137,9 +137,9 @@ def batches(tmp_path: Path) -> Batches:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., str]:
-    """Commit a dataset: make_dataset(rows, validation_rows, name=..., codec=CodecIdentity(...)); returns its URI."""
+        """Commit a dataset; the codec is made up unless told otherwise. Returns its URI."""
 
-    def make(rows: int = 40, validation: int = 10, name: str = "dataset", **codec: Any) -> str:
+    def make(rows: int = 40, validation: int = 10, folder: str = "dataset", **codec: Any) -> str:
         identity = CodecIdentity(
             **{
                 "name": "toy",
@@ -152,7 +152,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., str]:
                 **codec,
             }
         )
-        dataset = Dataset.create(tmp_path / name, identity, {})
+        dataset = Dataset.create(tmp_path / folder, identity, {})
         dataset.committed()
         for split, count, seed in (("train", rows, 0), ("validation", validation, 1)):
             if count:

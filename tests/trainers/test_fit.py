@@ -90,6 +90,8 @@ def test_start_from_the_weights_of_another_run(fit: Fit, make_dataset: MakeDatas
         (["model.codebook_size=99"], 2, "model.codebook_size is 99, but the dataset (codec toy@1) needs 16"),
         (["data.dataset=null"], 2, "data: give either dataset or files"),
         (["data.dataset=null", "data.files=[a.parquet]"], 2, "data.codec is required with data.files"),
+        (["workers=2"], 2, "loop.batches_per_step is 1: must be a multiple of the 2 workers"),
+        (["loop.sharding=fsdp"], 2, "loop.sharding is fsdp with 0 workers: needs at least 2"),
         (["data.version=7"], 1, "no version 7; the newest is 2"),
         (["device=abacus"], 1, "device is 'abacus': must be auto, cpu, cuda or cuda:N"),
     ],

@@ -137,7 +137,7 @@ def batches(tmp_path: Path) -> Batches:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., str]:
-        """Commit a dataset; the codec is made up unless told otherwise. Returns its URI."""
+    """Commit a dataset; the codec is made up unless told otherwise. Returns its URI."""
 
     def make(rows: int = 40, validation: int = 10, folder: str = "dataset", **codec: Any) -> str:
         identity = CodecIdentity(

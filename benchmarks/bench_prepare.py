@@ -28,9 +28,10 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 RESULTS = Path(__file__).parent / "results" / "prepare.json"
-WORDS = (
+SENTENCE = (
     "the sun sets over a quiet harbour while seven small boats return with silver fish and tired sailors"
-).split()  # noqa: SIM905 - read as a sentence
+)
+WORDS = SENTENCE.split()
 _CODEC: Any = None
 
 
@@ -100,13 +101,14 @@ def bare(folder: Path, codec: str, workers: int, threads: int) -> tuple[float, f
 
 def prepared(folder: Path, output: Path, codec: str, workers: int, threads: int) -> dict[str, float]:
     """The same through `prepare`, in this process."""
-    from pipelines import job, prepare
+    from pipelines import prepare
+    from pipelines.prepare_settings import PrepareSettings
     from pipelines.stages.write import Written
 
     plain = {"codec": {"name": codec}, "resources": {"workers": workers, "threads": threads, "device": "cpu"}}
-    settings = prepare.PrepareSettings.model_validate(plain)
+    settings = PrepareSettings.model_validate(plain)
     arrivals: list[tuple[float, float]] = []
-    stream = job.stream
+    stream = prepare.stream
 
     def timed(*arguments: Any) -> Iterator[Any]:
         for item in stream(*arguments):
@@ -114,11 +116,11 @@ def prepared(folder: Path, output: Path, codec: str, workers: int, threads: int)
             yield item
 
     started = time.perf_counter()
-    job.stream = timed
+    prepare.stream = timed
     try:
         prepare.prepare(str(folder), str(output), settings)
     finally:
-        job.stream = stream
+        prepare.stream = stream
     done = time.perf_counter()
     total = sum(seconds for _, seconds in arrivals)
     steady = sum(seconds for _, seconds in arrivals[workers:])
@@ -132,7 +134,8 @@ def prepared(folder: Path, output: Path, codec: str, workers: int, threads: int)
 
 _DRIVER = """
 import json, resource, sys
-from pipelines.prepare import PrepareSettings, prepare
+from pipelines.prepare import prepare
+from pipelines.prepare_settings import PrepareSettings
 settings = PrepareSettings.model_validate(
     {"codec": {"name": "pcm-16khz"}, "text": {"missing": "allow"}, "resources": {"workers": 1, "device": "cpu"}}
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
-from pipelines import job
+from pipelines import job, streaming
 from pipelines.cluster import Claim, check_claims
 from pipelines.prepare import codec_identity
 from pipelines.progress import Progress
@@ -99,9 +99,9 @@ def test_a_batch_that_comes_back_different_stops_the_job(
 @given(st.lists(st.text(), max_size=5), st.integers(0, 2**40))
 def test_packed_batches_come_back_as_they_were(words: list[str], index: int) -> None:
     table = pa.table({"word": pa.array(words, pa.string())})
-    row = job._pack(index, "key", table)
+    row = streaming._pack(index, "key", table)
     assert row.num_rows == 1
-    assert job._unpack(row["rows"][0].as_buffer()) == table
+    assert streaming._unpack(row["rows"][0].as_buffer()) == table
 
 
 def node(cpu: float, gpu: float = 0.0) -> dict[str, float]:

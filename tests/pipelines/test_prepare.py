@@ -20,11 +20,12 @@ import pytest
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.upkeep import verify
-from pipelines import job
 from pipelines.__main__ import main
 from pipelines.cluster import Claim
 from pipelines.listing import Batch
-from pipelines.prepare import PrepareSettings, prepare
+from pipelines.prepare import prepare
+from pipelines.prepare_settings import PrepareSettings
+from pipelines.streaming import Stage, Step, stream
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -127,8 +128,8 @@ def test_results_come_before_the_source_ends(ray_session: None) -> None:
     def double() -> Callable[[pa.Table], pa.Table]:
         return lambda table: pa.table({"value": [2 * table["value"][0].as_py()]})
 
-    step = job.Step(Claim("double", 1, 1.0), (job.Stage(double, {}),))
-    results = job.stream(endless, [step])
+    step = Step(Claim("double", 1, 1.0), (Stage(double, {}),))
+    results = stream(endless, [step])
     found = {index: table["value"][0].as_py() for index, _, table in itertools.islice(results, 20)}
     assert found == {index: 2 * index for index in found}
     assert len(found) == 20
@@ -137,8 +138,8 @@ def test_results_come_before_the_source_ends(ray_session: None) -> None:
 
 def run_stage(stage: Callable[[pa.Table], pa.Table]) -> list[int]:
     batches = [Batch(index, str(index), pa.table({"value": [index]})) for index in range(4)]
-    step = job.Step(Claim("test", 1, 1.0), (job.Stage(lambda: stage, {}),))
-    return sorted(table["value"][0].as_py() for _, _, table in job.stream(lambda: iter(batches), [step]))
+    step = Step(Claim("test", 1, 1.0), (Stage(lambda: stage, {}),))
+    return sorted(table["value"][0].as_py() for _, _, table in stream(lambda: iter(batches), [step]))
 
 
 @pytest.mark.ray

@@ -49,6 +49,8 @@ class Speak:
 
         self._system = load_system(model, device)
         self._seed, self._sampling = seed, dict(sampling)
+        # A setting that the system does not have is a mistake in the job, not in each of its sentences.
+        self._system.check("a", None, 1, **self._sampling)
         self._prompt = lru_cache(maxsize=64)(self._read_prompt)
 
     def __call__(self, requests: pa.Table) -> pa.Table:
@@ -59,7 +61,7 @@ class Speak:
         for row in rows:
             try:
                 prompt = self._prompt(row["prompt"], row["prompt_text"] or "") if row["prompt"] else None
-                self._system.check(row["text"], prompt)
+                self._system.check(row["text"], prompt, self._frames(row["duration_s"]), **self._sampling)
                 ready.append((row, prompt))
             except (AudioError, ValueError, OSError) as error:
                 reasons[row["id"]] = " ".join(str(error).split())

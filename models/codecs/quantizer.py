@@ -165,6 +165,12 @@ class RunningCodebooks(nn.Module):
             residual_ND = residual_ND - codebook_VD[codes_N]
 
     @torch.no_grad()
+    def restart(self, quantizer: ResidualQuantizer) -> None:
+        """Go on from the quantizer's codebooks, as if all codes had been used alike."""
+        self.counts_QV.fill_(1.0)
+        self.sums_QVD.copy_(quantizer.codebooks_QVD)
+
+    @torch.no_grad()
     def observe(
         self, quantizer: ResidualQuantizer, vectors_ND: Tensor, codes_NQ: Tensor, generator: torch.Generator
     ) -> None:

@@ -9,7 +9,7 @@ Shape suffixes as in `models/codecs/embedded/network.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.codecs.embedded.codec import MillCodec, save_directory
+from models.codecs.embedded.codec import MillCodec, load_directory, save_directory
 from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
 from trainers.data import Batch
@@ -78,7 +78,7 @@ class CodecObjective(Objective):
         self.codebooks = RunningCodebooks(
             self.network.quantizer, settings.codebook_decay, settings.revive_below
         )
-        self.revived = 0
+        self.revived, self.warm = 0, False
 
     @classmethod
     def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
@@ -86,7 +86,9 @@ class CodecObjective(Objective):
         return {"sample_rate": data.sample_rate}
 
     def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
-        """Fit the linear paths and the codebooks to the first `initial_frames` frames."""
+        """Fit the linear paths and the codebooks to the first `initial_frames` frames; not after a warm start."""
+        if self.warm:
+            return
         waves, frames = [], 0
         for batch in batches:
             waves.append(self._vary(self._wave(batch), generator))
@@ -105,15 +107,28 @@ class CodecObjective(Objective):
         return self._reconstruct(wave_BN, kept_B, generator)
 
     def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
-        """The same without variation, from all levels."""
+        """The same without variation, from all levels, and without commitment: it grows with the latents' scale, which
+        says nothing about what is heard.
+        """
         wave_BN = self._wave(batch)
         kept_B = torch.full((wave_BN.shape[0],), self.config.n_codebooks, device=wave_BN.device)
-        return self._reconstruct(wave_BN, kept_B, generator)
+        found = self._reconstruct(wave_BN, kept_B, generator)
+        commitment = self.choices.commitment_weight * found.metrics["commitment"][0]
+        return replace(found, sum=found.sum - commitment)
 
     def after_step(self, step: int) -> None:  # noqa: ARG002
         """Move the codebooks."""
         self._reduce_statistics()
         self.revived = self.codebooks.update(self.network.quantizer)
+
+    def warm_start(self, directory: Path) -> None:
+        """Start from the weights of a codec directory of the same sizes."""
+        codec = load_directory(directory)
+        if codec.config != self.config:
+            raise ValueError(f"{directory} holds a codec of {codec.config}, not of {self.config}")
+        self.network.load_state_dict(codec.network.state_dict())
+        self.codebooks.restart(self.network.quantizer)
+        self.warm = True
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""

@@ -40,10 +40,10 @@ class MillCodec:
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
         self.config = config
-        self._decoder = network.float().eval().requires_grad_(False)
+        self.network = network.float().eval().requires_grad_(False)
         self._encoder = MillNetwork(config).double().eval().requires_grad_(False)
         self._encoder.load_state_dict(network.state_dict())
-        self.device = self._decoder.mean_M.device
+        self.device = self.network.mean_M.device
         self._encoder.to(self.device)
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class MillCodec:
 
     def _decode_row(self, codes_QT: Tensor) -> Tensor:
         latents_BTD = self.embed(codes_QT[None]).transpose(1, 2)
-        magnitudes_SF = self._decoder.from_log(self._decoder.decode(latents_BTD))[0]
+        magnitudes_SF = self.network.from_log(self.network.decode(latents_BTD))[0]
         wave_T = griffin_lim(magnitudes_SF, self.config.spectrum_hop, self.config.griffin_lim_iterations)
         return wave_T.clamp(-1.0, 1.0)
 
@@ -97,7 +97,7 @@ class MillCodec:
         """Codes of the first k levels -> the sum of their vectors, (B, latent_channels, T) float32."""
         check_codes(codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
         codes_NQ = codes_BQT.to(self.device).transpose(1, 2).flatten(0, 1)
-        vectors_ND = self._decoder.quantizer.decode(codes_NQ)
+        vectors_ND = self.network.quantizer.decode(codes_NQ)
         return vectors_ND.reshape(codes_BQT.shape[0], -1, vectors_ND.shape[1]).transpose(1, 2)
 
 

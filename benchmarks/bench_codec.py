@@ -1,0 +1,251 @@
+"""Codecs side by side on the same recordings: bit rate, STOI, PESQ-WB, mel distance, speed with one thread.
+
+    python -m benchmarks.bench_codec SPEECH [--codec mill-16khz ...] [--limit FILES]
+
+SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
+that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from pesq import NoUtterancesError, pesq
+from pystoi import stoi
+from torch import Tensor
+
+from benchmarks.codec_corpus import AUDIO, held_out_speakers
+from models.codecs import load_codec
+from models.codecs.embedded.codec import MillCodec
+from models.codecs.embedded.spectrum import griffin_lim, magnitudes, mel_filters
+from models.codecs.interface import Codec, Codes
+from models.codecs.quantizer import perplexity
+from pipelines.audio import decode, resample
+
+RATE = 16_000
+RESULTS = Path(__file__).parent / "results" / "codec.json"
+
+
+@dataclass(frozen=True)
+class Clip:
+    folder: str
+    wave_T: Tensor
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wave_T) / RATE
+
+
+@dataclass(frozen=True)
+class Trip:
+    """One recording there and back."""
+
+    wave_T: Tensor
+    bits: float
+    encode_s: float
+    decode_s: float
+
+
+def read_clips(speech: Path, limit: int | None) -> list[Clip]:
+    """All recordings at 16 kHz; those under half a second have too little speech for PESQ."""
+    clips = []
+    held_out = set(held_out_speakers(speech / "librispeech_one_per_speaker"))
+    for name in ("ljspeech", "mixed_fixtures", "librispeech_one_per_speaker"):
+        paths = sorted(path for path in (speech / name).iterdir() if path.suffix in {*AUDIO, ".opus"})
+        if name == "librispeech_one_per_speaker":
+            paths = [path for path in paths if path.name.partition("-")[0] in held_out]
+        for path in paths[:limit]:
+            samples = decode(path, RATE).samples
+            if len(samples) >= RATE // 2:
+                clips.append(Clip(name, torch.from_numpy(np.ascontiguousarray(samples))))
+    return clips
+
+
+def through_codec(codec: Codec, levels: int, counts_QV: Tensor) -> Callable[[Clip], Trip]:
+    """Encode and decode with the first `levels` codebooks; adds the codes used to `counts_QV`."""
+
+    def trip(clip: Clip) -> Trip:
+        begin = time.perf_counter()
+        codes = codec.encode(clip.wave_T[None], torch.tensor([len(clip.wave_T)]))
+        middle = time.perf_counter()
+        wave_T = codec.decode(Codes(codes.codes_BQT[:, :levels], codes.lengths_B)).wave_BT[0]
+        end = time.perf_counter()
+        for level, codes_T in enumerate(codes.codes_BQT[0]):
+            counts_QV[level] += torch.bincount(codes_T, minlength=codec.codebook_size)
+        bits = codes.codes_BQT.shape[2] * levels * np.log2(codec.codebook_size)
+        return Trip(wave_T[: len(clip.wave_T)], float(bits), middle - begin, end - middle)
+
+    return trip
+
+
+def through_mel(codec: MillCodec) -> Callable[[Clip], Trip]:
+    """The codec's own log-mel frames without quantization, inverted linearly, phases by Griffin-Lim: its ceiling."""
+    network, config = codec.network, codec.config
+
+    def trip(clip: Clip) -> Trip:
+        spare = -len(clip.wave_T) % config.hop_length
+        wave_BN = torch.nn.functional.pad(clip.wave_T, (0, spare))[None]
+        begin = time.perf_counter()
+        mel_SM = (network.magnitudes(wave_BN) @ network.filters_FM)[0].flatten(0, 1)
+        middle = time.perf_counter()
+        linear_SF = (mel_SM @ network.inverse_MF).clamp(min=0.0)
+        wave_T = griffin_lim(linear_SF, config.spectrum_hop, config.griffin_lim_iterations)
+        end = time.perf_counter()
+        return Trip(wave_T[: len(clip.wave_T)], float("nan"), middle - begin, end - middle)
+
+    return trip
+
+
+def through_opus(kilobits: int) -> Callable[[Clip], Trip]:
+    """libopus for speech at a constant-quality bit rate, 20 ms frames; the container's bytes are not counted."""
+
+    def trip(clip: Clip) -> Trip:
+        begin = time.perf_counter()
+        packets, file = _opus_encode(clip.wave_T.numpy(), kilobits)
+        middle = time.perf_counter()
+        decoded = _opus_decode(file)
+        end = time.perf_counter()
+        wave_T = torch.from_numpy(_aligned(clip.wave_T.numpy(), decoded))
+        return Trip(wave_T, 8.0 * sum(packets), middle - begin, end - middle)
+
+    return trip
+
+
+def _opus_encode(samples: np.ndarray, kilobits: int) -> tuple[list[int], io.BytesIO]:
+    file, sizes = io.BytesIO(), []
+    options = {"application": "voip", "frame_duration": "20", "vbr": "on"}
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=RATE, layout="mono", options=options)
+        stream.bit_rate = 1000 * kilobits
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            sizes.append(packet.size)
+            container.mux(packet)
+    file.seek(0)
+    return sizes, file
+
+
+def _opus_decode(file: io.BytesIO) -> np.ndarray:
+    with av.open(file) as container:
+        stream = container.streams.audio[0]
+        blocks = [frame.to_ndarray()[0] for frame in container.decode(stream)]
+        return resample(np.concatenate(blocks).astype(np.float32), stream.rate, RATE)
+
+
+def _aligned(original: np.ndarray, decoded: np.ndarray, reach: int = 800) -> np.ndarray:
+    """`decoded` shifted by at most 50 ms to where it correlates best with the original, in its length."""
+    size = len(original)
+    padded = np.pad(decoded, (reach, reach + max(0, size - len(decoded))))
+    length = 1 << (len(padded) + size).bit_length()
+    spectrum = np.fft.rfft(padded, length) * np.conj(np.fft.rfft(original, length))
+    shift = int(np.argmax(np.fft.irfft(spectrum, length)[: 2 * reach + 1]))
+    return padded[shift : shift + size].astype(np.float32)
+
+
+def mel_distance(original_T: Tensor, decoded_T: Tensor) -> float:
+    """Mean absolute difference of natural-log mel values: 80 bands, 1024-point Hann window, hop 256."""
+    filters_FM = mel_filters(1024, 80, RATE)
+    size = len(original_T) // 256 * 256
+    pair = [
+        torch.log((magnitudes(wave_T[None, :size], 1024, 256) @ filters_FM).clamp(min=1e-2))
+        for wave_T in (original_T, decoded_T)
+    ]
+    return float((pair[0] - pair[1]).abs().mean())
+
+
+def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip]) -> dict[str, Any]:
+    """Means over clips, per folder and over all, and speeds over the whole."""
+    rows: list[tuple[str, dict[str, float]]] = []
+    bits = encode_s = decode_s = 0.0
+    trip(clips[0])
+    for clip in clips:
+        done = trip(clip)
+        bits, encode_s, decode_s = bits + done.bits, encode_s + done.encode_s, decode_s + done.decode_s
+        original, decoded = clip.wave_T.numpy(), done.wave_T.numpy()
+        scores = {"stoi": float(stoi(original, decoded, RATE)), "mel": mel_distance(clip.wave_T, done.wave_T)}
+        with contextlib.suppress(NoUtterancesError):
+            scores["pesq_wb"] = float(pesq(RATE, original, decoded, "wb"))
+        rows.append((clip.folder, scores))
+    seconds = sum(clip.seconds for clip in clips)
+    folders = sorted({folder for folder, _ in rows})
+    return {
+        "kbit_s": round(bits / seconds / 1000, 2) if bits == bits else None,
+        **_means([scores for _, scores in rows]),
+        "encode_x": round(seconds / encode_s, 1),
+        "decode_x": round(seconds / decode_s, 1),
+        "folders": {name: _means([scores for folder, scores in rows if folder == name]) for name in folders},
+    }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = ("stoi", "pesq_wb", "mel")
+    return {name: round(statistics.fmean(row[name] for row in rows if name in row), 4) for name in names}
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    rate = "-" if found["kbit_s"] is None else f"{found['kbit_s']:.2f}"
+    line = f"{name:34} {rate:>6} {found['stoi']:6.3f} {found['pesq_wb']:6.2f} {found['mel']:6.3f}"
+    parts = " ".join(f"{part['stoi']:6.3f} {part['pesq_wb']:5.2f}" for part in found["folders"].values())
+    print(f"{line} {found['encode_x']:7.0f}x {found['decode_x']:7.0f}x  {parts}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("speech", type=Path)
+    parser.add_argument(
+        "--codec", nargs="+", default=["mill-16khz"], help="names, name@edition, or directories"
+    )
+    parser.add_argument("--limit", type=int, help="files of each folder at most")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    clips = read_clips(arguments.speech, arguments.limit)
+    folders = sorted({clip.folder for clip in clips})
+    print(f"{len(clips)} recordings, {sum(clip.seconds for clip in clips) / 60:.1f} minutes, one thread")
+    heading = f"{'':34} {'kbit/s':>6} {'STOI':>6} {'PESQ':>6} {'mel':>6} {'encode':>8} {'decode':>8}"
+    print(heading, " STOI and PESQ of", ", ".join(folders))
+    results: dict[str, Any] = {"recordings": len(clips), "codecs": {}}
+    for source in arguments.codec:
+        results["codecs"] |= measure_codec(source, clips)
+    for kilobits in (6, 9, 12):
+        name = f"opus, {kilobits} kbit/s asked for"
+        results["codecs"][name] = measure(clips, through_opus(kilobits))
+        show(name, results["codecs"][name])
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(results))
+
+
+def measure_codec(source: str, clips: Sequence[Clip]) -> dict[str, Any]:
+    """All levels, half of them, and the ceiling that the codec's spectra set."""
+    codec = load_codec(source)
+    name = f"{codec.name}@{codec.edition}"
+    counts_QV = torch.zeros(codec.n_codebooks, codec.codebook_size)
+    found = {name: measure(clips, through_codec(codec, codec.n_codebooks, counts_QV))}
+    found[name]["perplexity"] = [round(value, 1) for value in perplexity(counts_QV).tolist()]
+    found[name]["weights_sha256"] = codec.weights_sha256
+    half = codec.n_codebooks // 2
+    if half:
+        found[f"{name}, {half} levels"] = measure(clips, through_codec(codec, half, counts_QV))
+    if isinstance(codec, MillCodec):
+        found[f"{name}, mel not quantized"] = measure(clips, through_mel(codec))
+    for title, values in found.items():
+        show(title, values)
+    print("perplexity per level:", *found[name]["perplexity"])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -291,6 +291,8 @@ def _av_reader(container: Any) -> _Reader:
         raise AudioError(Reason.UNREADABLE, "holds no audio stream")
     stream = container.streams.audio[0]
     context = stream.codec_context
+    if context is None:
+        raise AudioError(Reason.UNREADABLE, "FFmpeg has no decoder for its audio")
     if not context.sample_rate or not context.channels:
         raise AudioError(Reason.UNREADABLE, "states neither sample rate nor channels")
     return _Reader(context.sample_rate, context.channels, _av_blocks(container, stream))
@@ -302,7 +304,8 @@ def _av_blocks(container: Any, stream: Any) -> Iterator[Samples]:
 
     context = stream.codec_context
     shape = (context.sample_rate, context.channels)
-    resampler = av.AudioResampler(format="fltp")
+    # Packed: PyAV reads planes beyond the eighth channel from memory that is not theirs.
+    resampler = av.AudioResampler(format="flt")
     packets = bad = 0
     for packet in _packets(container, stream):
         packets += 1
@@ -317,7 +320,7 @@ def _av_blocks(container: Any, stream: Any) -> Iterator[Samples]:
             if (frame.sample_rate, frame.layout.nb_channels) != shape:
                 raise AudioError(Reason.UNREADABLE, "the sample rate or channels change within the file")
             for converted in resampler.resample(frame):
-                yield converted.to_ndarray().T
+                yield converted.to_ndarray().reshape(-1, context.channels)
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:

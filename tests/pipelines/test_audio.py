@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.reasons import Reason
@@ -119,6 +119,13 @@ def test_formats_agree_whatever_the_reader() -> None:
     np.testing.assert_array_equal(decode(sink.getvalue(), 16_000).samples, through_ffmpeg)
 
 
+def test_many_channels_through_ffmpeg() -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 27)).astype(np.float32)
+    with audio._open_av(io.BytesIO(wav(samples))) as container:
+        found = np.concatenate(list(audio._av_reader(container).blocks))
+    np.testing.assert_array_equal(found, samples)
+
+
 def test_dead_channels_do_not_halve_the_level() -> None:
     stereo = np.stack([tone(), np.zeros_like(tone())], axis=1)
     np.testing.assert_array_equal(decode(wav(stereo), 16_000).samples, tone())
@@ -161,6 +168,7 @@ def test_noise_is_refused_and_never_crashes(content: bytes) -> None:
     assert isinstance(refusal(content).reason, Reason)
 
 
+@example(junk=b"\x00" * 6, position=29)  # a WAV of an unknown encoding
 @given(st.binary(max_size=60), st.integers(0, 3000))
 def test_damaged_files_decode_or_are_refused(junk: bytes, position: int) -> None:
     whole = wav(tone(0.1), subtype="PCM_16")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.codecs.embedded.network import MillConfig, MillNetwork
-from models.codecs.embedded.spectrum import griffin_lim
+from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim
 from models.codecs.interface import (
     Codes,
     Wave,
@@ -27,6 +27,7 @@ from models.codecs.interface import (
 
 KIND = "mill"
 _PIECE_FRAMES = 500
+_LONGEST_PHRASE_S = 60
 
 
 class MillCodec:
@@ -87,10 +88,24 @@ class MillCodec:
         return Wave(wave_BT.to(self.device), lengths_B, self.sample_rate)
 
     def _decode_row(self, codes_QT: Tensor) -> Tensor:
-        latents_BTD = self.embed(codes_QT[None]).transpose(1, 2)
-        magnitudes_SF = self.network.from_log(self.network.decode(latents_BTD))[0]
-        wave_T = griffin_lim(magnitudes_SF, self.config.spectrum_hop, self.config.griffin_lim_iterations)
-        return wave_T.clamp(-1.0, 1.0)
+        magnitudes_SF = self._magnitudes(codes_QT)
+        config = self.config
+        longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
+        waves = [
+            griffin_lim(phrase_SF, config.spectrum_hop, config.griffin_lim_iterations)
+            for phrase_SF in cut_at_quiet(magnitudes_SF, longest)
+        ]
+        return torch.cat(waves).clamp(-1.0, 1.0)
+
+    def _magnitudes(self, codes_QT: Tensor) -> Tensor:
+        network, frames, context = self.network, codes_QT.shape[1], self.network.decoder.context
+        pieces = []
+        for start in range(0, frames, _PIECE_FRAMES):
+            begin, end = max(0, start - context), min(frames, start + _PIECE_FRAMES + context)
+            latents_BTD = self.embed(codes_QT[None, :, begin:end]).transpose(1, 2)
+            inner_BTF = network.decode(latents_BTD)[:, start - begin : start - begin + _PIECE_FRAMES]
+            pieces.append(network.from_log(inner_BTF)[0])
+        return torch.cat(pieces)
 
     @torch.no_grad()
     def embed(self, codes_BQT: Tensor) -> Tensor:

@@ -64,6 +64,20 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentu
     return wave_N[start : start + hop_length * spectra]
 
 
+def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:
+    """Cut into stretches of at most `longest` spectra, each cut before the quietest one of a stretch's second half.
+
+    Griffin-Lim needs memory for all spectra at once; where hardly anything sounds, a phase may start anew.
+    """
+    phrases = []
+    while magnitudes_SF.shape[0] > longest:
+        energy_S = magnitudes_SF[longest // 2 : longest].square().sum(dim=1)
+        cut = longest // 2 + int(energy_S.argmin())
+        phrases.append(magnitudes_SF[:cut])
+        magnitudes_SF = magnitudes_SF[cut:]
+    return [*phrases, magnitudes_SF]
+
+
 def _initial_phases(target_FS: Tensor) -> Tensor:
     """Pseudo-random but fixed unit phasors: bin and spectrum index decide, not the length of the wave."""
     bins, spectra = target_FS.shape

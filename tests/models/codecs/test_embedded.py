@@ -1,0 +1,149 @@
+"""The embedded codec's spectra, its long recordings, its files, and what it does to speech."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+import soxr
+import torch
+from pystoi import stoi
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.codecs import EMBEDDED_FOLDER, editions, load_codec
+from models.codecs.embedded.codec import MillCodec, load_directory
+from models.codecs.embedded.network import MillConfig
+from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, magnitudes
+from models.codecs.interface import Codec, Codes
+
+Sweep = Callable[[int, int], Tensor]
+
+
+def encode_one(codec: Codec, wave_T: Tensor) -> Tensor:
+    return codec.encode(wave_T[None], torch.tensor([len(wave_T)])).codes_BQT[0]
+
+
+def test_a_spectrum_is_centred_on_its_samples() -> None:
+    wave_BN = torch.zeros(1, 1600)
+    wave_BN[0, 800:960] = 1.0
+    loudest = magnitudes(wave_BN, 512, 160)[0].sum(dim=1).argmax()
+    assert int(loudest) == 5
+
+
+def test_griffin_lim_finds_a_wave_with_the_magnitudes(sweep: Sweep) -> None:
+    wanted_SF = magnitudes(sweep(16_000, 1)[None], 512, 160)[0]
+    errors = []
+    for iterations in (0, 4, 32):
+        wave_T = griffin_lim(wanted_SF, 160, iterations)
+        assert wave_T.shape == (16_000,)
+        found_SF = magnitudes(wave_T[None], 512, 160)[0]
+        errors.append(float((found_SF - wanted_SF).norm() / wanted_SF.norm()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.15
+
+
+def test_a_longer_wave_begins_with_the_same_phases(sweep: Sweep) -> None:
+    wanted_SF = magnitudes(sweep(16_000, 1)[None], 512, 160)[0]
+    short, long = griffin_lim(wanted_SF[:50], 160, 0), griffin_lim(wanted_SF, 160, 0)
+    torch.testing.assert_close(short[: 160 * 45], long[: 160 * 45])
+
+
+def test_long_recordings_are_cut_where_it_is_quiet() -> None:
+    magnitudes_SF = torch.ones(100, 3)
+    magnitudes_SF[[33, 59]] = 0.0
+    phrases = cut_at_quiet(magnitudes_SF, 40)
+    assert [len(phrase) for phrase in phrases] == [33, 26, 20, 21]
+    assert torch.equal(torch.cat(phrases), magnitudes_SF)
+
+
+def test_a_long_recording_is_coded_like_its_parts(tiny_directory: Path, sweep: Sweep) -> None:
+    codec = load_codec(str(tiny_directory))
+    wave_T, hop = sweep(13 * 16_000, 3), codec.hop_length
+    whole_QT = encode_one(codec, wave_T)
+    frames, context = whole_QT.shape[1], 20
+    assert frames > 600
+    parts = []
+    for start in range(0, frames, 130):
+        begin = max(0, start - context)
+        part_QT = encode_one(codec, wave_T[begin * hop : (start + 130 + context) * hop])
+        parts.append(part_QT[:, start - begin : start - begin + 130])
+    assert torch.equal(torch.cat(parts, dim=1), whole_QT)
+
+
+def test_decoding_in_pieces_equals_decoding_at_once(tiny_directory: Path, sweep: Sweep) -> None:
+    codec = load_directory(tiny_directory)
+    codes_QT = encode_one(codec, sweep(13 * 16_000, 3))
+    latents_BTD = codec.embed(codes_QT[None]).transpose(1, 2)
+    at_once_SF = codec.network.from_log(codec.network.decode(latents_BTD))[0]
+    torch.testing.assert_close(codec._magnitudes(codes_QT), at_once_SF, rtol=1e-4, atol=1e-5)
+
+
+def test_a_minute_and_more_decodes(tiny_directory: Path) -> None:
+    codec = load_codec(str(tiny_directory))
+    codes = torch.randint(0, codec.codebook_size, (1, codec.n_codebooks, 3200))
+    wave = codec.decode(Codes(codes, torch.tensor([3200])))
+    assert wave.wave_BT.shape == (1, 3200 * 320)
+
+
+def test_names_and_editions() -> None:
+    assert load_codec("mill-16khz").edition == editions()[-1]
+    first = load_codec("mill-16khz@1")
+    assert (first.name, first.edition, len(first.weights_sha256)) == ("mill-16khz", "1", 64)
+    with pytest.raises(ValueError, match=r"has no edition '99'; editions with weights: 1"):
+        load_codec("mill-16khz@99")
+    with pytest.raises(ValueError, match=r"codec 'opus' is not known; use pcm-16khz, mill-16khz"):
+        load_codec("opus")
+    with pytest.raises(ValueError, match="codec 'pcm-16khz@2' is not known"):
+        load_codec("pcm-16khz@2")
+
+
+def test_the_embedded_weights_are_small_and_of_the_promised_shape() -> None:
+    codec = load_codec("mill-16khz@1")
+    assert (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size) == (
+        16_000,
+        320,
+        8,
+        1024,
+    )
+    assert (EMBEDDED_FOLDER / "mill-16khz@1" / "model.safetensors").stat().st_size <= 20e6
+
+
+def test_a_directory_with_something_missing_or_wrong_is_refused(tiny_directory: Path, tmp_path: Path) -> None:
+    config = (tiny_directory / "config.json").read_text()
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        load_codec(str(tmp_path))
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
+        load_codec(str(tmp_path))
+    weights = load_file(tiny_directory / "model.safetensors")
+    save_file(
+        {key: value for key, value in weights.items() if key != "mean_M"}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit its config\.json: mean_M"):
+        load_codec(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(config), "kind": "other"}))
+    with pytest.raises(ValueError, match="kind is 'other'"):
+        load_codec(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"hop_length": 322}, "hop_length is 322"), ({"latent_channels": 999}, "at most")]
+)
+def test_impossible_sizes_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MillConfig(**wrong)
+
+
+def test_unseen_speech_stays_intelligible(shared_data: Path) -> None:
+    codec = load_codec("mill-16khz")
+    assert isinstance(codec, MillCodec)
+    for name in ("LJ001-0002", "LJ001-0004"):
+        samples, rate = soundfile.read(shared_data / "ljspeech" / f"{name}.flac", dtype="float32")
+        samples = soxr.resample(samples, rate, codec.sample_rate)[: 5 * codec.sample_rate]
+        codes = codec.encode(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+        decoded = codec.decode(codes).wave_BT[0, : len(samples)].numpy()
+        assert stoi(samples, decoded, codec.sample_rate) > 0.88

@@ -27,9 +27,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not ray"
 
+# SPEECH: a folder with the recordings that benchmarks/bench_codec.py names; without it the codec's bench is left out.
 bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python pesq
-	for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	$(BIN)/python -m benchmarks.bench_prepare
+	$(BIN)/python -m benchmarks.bench_synthesize
+	$(if $(SPEECH),$(BIN)/python -m benchmarks.bench_codec $(SPEECH))
 
 # Compiled without addresses, for every platform; run it after changing a dependency.
 lock:

@@ -1,6 +1,6 @@
-"""Real-time factor of a system: seconds of computing for a second of speech, by batch size and with or without guidance.
+"""Real-time factor of a system: seconds of computing for a second of speech, by batch size and guidance.
 
-    python -m benchmarks.bench_synthesize [--model demo/mlflow.db or a system directory] [--threads 1]
+    python -m benchmarks.bench_synthesize [--model models:/NAME@ALIAS or DIRECTORY] [--tracking-uri URI] [--threads 1]
 
 The model defaults to the champion that `make demo` left in demo/. Loading is not counted. Every setting speaks the same
 digits and phrases; the best of three runs counts, because other work on the machine only adds.

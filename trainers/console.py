@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import Sample
@@ -14,9 +14,8 @@ _QUIET_S = 30.0
 
 
 class _Console:
-    def __init__(self, config: LoopConfig) -> None:
-        self.config = config
-        self.live = sys.stderr.isatty()
+    def __init__(self, config: LoopConfig, stream: TextIO, live: bool) -> None:
+        self.config, self.stream, self.live = config, stream, live
         self.started_s = time.monotonic()
         self.first_share: float | None = None
         self.shown_s = float("-inf")
@@ -32,8 +31,7 @@ class _Console:
         words += [f"{metrics['tokens_per_s']:,.0f} tokens/s", self.remaining(share, now_s)]
         bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
         text = " ".join(words)
-        sys.stderr.write(f"\r[{bar}] {text}\x1b[K" if self.live else f"{text}\n")
-        sys.stderr.flush()
+        self.write(f"\r[{bar}] {text}\x1b[K" if self.live else f"{text}\n")
 
     def share(self, step: int, epoch: float, minutes: float) -> float:
         """Done, from 0 to 1, by the stop rule that is closest."""
@@ -55,14 +53,18 @@ class _Console:
         text = " ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         start = "\r\x1b[K" if self.live else ""
         heard = f", {len(samples)} samples" if samples else ""
-        sys.stderr.write(f"{start}step {step} {text}{heard}\n")
+        self.write(f"{start}step {step} {text}{heard}\n")
 
     def saved(self, step: int, path: Path, best: bool) -> None:
         if self.live and best:
-            sys.stderr.write(f"\r\x1b[Kstep {step} best so far, saved as {path}\n")
+            self.write(f"\r\x1b[Kstep {step} best so far, saved as {path}\n")
+
+    def write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
 
 
-def console_hooks(config: LoopConfig) -> Hooks:
-    """Progress on standard error."""
-    console = _Console(config)
+def console_hooks(config: LoopConfig, stream: TextIO, live: bool) -> Hooks:
+    """Progress on a stream: one line that is rewritten if `live`, else a line every half minute."""
+    console = _Console(config, stream, live)
     return Hooks(on_log=console.log, on_validate=console.validated, on_checkpoint=console.saved)

@@ -24,10 +24,12 @@ BEST = "best"
 def fit(settings: FitSettings) -> dict[str, Any]:
     """Train, export, register; the mapping is the command's JSON line."""
     settings = absolute(settings)
-    source = resolve(settings.data)
     directory = settings.directory
+    latest = Checkpoints(directory / "checkpoints").latest()
+    saved = load(latest) if latest else {}
+    source = resolve(_continued(settings.data, saved))
     directory.mkdir(parents=True, exist_ok=True)
-    reference = _open_run(settings)
+    reference = _open_run(settings, saved)
     (directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
     if settings.workers:
         from trainers.ray_backend import train_on_workers
@@ -112,13 +114,22 @@ def absolute(settings: FitSettings) -> FitSettings:
     )
 
 
-def _open_run(settings: FitSettings) -> RunReference | None:
+def _continued(data: DataSettings, saved: Mapping[str, Any]) -> DataSettings:
+    """A continued run keeps its dataset version, though the dataset may have grown."""
+    if not saved or data.version is not None:
+        return data
+    before = saved["identity"]["data"]
+    return (
+        data.model_copy(update={"version": before["version"]}) if before["dataset"] == data.dataset else data
+    )
+
+
+def _open_run(settings: FitSettings, saved: Mapping[str, Any]) -> RunReference | None:
     if not settings.tracking.enabled:
         return None
-    latest = Checkpoints(settings.directory / "checkpoints").latest()
-    saved = load(latest)["extra"].get("mlflow_run_id") if latest else None
+    run_id = saved["extra"].get("mlflow_run_id") if saved else None
     name = f"{settings.family}-{settings.directory.name}"
-    return open_run(settings.tracking, settings.directory, name, saved)
+    return open_run(settings.tracking, settings.directory, name, run_id)
 
 
 def _register(settings: FitSettings, reference: RunReference | None, record: Mapping[str, Any]) -> int:

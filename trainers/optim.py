@@ -49,7 +49,7 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.
     """AdamW over the parameter groups of one phase."""
     ready = [{**group, "lr_scale": group.get("lr_scale", 1.0)} for group in groups]
     return torch.optim.AdamW(
-        ready, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        ready, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from trainers.run import Source, train_here
 from trainers.settings import FitSettings
 from trainers.tracking import RunReference
 
-_OUTCOME, _STOP = "outcome.json", "stop"
+_OUTCOME, _STOP, _CONSOLE = "outcome.json", "stop", "console.log"
 _POLL_S = 0.5
 
 
@@ -83,11 +84,14 @@ def _fit(settings: FitSettings, source: Source, run: RunReference | None, folder
         except Exception as error:  # noqa: BLE001 - raised again in the caller
             failure.append(error)
 
-    with stop_on_signal() as interrupted:
+    console = folder / _CONSOLE
+    console.touch()
+    with stop_on_signal() as interrupted, console.open(encoding="utf-8") as written:
         thread = threading.Thread(target=fit, daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
+            sys.stderr.write(written.read())
             if interrupted.is_set():
                 (folder / _STOP).touch()
     if failure and not (folder / _OUTCOME).exists():
@@ -106,10 +110,13 @@ def _worker(config: Mapping[str, Any]) -> None:
     rank = get_context().get_world_rank()
     torch.set_num_threads(settings.worker_cpus)
     run = config["run"] if rank == 0 else None
+
+    def asked_to_stop() -> bool:
+        return rank == 0 and (folder / _STOP).exists()
+
     try:
-        outcome = train_here(
-            settings, config["source"], run, asked_to_stop=lambda: rank == 0 and (folder / _STOP).exists()
-        )
+        with (folder / _CONSOLE).open("a", encoding="utf-8") as console:
+            outcome = train_here(settings, config["source"], run, asked_to_stop, console)
         found: dict[str, Any] = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
     except (UsageError, JobError, ValueError, FloatingPointError) as error:
         found = {"error": str(error)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -102,15 +103,20 @@ def train_here(
     source: Source,
     reference: RunReference | None,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    console: TextIO | None = None,
 ) -> Outcome:
-    """Train as this process's rank, or alone. Rank 0 reports to the console and to the MLflow run, if there is one."""
+    """Train as this process's rank, or alone. Rank 0 reports to the console and to the MLflow run, if there is one.
+
+    `console` stands in for standard error.
+    """
     run = build(settings, source)
     checkpoints = settings.directory / "checkpoints"
     if settings.init is not None and Checkpoints(checkpoints).latest() is None:
         from catalog.models import resolve
 
         run.objective.warm_start(resolve(settings.init, settings.tracking.uri))
-    hooks = console_hooks(settings.loop)
+    stream = console or sys.stderr
+    hooks = console_hooks(settings.loop, stream, live=stream.isatty())
     tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None
     if tracker is not None:
         store = run.batches.store

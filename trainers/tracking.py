@@ -46,6 +46,7 @@ def open_run(
     from mlflow.exceptions import MlflowException
 
     uri = tracking_uri(settings.uri)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
     with _alone(uri):
         client = MlflowClient(uri)
         client.get_experiment_by_name(settings.experiment)

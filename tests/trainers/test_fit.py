@@ -127,6 +127,17 @@ def test_rows_that_contradict_the_codec_are_refused(
     assert "holds rows of 2 codebooks, but its codec pcm-16khz has 1" in error
 
 
+def test_a_continued_run_keeps_its_dataset_version(fit: Fit, make_dataset: MakeDataset) -> None:
+    uri = make_dataset(validation=0)
+    first = fit(uri)[1]
+    make_dataset(rows=0, validation=10)
+    code, longer, error = fit(uri, "loop.max_epochs=4")
+    assert (code, longer["steps"]) == (0, 2 * first["steps"]), error
+    code, _, error = fit(uri, "loop.max_epochs=4", "data.version=2")
+    assert code == 1
+    assert "data.version was 1, is 2" in error
+
+
 def test_a_run_is_not_continued_with_other_settings(fit: Fit, make_dataset: MakeDataset) -> None:
     uri = make_dataset()
     assert fit(uri)[0] == 0

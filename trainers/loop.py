@@ -171,7 +171,7 @@ class _Loop:
         lr = optim.lr * lr_factor(optim, self.step, progress)
         set_lr(optimizer, lr)
         optimizer.step()
-        self.log.add(phase if len(self.objective.phases) > 1 else "", totals, norm, lr)
+        self.log.add("" if phase == self.objective.phases[0] else phase, totals, norm, lr)
 
     def _freeze_others(self, phase: str) -> None:
         """What another phase trains needs no gradient here, though gradients pass through it."""

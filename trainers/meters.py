@@ -65,14 +65,15 @@ class Log:
         self.since_s = time.monotonic()
 
     def add(self, phase: str, totals: Totals, norm: Tensor, lr: float) -> None:
-        """Add one update; `phase` is empty where there is only one."""
+        """Add one update; `phase` is empty for the first one, whose loss is `loss`."""
         suffix = f"_{phase}" if phase else ""
         for name, pair in totals.values.items():
             key = f"{name}{suffix}" if name == "loss" else name
             self.sums[key] = self.sums[key] + pair if key in self.sums else pair
         self.plain.setdefault(f"gradient_norm{suffix}", []).append(norm)
         self.plain[f"learning_rate{suffix}"] = [lr]
-        self.tokens.append(totals.tokens)
+        if not phase:
+            self.tokens.append(totals.tokens)
 
     def take(self) -> dict[str, float]:
         """Means since the last call, and tokens (frames times codebooks) per second."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import threading
 import uuid
@@ -46,7 +47,9 @@ def train_on_workers(settings: FitSettings, source: Source, run: RunReference | 
     try:
         _check_resources(settings)
         _fit(settings, source, run, folder)
-        return _read_outcome(folder)
+        outcome = _read_outcome(folder)
+        shutil.rmtree(folder)
+        return outcome
     finally:
         if ours:
             ray.shutdown()

@@ -8,13 +8,13 @@ Shape suffixes as in `models/codecs/embedded/network.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.codecs.embedded.codec import MillCodec, load_directory, save_directory
@@ -84,6 +84,10 @@ class CodecObjective(Objective):
     def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
         """The codec works at the sample rate of its data."""
         return {"sample_rate": data.sample_rate}
+
+    def networks(self) -> Sequence[nn.Module]:
+        """The two convolutional parts."""
+        return [self.network.encoder, self.network.decoder]
 
     def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
         """Fit the linear paths and the codebooks to the first `initial_frames` frames; not after a warm start."""
@@ -200,7 +204,8 @@ class CodecObjective(Objective):
         parts = {"magnitude_l1": magnitude, "mel_l1": mel, "commitment": commitment}
         metrics = {name: mean_metric(value * frames, frames) for name, value in parts.items()}
         metrics |= self._code_metrics(codes_NQ)
-        return Loss(mean * frames, torch.tensor(float(frames), device=mean.device), metrics)
+        metrics["revived_codes"] = mean_metric(mean.new_tensor(float(self.revived)), 1.0)
+        return Loss(mean * frames, mean.new_tensor(float(frames)), metrics)
 
     def _quantize(
         self, latents_BTD: Tensor, kept_B: Tensor, generator: torch.Generator

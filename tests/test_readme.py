@@ -1,0 +1,102 @@
+"""Every command of the README, run in order in a folder as the demo leaves it (with a smaller corpus and two steps)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import speechmill
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+# Run elsewhere: by make itself, by tests/test_ray_job.py, by the test of the MLflow UI below.
+ELSEWHERE = ("make demo", "make test", "ray job submit", "ray up", "mlflow ui")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture
+def demo_folder(ray_session: None, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """recordings, held_out, digits.jsonl, dataset, and registered maskgct-t2s, maskgct-s2a."""
+    from pipelines.corpus import Voice, make_digit_corpus
+
+    folder = tmp_path / "checkout" / "demo"
+    folder.mkdir(parents=True)
+    (folder.parent / "configs").symlink_to(REPOSITORY / "configs")
+    # The README's `cd demo`: MLflow's default store is then demo/mlflow.db.
+    shutil.copy(tmp_path / "mlflow.db", folder / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.chdir(folder)
+    make_digit_corpus(folder / "recordings", (Voice("en-us"),), repeats=3, phrases=10, seed=1)
+    make_digit_corpus(folder / "held_out", (Voice("en-us"),), repeats=1, phrases=0, seed=2)
+    (folder / "digits.jsonl").write_text('{"id": "a", "text": "one"}\n', encoding="utf-8")
+    assert speechmill.main(["prepare", "recordings", "dataset"]) == 0
+    for generator in ("t2s", "s2a"):
+        config = f"../configs/demo/{generator}.yaml"
+        assert speechmill.main(["train", config, "--set", "loop.max_steps=2"]) == 0
+    return folder
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_every_command_works(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = [shlex.split(line) for line in commands() if not line.startswith(ELSEWHERE)]
+    assert len(run) >= 9
+    for words in run:
+        assert words[0] == "speechmill", f"the README has a command that no test runs: {shlex.join(words)}"
+        assert speechmill.main(words[1:]) == 0, shlex.join(words)
+    made = [demo_folder / name for name in ("out.wav", "prompted.wav", "spoken/a.wav", "back/00003.wav")]
+    assert all(path.stat().st_size > 1000 for path in made)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_mlflow_ui_opens_what_the_readme_names(mlflow_uri: str, tmp_path: Path) -> None:
+    line = next(line for line in commands() if line.startswith("mlflow ui"))
+    port = "38417"
+    words = [
+        str(Path(sys.executable).parent / "mlflow"),
+        *shlex.split(line)[1:],
+        "--port",
+        port,
+        "--workers",
+        "1",
+    ]
+    server = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert server.stdout is not None
+        started = next((text for text in server.stdout if "startup complete" in text.lower()), None)
+        assert started is not None
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+            assert b"MLflow" in page.read()
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def test_every_link_of_the_readme_exists() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    missing = [target for target in targets if "://" not in target and not (REPOSITORY / target).exists()]
+    assert not missing
+
+
+def test_speechmill_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speechmill.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in speechmill.COMMANDS)
+    assert speechmill.main(["prepair"]) == 2
+    assert "no command 'prepair'" in capsys.readouterr().err

@@ -83,9 +83,6 @@ class Decoder:
             self._child.wait()
         self._child = self._connection = None
 
-    def __del__(self) -> None:
-        self.close()
-
     def _answer(self, connection: Connection, digest: str | None) -> Decoded:
         reason, detail = cast("tuple[str | None, str]", self._receive(connection))
         if reason is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.codecs.embedded.network import MillConfig, MillNetwork
-from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim
+from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, sharpen
 from models.codecs.interface import (
     Codes,
     Wave,
@@ -92,7 +92,9 @@ class MillCodec:
         config = self.config
         longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
         waves = [
-            griffin_lim(phrase_SF, config.spectrum_hop, config.griffin_lim_iterations)
+            griffin_lim(
+                sharpen(phrase_SF, config.contrast), config.spectrum_hop, config.griffin_lim_iterations
+            )
             for phrase_SF in cut_at_quiet(magnitudes_SF, longest)
         ]
         return torch.cat(waves).clamp(-1.0, 1.0)

@@ -43,7 +43,10 @@ class MillConfig:
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
     search_width: int = 8
     """Beginnings that the encoder keeps while it looks for codes; training takes the nearest code at each level."""
-    griffin_lim_iterations: int = 32
+    contrast: float = 1.1
+    """Exponent of the decoded magnitudes: 1 leaves them as they are, more undoes some of the flattening that comes from
+    predicting the middle of what is likely (PESQ-WB 2.85 -> 3.01 at 1.1, STOI unchanged; lower again from 1.2)."""
+    griffin_lim_iterations: int = 48
 
     def __post_init__(self) -> None:
         if self.hop_length % (2 * self.spectra_per_frame):
@@ -51,6 +54,8 @@ class MillConfig:
                 f"hop_length is {self.hop_length}: must be a multiple of {2 * self.spectra_per_frame} "
                 f"(2 * spectra_per_frame)"
             )
+        if self.contrast <= 0:
+            raise ValueError(f"contrast is {self.contrast}: must be above 0")
         if self.latent_channels > self.spectra_per_frame * self.n_mels:
             raise ValueError(
                 f"latent_channels is {self.latent_channels}: at most spectra_per_frame * n_mels, "

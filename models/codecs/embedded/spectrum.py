@@ -64,6 +64,12 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentu
     return wave_N[start : start + hop_length * spectra]
 
 
+def sharpen(magnitudes_SF: Tensor, contrast: float) -> Tensor:
+    """Magnitudes to the power of `contrast`, scaled so that their energy stays what it was."""
+    powered_SF = magnitudes_SF.pow(contrast)
+    return powered_SF * (magnitudes_SF.norm() / powered_SF.norm().clamp(min=1e-12))
+
+
 def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:
     """Cut into stretches of at most `longest` spectra, each cut before the quietest one of a stretch's second half.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.codecs import EMBEDDED_FOLDER, editions, load_codec
 from models.codecs.embedded.codec import MillCodec, load_directory
 from models.codecs.embedded.network import MillConfig
-from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, magnitudes
+from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, magnitudes, sharpen
 from models.codecs.interface import Codec, Codes
 
 Sweep = Callable[[int, int], Tensor]
@@ -50,6 +50,14 @@ def test_a_longer_wave_begins_with_the_same_phases(sweep: Sweep) -> None:
     wanted_SF = magnitudes(sweep(16_000, 1)[None], 512, 160)[0]
     short, long = griffin_lim(wanted_SF[:50], 160, 0), griffin_lim(wanted_SF, 160, 0)
     torch.testing.assert_close(short[: 160 * 45], long[: 160 * 45])
+
+
+def test_sharpening_keeps_the_energy_and_widens_the_range() -> None:
+    magnitudes_SF = torch.tensor([[1.0, 2.0, 8.0], [0.0, 0.5, 4.0]])
+    sharper_SF = sharpen(magnitudes_SF, 1.1)
+    torch.testing.assert_close(sharper_SF.norm(), magnitudes_SF.norm())
+    assert float(sharper_SF[0, 2] / sharper_SF[0, 0]) == pytest.approx(8**1.1)
+    assert not sharpen(torch.zeros(2, 3), 1.1).any()
 
 
 def test_long_recordings_are_cut_where_it_is_quiet() -> None:
@@ -131,7 +139,12 @@ def test_a_directory_with_something_missing_or_wrong_is_refused(tiny_directory: 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"), [({"hop_length": 322}, "hop_length is 322"), ({"latent_channels": 999}, "at most")]
+    ("wrong", "message"),
+    [
+        ({"hop_length": 322}, "hop_length is 322"),
+        ({"latent_channels": 999}, "at most"),
+        ({"contrast": 0.0}, "above 0"),
+    ],
 )
 def test_impossible_sizes_are_refused(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

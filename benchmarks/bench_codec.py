@@ -3,7 +3,8 @@
     python -m benchmarks.bench_codec SPEECH [--codec mill-16khz ...] [--limit FILES]
 
 SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
-that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second.
+that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second of processor time, so that other work on the
+machine does not decide them.
 """
 
 from __future__ import annotations
@@ -78,11 +79,11 @@ def through_codec(codec: Codec, levels: int, counts_QV: Tensor) -> Callable[[Cli
     """Encode and decode with the first `levels` codebooks; adds the codes used to `counts_QV`."""
 
     def trip(clip: Clip) -> Trip:
-        begin = time.perf_counter()
+        begin = time.process_time()
         codes = codec.encode(clip.wave_T[None], torch.tensor([len(clip.wave_T)]))
-        middle = time.perf_counter()
+        middle = time.process_time()
         wave_T = codec.decode(Codes(codes.codes_BQT[:, :levels], codes.lengths_B)).wave_BT[0]
-        end = time.perf_counter()
+        end = time.process_time()
         for level, codes_T in enumerate(codes.codes_BQT[0]):
             counts_QV[level] += torch.bincount(codes_T, minlength=codec.codebook_size)
         bits = codes.codes_BQT.shape[2] * levels * np.log2(codec.codebook_size)
@@ -98,12 +99,12 @@ def through_mel(codec: MillCodec) -> Callable[[Clip], Trip]:
     def trip(clip: Clip) -> Trip:
         spare = -len(clip.wave_T) % config.hop_length
         wave_BN = torch.nn.functional.pad(clip.wave_T, (0, spare))[None]
-        begin = time.perf_counter()
+        begin = time.process_time()
         mel_SM = (network.magnitudes(wave_BN) @ network.filters_FM)[0].flatten(0, 1)
-        middle = time.perf_counter()
+        middle = time.process_time()
         linear_SF = (mel_SM @ network.inverse_MF).clamp(min=0.0)
         wave_T = griffin_lim(linear_SF, config.spectrum_hop, config.griffin_lim_iterations)
-        end = time.perf_counter()
+        end = time.process_time()
         return Trip(wave_T[: len(clip.wave_T)], float("nan"), middle - begin, end - middle)
 
     return trip
@@ -113,11 +114,11 @@ def through_opus(kilobits: int) -> Callable[[Clip], Trip]:
     """libopus for speech at a constant-quality bit rate, 20 ms frames; the container's bytes are not counted."""
 
     def trip(clip: Clip) -> Trip:
-        begin = time.perf_counter()
+        begin = time.process_time()
         packets, file = _opus_encode(clip.wave_T.numpy(), kilobits)
-        middle = time.perf_counter()
+        middle = time.process_time()
         decoded = _opus_decode(file)
-        end = time.perf_counter()
+        end = time.process_time()
         wave_T = torch.from_numpy(_aligned(clip.wave_T.numpy(), decoded))
         return Trip(wave_T, 8.0 * sum(packets), middle - begin, end - middle)
 

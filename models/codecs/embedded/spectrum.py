@@ -67,7 +67,8 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentu
 def sharpen(magnitudes_SF: Tensor, contrast: float) -> Tensor:
     """Magnitudes to the power of `contrast`, scaled so that their energy stays what it was."""
     powered_SF = magnitudes_SF.pow(contrast)
-    return powered_SF * (magnitudes_SF.norm() / powered_SF.norm().clamp(min=1e-12))
+    sharper_SF: Tensor = powered_SF * (magnitudes_SF.norm() / powered_SF.norm().clamp(min=1e-12))
+    return sharper_SF
 
 
 def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Checkpoints hold everything needed to continue bit-exactly; they appear whole or not at all.
 
 A directory of checkpoints: `step-00001200.pt` (the newest few), `best.pt` (lowest validation loss). Random
-state needs no place in them: every draw is seeded by (seed, position in the data), see `trainers/loop.py`."""
+state needs no place in them: every draw is seeded by (seed, position in the data), see `trainers/loop.py`.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
 
 def check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to continue a run with other settings. ValueError names every key that differs, with both
-    values."""
+    values.
+    """
     old, new = _flat(saved), _flat(wanted)
     differing = [
         f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"

@@ -101,7 +101,8 @@ def group_by_length(lengths: npt.ArrayLike, config: BatchConfig, rng: np.random.
     """Batches of row indices: sorted by length (ties in random order), filled greedily, batches shuffled.
 
     Rows longer than `max_token_length` or than `frames_threshold` are left out, all others occur exactly
-    once."""
+    once.
+    """
     sizes = np.asarray(lengths, dtype=np.int64)
     limit = min(config.max_token_length, config.frames_threshold)
     order = np.lexsort((rng.permutation(len(sizes)), sizes))

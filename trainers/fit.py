@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +23,27 @@ BEST = "best"
 
 
 def fit(settings: FitSettings) -> dict[str, Any]:
-    """Train, export, register; the mapping is the command's JSON line."""
+    """Train, export, register; the mapping is the command's JSON line. JobError if the run directory is in use."""
     settings = absolute(settings)
-    directory = settings.directory
-    latest = Checkpoints(directory / "checkpoints").latest()
+    source, saved = _plan(settings)
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    with (settings.directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JobError(f"{settings.directory}: another training is running there") from error
+        return _fit(settings, source, saved)
+
+
+def _plan(settings: FitSettings) -> tuple[Source, Mapping[str, Any]]:
+    """The data, and the newest checkpoint, empty for a new run."""
+    latest = Checkpoints(settings.directory / "checkpoints").latest()
     saved = load(latest) if latest else {}
-    source = resolve(_continued(settings.data, saved))
-    directory.mkdir(parents=True, exist_ok=True)
+    return resolve(_continued(settings.data, saved)), saved
+
+
+def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
+    directory = settings.directory
     reference = _open_run(settings, saved)
     (directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
     if settings.workers:

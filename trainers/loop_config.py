@@ -16,7 +16,8 @@ Stopped = Literal["max_steps", "max_epochs", "max_minutes", "interrupted"]
 @dataclass(frozen=True)
 class LoopConfig:
     """How long, how often, how precise. At least one stop rule must be given; the first one reached ends
-    the run."""
+    the run.
+    """
 
     max_steps: int | None = None
     max_epochs: int | None = None

@@ -55,7 +55,8 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.
 
 def lr_factor(config: OptimConfig, step: int, progress: float) -> float:
     """Share of the peak learning rate for update `step` (from 0) at `progress` in [0, 1] of the whole
-    training."""
+    training.
+    """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.schedule == "constant":

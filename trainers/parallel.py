@@ -3,7 +3,8 @@
 Gradients are summed after the last micro-batch instead of inside the backward pass: a layer that only some
 ranks used (MaskGCT's S2A trains one codebook's head per batch), several micro-batches and uneven counts are
 then exact, where DistributedDataParallel needs `find_unused_parameters` and still loses gradients
-accumulated under `no_sync`."""
+accumulated under `no_sync`.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Parallel:
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add up gradients over the ranks; one that no rank has stays None, so that its optimiser state
-        rests."""
+        rests.
+        """
         if self.world == 1:
             return
         everything = [p for p in parameters if not is_sharded(p)]

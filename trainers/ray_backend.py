@@ -107,8 +107,12 @@ def _fit(settings: FitSettings, source: Source, run: RunReference | None, folder
 def _worker(config: Mapping[str, Any]) -> None:
     """One rank. Errors that every rank meets alike are an outcome: Ray would only repeat them."""
     from ray.train import get_context
+    from ray.train.torch import get_device
 
-    settings = FitSettings.model_validate_json(config["settings"])
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    settings = FitSettings.model_validate_json(config["settings"]).model_copy(update={"device": str(device)})
     folder = Path(config["folder"])
     rank = get_context().get_world_rank()
     torch.set_num_threads(settings.worker_cpus)

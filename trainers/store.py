@@ -1,5 +1,6 @@
 """Rows of Parquet files as one flat int16 array: in memory when small, otherwise mapped from a file made
-once."""
+once.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Store:
 
         Above 4 GiB of codes the array is written once to `cache` and mapped from there; processes that read
         the same files share it. ValueError names the file for missing columns, ragged codes or differing
-        codebook counts."""
+        codebook counts.
+        """
         paths = [str(file) for file in files]
         if not paths:
             raise ValueError("there are no files to train on")
@@ -146,7 +148,8 @@ def _read_batches(path: str) -> Iterator[pa.RecordBatch]:
 
 def _uncompressed_codes(path: str) -> int:
     """Bytes of all codes as int16 (a Parquet leaf value may be stored in less, so it is counted, not
-    measured)."""
+    measured).
+    """
     with _open(path) as file:
         metadata = file.metadata
         leaves = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,17 @@ def test_a_continued_run_keeps_its_dataset_version(fit: Fit, make_dataset: MakeD
     code, _, error = fit(uri, "loop.max_epochs=4", "data.version=2")
     assert code == 1
     assert "data.version was 1, is 2" in error
+
+
+def test_two_trainings_do_not_share_a_run_directory(
+    fit: Fit, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, error = fit(make_dataset())
+    assert code == 1
+    assert f"{tmp_path / 'run'}: another training is running there" in error
 
 
 def test_a_run_is_not_continued_with_other_settings(fit: Fit, make_dataset: MakeDataset) -> None:

@@ -30,7 +30,8 @@ class Loss:
     """A loss as a sum and what it is a mean over, so that uneven batches and ranks add up exactly.
 
     `sum` is a differentiable scalar, `count` a scalar (positions, frames or samples). Each metric is a
-    tensor of shape (2,): its sum and its count, reduced like the loss; `mean_metric` makes one."""
+    tensor of shape (2,): its sum and its count, reduced like the loss; `mean_metric` makes one.
+    """
 
     sum: Tensor
     count: Tensor
@@ -55,7 +56,8 @@ class Sample:
 @dataclass(frozen=True)
 class DataInfo:
     """What an objective must know of its dataset: the codec its codes came from, and its text-to-length
-    ratio."""
+    ratio.
+    """
 
     codec: str
     """Source for `models.codecs.load_codec`, e.g. `mill-16khz@1`."""

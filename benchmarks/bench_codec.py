@@ -3,8 +3,8 @@
     python -m benchmarks.bench_codec SPEECH [--codec mill-16khz ...] [--limit FILES]
 
 SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
-that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second of processor time, so that other work on the
-machine does not decide them.
+that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second of
+processor time, so that other work on the machine does not decide them.
 """
 
 from __future__ import annotations

@@ -5,12 +5,9 @@ What a stage wrote stays invisible until the driver has committed it. A batch th
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -34,97 +31,82 @@ def commit(
 
     What is finished is committed even when the job then fails or is interrupted.
     """
-    committer = _Committer(dataset, retry)
-    with _Feed(results) as feed:
-        try:
-            for item in feed:
-                if item is not None:
-                    index, key, table = item
-                    if committer.is_new(index, key):
-                        written = Written.from_table(table)
-                        progress.add(written)
-                        committer.add(written.shards)
-                committer.commit_if_due()
-                progress.tick()
-        finally:
-            committer.commit()
+    committer = _Committer(dataset, progress, retry)
+    clock = _Clock(committer)
+    try:
+        with clock:
+            for index, key, table in results:
+                committer.add(index, key, table)
+                clock.raise_failure()
+    finally:
+        committer.commit()
 
 
-@dataclass
 class _Committer:
-    dataset: Dataset
-    retry: Sequence[str]
-    _pending: list[Shard] = field(default_factory=list)
-    _seen: dict[int, str] = field(default_factory=dict)
-    _last: float | None = None
+    """Gathers files and commits them. Safe to use from the consumer's thread and the clock's."""
 
-    def is_new(self, index: int, key: str) -> bool:
-        """False for a batch that Ray made a second time, which is normal after the loss of a node."""
-        if index not in self._seen:
+    def __init__(self, dataset: Dataset, progress: Progress, retry: Sequence[str]) -> None:
+        self._dataset, self._progress, self._retry = dataset, progress, retry
+        self._lock = threading.RLock()
+        self._pending: list[Shard] = []
+        self._seen: dict[int, str] = {}
+        self._last: float | None = None
+
+    def add(self, index: int, key: str, table: pa.Table) -> None:
+        """Take one result; a batch that Ray made a second time, as after the loss of a node, is left out."""
+        with self._lock:
+            if self._seen.get(index, key) != key:
+                raise JobError("the source changed while it was being read; run the same command again")
+            if index in self._seen:
+                return
             self._seen[index] = key
-            return True
-        if self._seen[index] != key:
-            raise JobError("the source changed while it was being read; run the same command again")
-        return False
+            written = Written.from_table(table)
+            self._pending += written.shards
+            self._progress.add(written)
+            self.tick()
 
-    def add(self, shards: Iterable[Shard]) -> None:
-        self._pending.extend(shards)
-
-    def commit_if_due(self) -> None:
-        first = self._last is None
-        if first or len(self._pending) >= COMMIT_FILES or time.monotonic() - (self._last or 0.0) >= COMMIT_S:
-            self.commit()
+    def tick(self) -> None:
+        """Commit what is due and show how far the job is."""
+        with self._lock:
+            now = time.monotonic()
+            if self._last is None or len(self._pending) >= COMMIT_FILES or now - self._last >= COMMIT_S:
+                self.commit()
+            self._progress.tick()
 
     def commit(self) -> None:
-        if self._pending:
-            self.dataset.append(self._pending, retry=self.retry)
-            self._pending = []
-            self._last = time.monotonic()
+        """Commit all that is pending."""
+        with self._lock:
+            if self._pending:
+                self._dataset.append(self._pending, retry=self._retry)
+                self._pending = []
+                self._last = time.monotonic()
 
 
-class _Feed:
-    """Results from a thread, so that the consumer also wakes up when nothing comes: None then."""
+class _Clock:
+    """Ticks while the consumer waits for a result, which may take longer than a commit may wait."""
 
-    def __init__(self, results: Iterable[tuple[int, str, pa.Table]], wait_s: float = 0.5) -> None:
-        self._results, self._wait_s = results, wait_s
-        self._queue: queue.Queue[Any] = queue.Queue(maxsize=COMMIT_FILES)
+    def __init__(self, committer: _Committer, period_s: float = 0.5) -> None:
+        self._committer, self._period_s = committer, period_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._pump, daemon=True)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Iterator[tuple[int, str, pa.Table] | None]:
+    def __enter__(self) -> None:
         self._thread.start()
-        return self._items()
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._thread.join()
 
-    def _items(self) -> Iterator[tuple[int, str, pa.Table] | None]:
-        while True:
+    def raise_failure(self) -> None:
+        """Raise what went wrong in a tick."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
             try:
-                item = self._queue.get(timeout=self._wait_s)
-            except queue.Empty:
-                yield None
-                continue
-            if item is self:
+                self._committer.tick()
+            except Exception as failure:  # noqa: BLE001 - raised again in the consumer
+                self._failure = failure
                 return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def _pump(self) -> None:
-        try:
-            for item in self._results:
-                self._put(item)
-                if self._stop.is_set():
-                    return
-            self._put(self)
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
-            self._put(error)
-
-    def _put(self, item: Any) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=1.0)
-                return
-            except queue.Full:
-                continue

@@ -100,7 +100,7 @@ def make_digit_corpus(
     lines = ["file,text,speaker,language"]
     seconds = 0.0
     for index, (text, voice) in enumerate(jobs):
-        varied = Voice(voice.name, voice.speed + draw.randint(-15, 15), voice.pitch + draw.randint(-6, 6))
+        varied = Voice(voice.name, voice.speed + draw.randint(-25, 25), voice.pitch + draw.randint(-6, 6))
         name = f"{index:05d}.wav"
         seconds += speak(text, varied, folder / name)
         lines.append(f"{name},{text},{voice.name},en")

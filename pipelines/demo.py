@@ -29,9 +29,11 @@ name = "demo"
 help = "the whole flow on this machine, no network: corpus, shards, training, registry, speech"
 
 VOICES = (Voice("en-us"), Voice("en-us+f2"), Voice("en-us+m3"), Voice("en-gb-scotland"))
+CODEC = "mill-16khz"
 SENTENCE = "seven three nine"
 PASS = 36
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_CONFIGS = _REPOSITORY / "configs" / "demo"
 
 
 @dataclass
@@ -46,7 +48,7 @@ class _Demo:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
-    def run(self, step: str, words: Sequence[str], threads: int = 2) -> dict[str, Any]:
+    def run(self, step: str, words: Sequence[str], threads: int = 1) -> dict[str, Any]:
         """Run `speechmill WORDS`, print the command, return its JSON line. JobError when it fails."""
         print(f"\n$ speechmill {shlex.join(words)}", flush=True)  # noqa: T201
         environment = os.environ | {
@@ -83,6 +85,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     unknown = sorted(set(arguments.text.lower().split()) - set(DIGITS))
     if unknown or not arguments.text.strip():
         raise JobError(f"--text {arguments.text!r}: the demo learns the words {', '.join(DIGITS)} only")
+    if not _CONFIGS.is_dir():
+        raise JobError(f"the demo runs in a checkout of speechmill; there is no {_CONFIGS}")
     demo = _Demo(arguments.output.resolve(), arguments.minutes)
     _make_recordings(demo)
     prepared = demo.run("prepare", ["prepare", "recordings", "dataset"])
@@ -108,19 +112,18 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 def _make_recordings(demo: _Demo) -> None:
     print(f"== espeak-ng says digits in {len(VOICES)} voices -> {demo.folder / 'recordings'}", flush=True)  # noqa: T201
     started = time.perf_counter()
-    make_digit_corpus(demo.folder / "recordings", VOICES, repeats=30, phrases=400, seed=1)
+    make_digit_corpus(demo.folder / "recordings", VOICES, repeats=20, phrases=400, seed=1)
     make_digit_corpus(demo.folder / "held_out", VOICES, repeats=1, phrases=0, seed=2)
     demo.wall_s["recordings"] = round(time.perf_counter() - started, 1)
 
 
 def _train(demo: _Demo) -> None:
     """Both generators at once, one core each: they meet only in the dataset."""
-    configs = _REPOSITORY / "configs" / "demo"
 
     def fit(generator: str) -> None:
         stop = f"loop.max_minutes={demo.minutes}"
         demo.run(
-            f"train {generator}", ["train", str(configs / f"{generator}.yaml"), "--set", stop], threads=1
+            f"train {generator}", ["train", str(_CONFIGS / f"{generator}.yaml"), "--set", stop], threads=1
         )
 
     with ThreadPoolExecutor(2) as both:
@@ -131,7 +134,7 @@ def _assemble(demo: _Demo) -> dict[str, Any]:
     generators = ["--t2s", "models:/maskgct-t2s@best", "--s2a", "models:/maskgct-s2a@best"]
     return demo.run(
         "assemble",
-        ["assemble", *generators, "--codec", "mill-16khz", "--name", "maskgct", "--alias", "champion"],
+        ["assemble", *generators, "--codec", CODEC, "--name", "maskgct", "--alias", "champion"],
     )
 
 
@@ -140,7 +143,7 @@ def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
     waves, words = _single_digits(demo.folder / "recordings")
     heard, said = _single_digits(demo.folder / "held_out")
     classifier = train_digit_classifier(waves, words)
-    demo.run("reconstruct", ["reconstruct", "held_out", "reconstructed", "--codec", "mill-16khz"])
+    demo.run("reconstruct", ["reconstruct", "held_out", "reconstructed", "--codec", CODEC])
     requests = [{"id": f"{word}-{take}", "text": word} for take in range(4) for word in DIGITS]
     lines = "\n".join(json.dumps(request) for request in requests)
     (demo.folder / "digits.jsonl").write_text(lines + "\n", encoding="utf-8")

@@ -122,9 +122,7 @@ def _train(demo: _Demo) -> None:
 
     def fit(generator: str) -> None:
         stop = f"loop.max_minutes={demo.minutes}"
-        demo.run(
-            f"train {generator}", ["train", str(_CONFIGS / f"{generator}.yaml"), "--set", stop], threads=1
-        )
+        demo.run(f"train {generator}", ["train", str(_CONFIGS / f"{generator}.yaml"), "--set", stop])
 
     with ThreadPoolExecutor(2) as both:
         list(both.map(fit, ("t2s", "s2a")))
@@ -132,10 +130,9 @@ def _train(demo: _Demo) -> None:
 
 def _assemble(demo: _Demo) -> dict[str, Any]:
     generators = ["--t2s", "models:/maskgct-t2s@best", "--s2a", "models:/maskgct-s2a@best"]
-    return demo.run(
-        "assemble",
-        ["assemble", *generators, "--codec", CODEC, "--name", "maskgct", "--alias", "champion"],
-    )
+    name = ["--codec", CODEC, "--name", "maskgct", "--alias", "champion"]
+    # 16 steps instead of the published 50: short words need no more, and a laptop speaks three times as fast.
+    return demo.run("assemble", ["assemble", *generators, *name, "--set", "options.t2s_steps=16"])
 
 
 def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,25 +49,33 @@ class _Demo:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
-    def run(self, step: str, words: Sequence[str], threads: int = 1) -> dict[str, Any]:
-        """Run `speechmill WORDS`, print the command, return its JSON line. JobError when it fails."""
-        print(f"\n$ speechmill {shlex.join(words)}", flush=True)  # noqa: T201
+    def run(self, step: str, words: Sequence[str], log: Path | None = None) -> dict[str, Any]:
+        """Run `speechmill WORDS`, its progress into `log` if given; return its JSON line. JobError when it fails."""
+        aside = f"   # progress in {log}" if log else ""
+        print(f"\n$ speechmill {shlex.join(words)}{aside}", flush=True)  # noqa: T201
         environment = os.environ | {
             "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "OMP_NUM_THREADS": str(threads),
+            # Networks this small gain nothing from a second thread, and two of them train at once.
+            "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]),
         }
         command = [sys.executable, "-m", "speechmill", *words]
         started = time.perf_counter()
-        # Inside the demo's folder, so that MLflow's default artifact folder is there too.
-        child = subprocess.run(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
-        )
+        with log.open("w", encoding="utf-8") if log else nullcontext() as errors:
+            # Inside the demo's folder, so that MLflow's default artifact folder is there too.
+            child = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                check=False,
+            )
         self.wall_s[step] = round(time.perf_counter() - started, 1)
         if child.returncode != 0:
-            raise JobError(
-                f"step {step} failed with exit code {child.returncode}: speechmill {shlex.join(words)}"
-            )
+            last = "".join(log.read_text(encoding="utf-8").splitlines()[-1:]) if log else ""
+            raise JobError(f"step {step} failed with exit code {child.returncode} {last}".rstrip())
         print(child.stdout, end="", flush=True)  # noqa: T201
         result: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
         return result
@@ -120,12 +129,12 @@ def _make_recordings(demo: _Demo) -> None:
 def _train(demo: _Demo) -> None:
     """Both generators at once, one core each: they meet only in the dataset."""
 
-    def fit(generator: str) -> None:
+    def fit(generator: str, log: Path | None) -> None:
         stop = f"loop.max_minutes={demo.minutes}"
-        demo.run(f"train {generator}", ["train", str(_CONFIGS / f"{generator}.yaml"), "--set", stop])
+        demo.run(f"train {generator}", ["train", str(_CONFIGS / f"{generator}.yaml"), "--set", stop], log)
 
     with ThreadPoolExecutor(2) as both:
-        list(both.map(fit, ("t2s", "s2a")))
+        list(both.map(fit, ("t2s", "s2a"), (None, demo.folder / "train-s2a.log")))
 
 
 def _assemble(demo: _Demo) -> dict[str, Any]:

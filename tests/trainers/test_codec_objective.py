@@ -124,6 +124,19 @@ def test_stopped_and_continued_equals_straight(batches: Batches, tmp_path: Path)
             assert torch.equal(value, found[part][name]), name
 
 
+def test_an_encoder_without_a_learning_rate_stays(batches: Batches, tmp_path: Path) -> None:
+    objective = build(replace(SETTINGS, encoder_lr_scale=0.0))
+    train(objective, batches, replace(LOOP, max_steps=0), directory=tmp_path / "start")
+    before = {name: p.detach().clone() for name, p in objective.network.named_parameters()}
+    train(objective, batches, replace(LOOP, max_steps=2), directory=tmp_path / "run")
+    moved = {
+        name.split(".")[0]
+        for name, p in objective.network.named_parameters()
+        if not torch.equal(p, before[name])
+    }
+    assert moved == {"expand", "decoder"}
+
+
 def test_every_parameter_gets_a_gradient(batches: Batches) -> None:
     objective = build()
     generator = torch.Generator().manual_seed(0)

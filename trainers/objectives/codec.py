@@ -43,6 +43,8 @@ class CodecSettings:
     """Of the running averages that the codebooks follow."""
     revive_below: float = 0.05
     """A code used less than this share of an even use is moved."""
+    encoder_lr_scale: float = 1.0
+    """Learning rate of the encoder relative to the decoder's; at 0 it stays as it is while the codebooks settle."""
     level_dropout: float = 0.2
     """Share of rows that are decoded from a random number of first levels."""
     initial_frames: int = 60_000
@@ -55,6 +57,8 @@ class CodecSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.level_dropout <= 1:
             raise ValueError(f"level_dropout is {self.level_dropout}: must be in [0, 1]")
+        if self.encoder_lr_scale < 0:
+            raise ValueError(f"encoder_lr_scale is {self.encoder_lr_scale}: must not be negative")
         if not 0 < self.codebook_decay < 1:
             raise ValueError(f"codebook_decay is {self.codebook_decay}: must be in (0, 1)")
         if not self.speeds or min(self.speeds) <= 0:
@@ -88,6 +92,13 @@ class CodecObjective(Objective):
     def networks(self) -> Sequence[nn.Module]:
         """The two convolutional parts."""
         return [self.network.encoder, self.network.decoder]
+
+    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:  # noqa: ARG002
+        """The encoder, whose moves the codebooks must follow, and the decoder."""
+        network = self.network
+        encoder = [*network.project.parameters(), *network.encoder.parameters()]
+        decoder = [*network.expand.parameters(), *network.decoder.parameters()]
+        return [{"params": encoder, "lr_scale": self.choices.encoder_lr_scale}, {"params": decoder}]
 
     def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
         """Fit the linear paths and the codebooks to the first `initial_frames` frames; not after a warm start."""

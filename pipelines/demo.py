@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from catalog.command import JobError
 from pipelines.audio import Samples, decode
 from pipelines.corpus import DIGITS, Voice, make_digit_corpus
@@ -146,6 +148,7 @@ def _assemble(demo: _Demo) -> dict[str, Any]:
 
 def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
     """Let the classifier hear 40 digits: held-out recordings, their codec round trip, and the system's own."""
+    torch.set_num_threads(1)
     waves, words = _single_digits(demo.folder / "recordings")
     heard, said = _single_digits(demo.folder / "held_out")
     classifier = train_digit_classifier(waves, words)

@@ -6,6 +6,7 @@ a two-layer convolutional network tells the ten digits apart.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,10 +91,16 @@ def _features(waves: Sequence[Samples]) -> Tensor:
     )
 
 
-def _feature(wave_T: Tensor) -> Tensor:
+@functools.cache
+def _mel_filters() -> Tensor:
     import torchaudio
 
-    mel_MF = torchaudio.functional.melscale_fbanks(201, 50.0, 7600.0, _MELS, SAMPLE_RATE).T @ (
+    filters_FM: Tensor = torchaudio.functional.melscale_fbanks(201, 50.0, 7600.0, _MELS, SAMPLE_RATE)
+    return filters_FM.T
+
+
+def _feature(wave_T: Tensor) -> Tensor:
+    mel_MF = _mel_filters() @ (
         torch.stft(
             functional.pad(wave_T, (0, max(0, 800 - len(wave_T)))),
             400,

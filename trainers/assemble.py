@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from catalog.command import JobError, UsageError
+from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve
 from models.codecs import load_codec
@@ -45,6 +46,7 @@ def assemble(
     names parts that do not fit: another codec, another text front end, other sizes.
     """
     settings = load_config(AssembleSettings, None, overrides)
+    require_absolute_under_ray_job(tracking_uri=uri)
     parts = {role: resolve(source, uri) for role, source in generators.items()}
     records = {role: _record(part) for role, part in parts.items()}
     for role, record in records.items():
@@ -101,18 +103,33 @@ def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
 def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Any]:
     """The front end of all generators, with an absolute path where it has files."""
     found: dict[str, dict[str, Any]] = {}
+    digests: dict[str, str] = {}
     for role, part in parts.items():
         if not (part / "text.json").is_file():
             raise UsageError(
                 f"{role} {generators[role]} does not say its text front end: give --set text.kind=..."
             )
         found[role] = json.loads((part / "text.json").read_text(encoding="utf-8"))
+        digests[role] = _digest(part / str(found[role]["source"])) if "source" in found[role] else ""
     first, *others = found.items()
     for role, description in others:
         if description != first[1]:
             raise JobError(f"text front ends differ: {first[0]} has {first[1]}, {role} has {description}")
+        if digests[role] != digests[first[0]]:
+            raise JobError(
+                f"text front ends differ: {first[0]} and {role} were trained with other tokenizer files"
+            )
     description = first[1]
     inside = parts[first[0]] / str(description.get("source", ""))
     return (
         {**description, "source": str(inside)} if "source" in description and inside.is_dir() else description
     )
+
+
+def _digest(tokenizer: Path) -> str:
+    """sha256 of a tokenizer's files, by name."""
+    files = sorted(path for path in tokenizer.rglob("*") if path.is_file())
+    found = hashlib.sha256()
+    for path in files:
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()

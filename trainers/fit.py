@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.config import to_yaml
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
-from trainers.checkpoint import Checkpoints, load
+from trainers.checkpoint import Checkpoints, check_identity, load
 from trainers.objectives import DataInfo
-from trainers.run import Source, build, device_of, export, train_here
+from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
-from trainers.tracking import RunReference, open_run
+from trainers.tracking import RunReference, close_run, open_run
 
 BEST = "best"
 """Alias of the registered version with the lowest validation loss."""
@@ -43,15 +45,37 @@ def _plan(settings: FitSettings) -> tuple[Source, Mapping[str, Any]]:
 
 
 def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
-    directory = settings.directory
+    run = build(settings, source)
+    _check(settings, run, saved)
     reference = _open_run(settings, saved)
-    (directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    status = "FAILED"
+    try:
+        (settings.directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+        result = _train(settings, source, run, reference)
+        status = "KILLED" if result["stopped"] == "interrupted" else "FINISHED"
+        return result
+    finally:
+        if reference is not None:
+            close_run(reference, status)
+
+
+def _check(settings: FitSettings, run: Run, saved: Mapping[str, Any]) -> None:
+    """Refuse what cannot be trained before anything of a finished run is touched."""
+    if not settings.workers:
+        device_of(settings)
+    if saved:
+        latest = Checkpoints(settings.directory / "checkpoints").latest()
+        assert latest is not None
+        check_identity(latest, saved["identity"], {"loop": settings.loop.identity(), **run.identity})
+
+
+def _train(settings: FitSettings, source: Source, run: Run, reference: RunReference | None) -> dict[str, Any]:
     if settings.workers:
         from trainers.ray_backend import train_on_workers
 
         outcome = train_on_workers(settings, source, reference)
     else:
-        outcome = train_here(settings, source, reference)
+        outcome = train_here(settings, source, run, reference)
     result = {
         "family": settings.family,
         "run_id": reference.run_id if reference else None,
@@ -64,9 +88,14 @@ def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dic
     }
     if outcome.stopped == "interrupted":
         return result
-    record = export(settings, source, outcome)
+    record = export(settings, source, run, outcome)
     version = _register(settings, reference, record) if settings.register_as else None
-    return {**result, "export": str(directory / "export"), "model": settings.register_as, "version": version}
+    return {
+        **result,
+        "export": str(settings.directory / "export"),
+        "model": settings.register_as,
+        "version": version,
+    }
 
 
 def resolve(data: DataSettings) -> Source:
@@ -105,14 +134,16 @@ def _given_files(data: DataSettings) -> Source:
 def absolute(settings: FitSettings) -> FitSettings:
     """The same settings with absolute paths: workers run in other directories."""
     data = settings.data
+    uri = tracking_uri(settings.tracking.uri)
     require_absolute_under_ray_job(
-        dataset=data.dataset, output=settings.directory, tracking_uri=settings.tracking.uri
+        dataset=data.dataset,
+        output=settings.directory,
+        tracking_uri=uri if settings.tracking.enabled or settings.register_as else None,
     )
 
     def local(location: str) -> str:
         return location if "://" in location else str(Path(location).absolute())
 
-    uri = tracking_uri(settings.tracking.uri)
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     update: dict[str, Any] = {
@@ -161,7 +192,7 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Map
         "family": record["family"],
         "dataset": record["dataset"]["uri"],
         "dataset_version": str(record["dataset"]["version"]),
-        "rows": record["dataset"]["rows"],
+        "comparable": record["comparable"],
         "validation_loss": json.dumps(record["validation_loss"]),
         "step": str(record["step"]),
     }
@@ -174,19 +205,20 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Map
 
 
 def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
-    """Losses compare only on the same rows; on others the newest version is the best."""
+    """Losses compare only on the same validation rows and objective; on others the newest version is the best."""
     try:
         before = describe_model(f"models:/{name}@{BEST}", uri).tags
     except JobError:
         return True
     old, new = json.loads(before.get("validation_loss", "null")), json.loads(tags["validation_loss"])
-    return before.get("rows") != tags["rows"] or old is None or new is None or new < old
+    return before.get("comparable") != tags["comparable"] or old is None or new is None or new < old
 
 
 def describe(settings: FitSettings) -> dict[str, Any]:
     """What a run would do, without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
-    run = build(settings, source)
+    with torch.device("meta"):  # sizes are all that is asked for
+        run = build(settings, source)
     return {
         "family": settings.family,
         "dataset": source.uri,

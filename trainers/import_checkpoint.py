@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from catalog.command import JobError
+from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.models import promote, register
 from models.interop import load
 from models.registry import FAMILIES, save_generator
@@ -26,6 +26,7 @@ def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri
 
     JobError names missing files and what is wrong with a state dict: keys not consumed, missing, or of other shapes.
     """
+    require_absolute_under_ray_job(tracking_uri=uri)
     config, weights = _files(path)
     try:
         module = load(source, json.loads(config.read_text(encoding="utf-8")), read_state_dict(weights))
@@ -58,9 +59,13 @@ def _files(path: Path) -> tuple[Path, Path]:
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:
     """Tensors by name from a safetensors file or a torch file; code in a torch file is never run."""
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return dict(load_file(path))
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise JobError(f"{path} is not a file of tensors: {error}") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -22,7 +22,7 @@ import torch
 from catalog.command import JobError, UsageError
 from trainers.interrupt import stop_on_signal
 from trainers.loop_config import Outcome
-from trainers.run import Source, train_here
+from trainers.run import Source, build, train_here
 from trainers.settings import FitSettings
 from trainers.tracking import RunReference
 
@@ -123,7 +123,8 @@ def _worker(config: Mapping[str, Any]) -> None:
 
     try:
         with (folder / _CONSOLE).open("a", encoding="utf-8") as console:
-            outcome = train_here(settings, config["source"], run, asked_to_stop, console)
+            built = build(settings, config["source"])
+            outcome = train_here(settings, config["source"], built, run, asked_to_stop, console)
         found: dict[str, Any] = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
     except (UsageError, JobError, ValueError, FloatingPointError) as error:
         found = {"error": str(error)}

@@ -101,6 +101,7 @@ def _check_codes(batches: Batches, source: Source) -> None:
 def train_here(
     settings: FitSettings,
     source: Source,
+    run: Run,
     reference: RunReference | None,
     asked_to_stop: Callable[[], bool] = lambda: False,
     console: TextIO | None = None,
@@ -109,7 +110,6 @@ def train_here(
 
     `console` stands in for standard error.
     """
-    run = build(settings, source)
     checkpoints = settings.directory / "checkpoints"
     if settings.init is not None and Checkpoints(checkpoints).latest() is None:
         from catalog.models import resolve
@@ -124,9 +124,8 @@ def train_here(
         tracker.log_settings(settings.model_dump(mode="json"), to_yaml(settings))
         tracker.log_dataset(source.uri, source.version, store.digest, profile)
         hooks = chain(hooks, tracker.hooks())
-    status = "FAILED"
     try:
-        outcome = train(
+        return train(
             run.objective,
             run.batches,
             settings.loop,
@@ -138,11 +137,9 @@ def train_here(
             device=device_of(settings),
             asked_to_stop=asked_to_stop,
         )
-        status = "KILLED" if outcome.stopped == "interrupted" else "FINISHED"
-        return outcome
     finally:
         if tracker is not None:
-            tracker.close(status)
+            tracker.close()
 
 
 def device_of(settings: FitSettings) -> torch.device:
@@ -159,12 +156,11 @@ def device_of(settings: FitSettings) -> torch.device:
     return device
 
 
-def export(settings: FitSettings, source: Source, outcome: Outcome) -> dict[str, Any]:
+def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) -> dict[str, Any]:
     """Write the best checkpoint's weights to `export/`, aside and then in one step.
 
     Returns what `export/training.json` records: family, data, step, validation loss, digest of the configuration.
     """
-    run = build(settings, source)
     state = load(outcome.checkpoint)
     run.objective.load_state_dict(state["objective"])
     if state["ema"] is not None:
@@ -176,6 +172,9 @@ def export(settings: FitSettings, source: Source, outcome: Outcome) -> dict[str,
         "data": asdict(run.objective.data),
         "statistics": run.objective.statistics(run.batches.store.texts, run.batches.store.lengths.tolist()),
         "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
+        "comparable": digest(
+            {"rows": (run.validation or run.batches).store.digest, "objective": run.identity["objective"]}
+        ),
         "step": state["step"],
         "validation_loss": state["best"],
         "config_digest": digest(dict(run.identity)),

@@ -93,6 +93,16 @@ def _create_experiment(client: Any, name: str) -> str:
         return str(found.experiment_id)
 
 
+def close_run(run: RunReference, status: str) -> None:
+    """Set the run's status: FINISHED, FAILED or KILLED. A server that is away is a warning."""
+    from mlflow import MlflowClient
+
+    try:
+        MlflowClient(run.uri).set_terminated(run.run_id, status)
+    except Exception as error:  # noqa: BLE001 - the training is over, and its result must not be lost
+        _log.warning("MLflow run %s: %s", run.run_id, error)
+
+
 class Tracker:
     """Writes to one run from a thread of its own; a tracking failure is a warning, never the end of a training."""
 
@@ -139,11 +149,10 @@ class Tracker:
         for key, value in {"dataset": uri, "dataset_version": str(version), "dataset_digest": digest}.items():
             self._client.set_tag(self.run.run_id, key, value)
 
-    def close(self, status: str) -> None:
-        """Write what is waiting, then set the run's status: FINISHED, FAILED or KILLED."""
+    def close(self) -> None:
+        """Write what is waiting."""
         self._tasks.put(None)
         self._thread.join()
-        self._guarded(lambda: self._client.set_terminated(self.run.run_id, status))
 
     def _validated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         self.log_metrics(step, metrics)

@@ -176,6 +176,9 @@ def test_tracked_registered_and_continued(
     found = client.get_run(first["run_id"])
     assert found.info.status == "FINISHED"
     assert found.data.params["data.batch.max_samples"] == "8"
+    assert "config.yaml" in [file.path for file in client.list_artifacts(first["run_id"])]
+    assert found.data.metrics["learning_rate"] == 0.05
+    assert found.data.metrics["epoch"] == 8
     assert found.data.tags["dataset_version"] == "2"
     assert found.inputs.dataset_inputs[0].dataset.name == "dataset"
     wanted = {"loss", "gradient_norm", "learning_rate", "tokens_per_s", "validation_loss", "accuracy"}
@@ -189,6 +192,16 @@ def test_tracked_registered_and_continued(
     assert len(names) == 2
     assert {Path(name).suffix for name in names} == {".wav", ".png"}
 
+    kept = (tmp_path / "run" / "config.yaml").read_text()
+    for refused in (("model.hidden_size=4",), ("device=abacus",)):
+        assert fit(uri, *tracked, *refused)[0] == 1
+        assert client.get_run(first["run_id"]).info.status == "FINISHED"
+        assert (tmp_path / "run" / "config.yaml").read_text() == kept
+    code, _, _ = fit(uri, *tracked, f"output={tmp_path / 'other'}", f"init={tmp_path / 'nothing'}")
+    assert code == 1
+    failed = json.loads((tmp_path / "other" / "mlflow_run.json").read_text())["run_id"]
+    assert client.get_run(failed).info.status == "FAILED"
+
     best = client.get_model_version_by_alias("toy-bigram", "best")
     losses = [
         json.loads(client.get_model_version("toy-bigram", str(version)).tags["validation_loss"])
@@ -201,9 +214,57 @@ def test_tracked_registered_and_continued(
 def test_a_tracking_server_that_fails_does_not_end_the_training(
     mlflow_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from trainers.tracking import RunReference, Tracker
+    from trainers.tracking import RunReference, Tracker, close_run
 
     tracker = Tracker(RunReference(mlflow_uri, "0" * 32))
     tracker.log_metrics(1, {"loss": 1.0})
-    tracker.close("FINISHED")
+    tracker.close()
+    close_run(tracker.run, "FINISHED")
     assert "Run with id=0000" in caplog.text.replace("'", "")
+
+
+def test_a_submitted_job_needs_an_absolute_tracking_uri(
+    fit: Fit, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default the registry would lie in Ray's temporary copy of the directory, and vanish with it."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, _, error = fit(make_dataset(), "tracking.enabled=true")
+    assert code == 2
+    assert "tracking uri 'sqlite:///mlflow.db' is relative, but a submitted Ray job runs" in error
+    assert main(["assemble", "--t2s", "a", "--s2a", "b", "--codec", "c", "--name", "d"]) == 2
+    assert main(["import", "choihkk-maskgct-t2s", "a", "--name", "d"]) == 2
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/maskgct*.yaml")) + sorted(
+    (Path(__file__).parents[2] / "configs").glob("*/??[sa].yaml")
+)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_configurations_that_come_with_it_can_be_run(
+    path: Path, make_dataset: MakeDataset, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    uri = make_dataset(rows=4, validation=2, n_codebooks=8, codebook_size=1024)
+    code = main(
+        ["fit", str(path), "--set", f"data.dataset={uri}", "--set", f"output={tmp_path / 'run'}", "--dry-run"]
+    )
+    out, error = capfd.readouterr()
+    assert code == 0, error
+    plan = json.loads(out.strip().splitlines()[-1])
+    assert (plan["rows"], plan["rows_left_out"]) == (4, 0)
+    published = path.parent.name == "maskgct"
+    assert (plan["parameters"] > 200_000_000) == published
+    assert (plan["parameters"] < 5_000_000) != published
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_configurations_of_generators_are_covered() -> None:
+    assert {(path.parent.name, path.stem) for path in CONFIGS} == {
+        ("demo", "s2a"),
+        ("demo", "t2s"),
+        ("maskgct", "s2a"),
+        ("maskgct", "t2s"),
+        ("tiny", "maskgct_s2a"),
+        ("tiny", "maskgct_t2s"),
+    }

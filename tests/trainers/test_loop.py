@@ -103,6 +103,32 @@ def test_interrupted_and_continued_equals_straight(
     assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
 
 
+def interrupt(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupted_before_the_first_step(
+    bigram: Build, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = bigram()
+    monkeypatch.setattr(objective, "initialise", interrupt)
+    outcome = train(objective, batches, CONFIG, directory=tmp_path / "b", validation=batches)
+    assert (outcome.stopped, outcome.step, outcome.loss) == ("interrupted", 0, None)
+    train(bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches)
+    train(bigram(), batches, CONFIG, directory=tmp_path / "a", validation=batches)
+    assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
+
+
+def test_interrupted_during_a_validation(bigram: Build, batches: Batches, tmp_path: Path) -> None:
+    hooks = Hooks(on_validate=interrupt)
+    outcome = train(bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches, hooks=hooks)
+    # The validation is finished and its checkpoint written; one more update ends the run.
+    assert (outcome.stopped, outcome.step) == ("interrupted", CONFIG.validate_every + 1)
+    train(bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches)
+    train(bigram(), batches, CONFIG, directory=tmp_path / "a", validation=batches)
+    assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
+
+
 def test_a_finished_run_can_be_extended(bigram: Build, batches: Batches, tmp_path: Path) -> None:
     constant = replace(CONFIG, optim=OptimConfig(lr=0.05))
     train(bigram(), batches, constant, directory=tmp_path / "a")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 FOLDER = "text"
 
 
@@ -12,6 +10,9 @@ class HuggingFaceFrontEnd:
     """The tokenizer in a directory, or behind a hub id where a hub can be reached."""
 
     def __init__(self, source: str) -> None:
+        # Imported here: a second of start-up that systems of bytes need not pay.
+        from transformers import AutoTokenizer
+
         self._tokenizer = AutoTokenizer.from_pretrained(source)
         self.vocab_size = len(self._tokenizer)
 

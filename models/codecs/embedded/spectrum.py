@@ -32,9 +32,11 @@ def magnitudes(wave_BN: Tensor, fft_length: int, hop_length: int) -> Tensor:
 
 def mel_filters(fft_length: int, n_mels: int, sample_rate: int) -> Tensor:
     """Triangular filters (F, mels) on Slaney's scale, each of unit area, up to half the sample rate."""
-    filters_FM: Tensor = torchaudio.functional.melscale_fbanks(
-        fft_length // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
-    )
+    # Values, not shapes, are looked at on the way, so that a network on the meta device needs them too.
+    with torch.device("cpu"):
+        filters_FM: Tensor = torchaudio.functional.melscale_fbanks(
+            fft_length // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
+        )
     return filters_FM
 
 

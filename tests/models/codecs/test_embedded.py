@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.codecs import EMBEDDED_FOLDER, editions, load_codec
 from models.codecs.embedded.codec import MillCodec, load_directory
-from models.codecs.embedded.network import MillConfig
+from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, magnitudes, sharpen
 from models.codecs.interface import Codec, Codes
 
@@ -32,6 +32,13 @@ def test_a_spectrum_is_centred_on_its_samples() -> None:
     wave_BN[0, 800:960] = 1.0
     loudest = magnitudes(wave_BN, 512, 160)[0].sum(dim=1).argmax()
     assert int(loudest) == 5
+
+
+def test_a_network_can_be_sized_without_memory() -> None:
+    with torch.device("meta"):
+        network = MillNetwork(MillConfig())
+    assert sum(p.numel() for p in network.parameters()) > 3_000_000
+    assert network.decoder.leave.weight.is_meta
 
 
 def test_griffin_lim_finds_a_wave_with_the_magnitudes(sweep: Sweep) -> None:

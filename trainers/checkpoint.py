@@ -40,7 +40,10 @@ class Checkpoints:
         return path if path.exists() else self.latest()
 
     def save(self, state: Mapping[str, Any], step: int, *, best: bool) -> Path:
-        """Write `state` aside, flush it, rename it; drop all but the newest `keep_last`."""
+        """Write `state` aside, flush it, rename it; drop all but the newest `keep_last`.
+
+        OSError names the file if the disk does not take it.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step-{step:08d}.pt"
         aside = path.with_suffix(f".{uuid.uuid4().hex}.partial")
@@ -50,6 +53,10 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
+        except (OSError, RuntimeError) as error:  # torch hides why a write failed
+            cause = error if isinstance(error, OSError) else error.__context__ or error
+            reason = getattr(cause, "strerror", None) or "the disk is full or failing"
+            raise OSError(f"cannot write checkpoint {path}: {reason}") from error
         finally:
             aside.unlink(missing_ok=True)
         if best:

@@ -217,7 +217,10 @@ def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
 def describe(settings: FitSettings) -> dict[str, Any]:
     """What a run would do, without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
-    with torch.device("meta"):  # sizes are all that is asked for
+    try:
+        with torch.device("meta"):  # sizes are all that is asked for
+            run = build(settings, source)
+    except NotImplementedError:  # a constructor that computes something, as the codec's mel filters
         run = build(settings, source)
     return {
         "family": settings.family,

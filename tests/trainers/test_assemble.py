@@ -88,10 +88,12 @@ def test_assembled_registered_and_spoken(
 
     prompt = tmp_path / "prompt.wav"
     prompt.write_bytes(wav_bytes(0.3 * torch.sin(torch.arange(9600) * 0.1), 24000))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     child = subprocess.run(
         [sys.executable, "-c", SPEAK, mlflow_uri, str(prompt)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=tmp_path,
+        cwd=elsewhere,
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,21 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoints.save({"step": 1}, 1, best=True)
     with pytest.raises((AttributeError, TypeError, RuntimeError)):
         checkpoints.save({"step": lambda: 2}, 2, best=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step-00000001.pt"]
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1}, 1, best=True)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write checkpoint .*step-00000002\.pt: "):
+            checkpoints.save({"weights": torch.zeros(1_000_000)}, 2, best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step-00000001.pt"]
 
 

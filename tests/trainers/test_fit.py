@@ -259,6 +259,17 @@ def test_the_configurations_that_come_with_it_can_be_run(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_codecs_configuration_can_be_run(
+    make_dataset: MakeDataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    identity = {"name": "pcm-16khz", "hop_length": 1, "n_codebooks": 1, "codebook_size": 65536}
+    config = CONFIGS[0].parents[1] / "codec" / "mill-16khz.yaml"
+    code = main(["fit", str(config), "--set", f"data.dataset={make_dataset(**identity)}", "--dry-run"])
+    out, error = capfd.readouterr()
+    assert code == 0, error
+    assert json.loads(out.strip().splitlines()[-1])["parameters"] > 1_000_000
+
+
 def test_all_configurations_of_generators_are_covered() -> None:
     assert {(path.parent.name, path.stem) for path in CONFIGS} == {
         ("demo", "s2a"),

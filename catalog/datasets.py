@@ -52,6 +52,9 @@ class Dataset:
         self._files = active_files(storage, self.version)
         self._planned = False
         self._taken: set[str] = set()  # recordings that other jobs committed since the plan
+        self._retry: frozenset[str] = frozenset()
+        self._again: set[str] = set()  # recordings rejected for a reason in `_retry`, not yet replaced
+        self._holders: dict[str, set[str]] = {}  # path -> which of `_again` it has; files never change
 
     @staticmethod
     def create(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
@@ -96,7 +99,10 @@ class Dataset:
         location = canonical_uri(uri)
         if not DeltaTable.is_deltatable(location):
             raise JobError(f"{location}: no dataset there")
-        newest = DeltaTable(location)
+        try:
+            newest = DeltaTable(location)
+        except DeltaError as error:
+            raise JobError(f"{location}: its log cannot be read: {_first_words(error)}") from error
         if version is not None and not 0 <= version <= newest.version():
             raise JobError(f"{location}: no version {version}; the newest is {newest.version()}")
         try:
@@ -141,9 +147,10 @@ class Dataset:
         self._planned = True
         self._taken.clear()
         rows = self._recordings()
+        self._plan_retry(retry)
         if not retry:
             return rows
-        again = pa.array(sorted(self._rejected_for(retry)), pa.string())
+        again = pa.array(sorted(self._again), pa.string())
         return rows.filter(pc.invert(pc.is_in(rows["recording_id"], value_set=again)))
 
     def totals(self) -> Totals:
@@ -162,7 +169,8 @@ class Dataset:
         The handle must have read `committed()`: what other jobs commit after that wins over the same recordings
         here, whose rows are dropped (the file is rewritten). All files of one recording belong in one call.
         `remove` names files to take out of the log in the same commit. With `retry`, every row of the offered
-        recordings that have a row rejected for one of these reasons is replaced. Raises JobError.
+        recordings that were rejected for one of these reasons is replaced; which ones is read once, by
+        `committed(retry)` or the first such append, and each is replaced once. Raises JobError.
         """
         if self._files and not self._planned:
             raise RuntimeError(
@@ -174,14 +182,18 @@ class Dataset:
             if path not in self._files:
                 raise JobError(f"{self.uri}: version {self.version} has no file {path}")
         self._planned = True
+        if retry and frozenset(map(str, retry)) != self._retry:
+            self._plan_retry(retry)
         pending = list(shards)
         for _ in range(_MAX_CONFLICTS):
             pending = self._drop_taken([shard for shard in pending if shard.path not in self._files])
             removed = [self._files[path] for path in remove if path in self._files]
-            carved, replaced = self._carve(pending, retry)
+            again = self._again & self._ids(pending) if retry and self._again else set()
+            carved, replaced = self._carve(pending, again, remove)
             if not pending and not removed:
                 return self.version
             if self.commit(pending, carved, [*removed, *replaced], job="prepare"):
+                self._again -= again
                 return self.version
             own = {shard.path for shard in pending}
             self._taken |= self._ids([shard for shard in self.refresh() if shard.path not in own])
@@ -261,11 +273,21 @@ class Dataset:
         if shard.split not in SPLITS:
             raise ValueError(f"{shard.path}: split is {shard.split!r}, must be one of {', '.join(SPLITS)}")
 
-    def _carve(self, pending: Sequence[Shard], retry: Collection[str]) -> tuple[list[Shard], list[Shard]]:
+    def _plan_retry(self, retry: Collection[str]) -> None:
+        self._retry = frozenset(map(str, retry))
+        self._again = self._rejected_for(retry) if retry else set()
+        self._holders = {}
+
+    def _carve(
+        self, pending: Sequence[Shard], again: set[str], remove: Collection[str]
+    ) -> tuple[list[Shard], list[Shard]]:
         """New files without the recordings being replaced, and the files that these take the place of."""
-        again = self._rejected_for(retry) & self._ids(pending) if retry and pending else set()
         carved, replaced = [], []
         for shard in self.shards() if again else []:
+            if shard.path not in self._holders:
+                self._holders[shard.path] = self._ids([shard]) & self._again
+            if shard.path in remove or not self._holders[shard.path] & again:
+                continue
             rest = without_recordings(self.storage, shard, again, pending[0].run_id, self.codec)
             if rest is not shard:
                 replaced.append(shard)
@@ -289,7 +311,7 @@ class Dataset:
         if gone:
             raise JobError(
                 f"{self.uri}: version {self.version} is no longer readable; "
-                f"{len(gone)} of its {len(self._files)} files were vacuumed"
+                f"{len(gone)} of its {len(self._files)} files are gone"
             )
 
     def _identity(self) -> Identity:
@@ -299,6 +321,11 @@ class Dataset:
             raise JobError(
                 f"{self.uri}: a Delta table, but no dataset (it has no property {error})"
             ) from error
+
+
+def _first_words(error: Exception) -> str:
+    """deltalake appends the stack of its native code."""
+    return str(error).partition(" 0: <")[0].partition("\n")[0]
 
 
 def _table_schema() -> pa.Schema:

@@ -173,6 +173,35 @@ def test_retry_replaces_every_row_of_a_recording_in_one_commit(dataset, append) 
     assert verify(dataset) == []
 
 
+def test_retry_reads_each_old_file_once(dataset, append, monkeypatch) -> None:
+    """A retry of many commits must not scan the whole dataset at each of them."""
+    for index in range(6):
+        append([f"r{index}"], "rejected", "missing_text")
+    old = {shard.path for shard in dataset.shards()}
+    dataset.committed(retry=["missing_text"])
+    opened: list[str] = []
+    real = dataset.storage.open
+    monkeypatch.setattr(dataset.storage, "open", lambda path: (opened.append(path), real(path))[1])
+    for index in range(6):
+        append([f"r{index}"], retry=["missing_text"])
+    reads = [opened.count(path) for path in old]
+    assert max(reads) <= 2, "once for the index, once when its recording is replaced"
+    assert recordings(dataset) == sorted(2 * [f"r{index}" for index in range(6)])
+    assert dataset.shards("rejected") == []
+
+
+def test_retry_follows_a_compaction(dataset, append) -> None:
+    for name in "abc":
+        append([name], "rejected", "missing_text")
+    dataset.committed(retry=["missing_text"])
+    append(["a"], retry=["missing_text"])
+    compact(Dataset.open(dataset.uri))
+    append(["b"], retry=["missing_text"])
+    assert recordings(dataset, "rejected") == ["c"]
+    assert recordings(dataset, "train") == ["a", "a", "b", "b"]
+    assert verify(dataset) == []
+
+
 def test_retry_does_not_touch_what_was_rejected_otherwise(dataset, append, rows, codec) -> None:
     append(["a"], "rejected", "missing_text")
     other = Dataset.open(dataset.uri)

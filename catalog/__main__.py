@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,15 +41,21 @@ def _list(arguments: argparse.Namespace) -> Mapping[str, Any]:
     found = models.list_models(models.tracking_uri(arguments.tracking_uri))
     for one in found:
         print(f"model    {one.name:30} {one.version:4}  {', '.join(one.aliases)}")
-    datasets = []
+    datasets, unreadable = [], []
     for log in sorted(arguments.folder.rglob("_delta_log")) if _folder(arguments.folder) else []:
         try:
             dataset = Dataset.open(log.parent)
-        except JobError:
-            continue  # someone else's Delta table
-        datasets.append({"dataset": dataset.uri, **_numbers(dataset)})
+            datasets.append({"dataset": dataset.uri, **_numbers(dataset)})
+        except JobError as error:  # damaged, or someone else's Delta table
+            unreadable.append({"folder": str(log.parent), "error": str(error)})
+            print(f"unread   {error}")
+            continue
         print(f"dataset  {dataset.uri:30} {dataset.version:4}  {datasets[-1]['hours']:.2f} h")
-    return {"models": [dataclasses.asdict(one) for one in found], "datasets": datasets}
+    return {
+        "models": [dataclasses.asdict(one) for one in found],
+        "datasets": datasets,
+        "unreadable": unreadable,
+    }
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +89,7 @@ def _history(arguments: argparse.Namespace) -> Mapping[str, Any]:
     dataset = Dataset.open(arguments.dataset)
     entries = upkeep.history(dataset)
     for one in entries:
-        state = "" if one["readable"] else "  vacuumed"
+        state = "" if one["readable"] else "  files are gone"
         print("{version:6}  {time}  {job:8} +{added} -{removed} files  {rows} rows".format(**one) + state)
     return {"dataset": dataset.uri, "versions": entries}
 
@@ -117,7 +124,9 @@ def _compact_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compact(arguments: argparse.Namespace) -> Mapping[str, Any]:
     dataset = Dataset.open(arguments.dataset)
-    result = upkeep.compact(dataset, int(arguments.target_mib * 2**20))
+    if not 0 < arguments.target_mib < math.inf:
+        raise UsageError(f"--target-mib {arguments.target_mib:g}: must be a number above 0")
+    result = upkeep.compact(dataset, max(1, int(arguments.target_mib * 2**20)))
     return {"dataset": dataset.uri, **dataclasses.asdict(result)}
 
 

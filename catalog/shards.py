@@ -99,7 +99,15 @@ def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[l
 def read_columns(storage: Storage, shards: Sequence[Shard], columns: Sequence[str]) -> pa.Table:
     """Some columns of many files, without their digests being checked."""
     schema = pa.schema([SCHEMA.field(name) for name in columns])
-    tables = [pq.read_table(storage.open(shard.path), columns=list(columns)) for shard in shards]
+    tables = []
+    for shard in shards:
+        try:
+            tables.append(pq.read_table(storage.open(shard.path), columns=list(columns)))
+        except (pa.ArrowException, OSError) as error:
+            why = "the file is missing" if isinstance(error, FileNotFoundError) else error
+            raise JobError(
+                f"{storage.uri}/{shard.path}: cannot be read: {why}; `catalog verify` names all"
+            ) from error
     return pa.concat_tables(
         [table.replace_schema_metadata(None) for table in tables] or [schema.empty_table()]
     )

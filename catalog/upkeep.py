@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -78,8 +79,8 @@ def vacuum(
     Returns the number of files and bytes, and the versions that become (or, with `dry_run`, would become)
     unreadable. Files of other names are never touched.
     """
-    if retention_h < 0:
-        raise UsageError(f"retention is {retention_h} h, must be at least 0")
+    if not 0 <= retention_h < math.inf:
+        raise UsageError(f"retention is {retention_h} h, must be a number of at least 0")
     present = dataset.storage.listing()
     newest = {shard.path for shard in Dataset.open(dataset.uri).shards()}
     latest_ms = (time.time() - retention_h * 3600) * 1000

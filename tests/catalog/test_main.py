@@ -9,6 +9,7 @@ import pytest
 
 from catalog import models
 from catalog.__main__ import main
+from catalog.datasets import Dataset
 
 
 @pytest.fixture
@@ -94,6 +95,31 @@ def test_refusals(words, code, message, call, tmp_path, monkeypatch, mlflow_uri)
     assert found == code
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_damage_is_named_and_does_not_hide_the_others(
+    call, dataset, append, mlflow_uri, tmp_path, codec
+) -> None:
+    (shard,) = append(["a"])
+    file = Path(dataset.uri) / shard.path
+    file.write_bytes(file.read_bytes()[:100])
+    good = Dataset.create(tmp_path / "good", codec, {})
+    broken = Dataset.create(tmp_path / "broken", codec, {})
+    Path(broken.uri, "_delta_log", f"{0:020d}.json").write_text("{garbage")
+    code, _, error = call("show", dataset.uri)
+    assert (code, error.startswith(f"catalog: {file}: cannot be read: ")) == (1, True)
+    code, _, error = call("show", broken.uri)
+    assert (code, error.startswith(f"catalog: {broken.uri}: its log cannot be read: ")) == (1, True)
+    assert "<unknown>" not in error
+    code, listed, _ = call("list", str(tmp_path))
+    assert (code, [one["dataset"] for one in listed["datasets"]]) == (0, [good.uri])
+    assert [one["folder"] for one in listed["unreadable"]] == [broken.uri, dataset.uri]
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "0", "-1"])
+def test_impossible_target_sizes_are_usage(size, call, dataset) -> None:
+    code, _, error = call("compact", dataset.uri, f"--target-mib={size}")
+    assert (code, error) == (2, f"catalog: --target-mib {size}: must be a number above 0\n")
 
 
 def test_as_a_module(dataset) -> None:

@@ -148,11 +148,13 @@ def test_vacuum_deletes_what_no_recent_version_needs(dataset, append) -> None:
     assert foreign.exists()
     assert (Path(dataset.uri) / "README").exists()
     assert verify(Dataset.open(dataset.uri)) == []
-    with pytest.raises(JobError, match="version 2 is no longer readable; 2 of its 2 files were vacuumed"):
+    with pytest.raises(JobError, match="version 2 is no longer readable; 2 of its 2 files are gone"):
         Dataset.open(dataset.uri, 2)
     assert [one["readable"] for one in history(dataset)] == [True, False, False, True]
     with pytest.raises(UsageError, match="retention is -1 h"):
         vacuum(dataset, -1)
+    with pytest.raises(UsageError, match="retention is nan h"):
+        vacuum(dataset, float("nan"))
 
 
 def test_history(dataset, append) -> None:

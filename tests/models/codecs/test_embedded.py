@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_the_embedded_weights_are_small_and_of_the_promised_shape() -> None:
         1024,
     )
     assert (EMBEDDED_FOLDER / "mill-16khz@1" / "model.safetensors").stat().st_size <= 20e6
+
+
+def test_the_first_edition_never_changes() -> None:
+    codec = load_codec("mill-16khz@1")
+    assert codec.weights_sha256 == "ed40e4ce6c0981858c57e916eebdb5ac305ff8550f1cc7e06bc297e851095bd7"
+    n = torch.arange(16_000)
+    wave_T = (((n * n // 700) % 97 - 48) * (1 + n // 2000)).float() / 1000
+    codes = encode_one(codec, wave_T).to(torch.int16).numpy().tobytes()
+    assert (
+        hashlib.sha256(codes).hexdigest()
+        == "791236d57964efef26912c49c8d1d48af8e8d32112391cc7cc07a31f59879f03"
+    )
 
 
 def test_a_directory_with_something_missing_or_wrong_is_refused(tiny_directory: Path, tmp_path: Path) -> None:

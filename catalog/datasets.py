@@ -6,6 +6,7 @@ jobs conflict instead of duplicating; the later one drops the recordings that th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,7 @@ class Dataset:
 
         storage, identity = open_storage(uri), Identity(codec, settings)
         if not DeltaTable.is_deltatable(storage.uri):
-            foreign = sorted(path for path in storage.listing() if not path.startswith("_"))
-            if foreign:
-                raise JobError(
-                    f"{storage.uri}: holds {foreign[0]} and is not a dataset; give an empty or new folder"
-                )
+            _refuse_place(storage)
             try:
                 DeltaTable.create(
                     storage.uri,
@@ -89,6 +86,17 @@ class Dataset:
         if differences:
             raise JobError(f"{dataset.uri}: made otherwise: {'; '.join(differences)}; give another output")
         return dataset
+
+    @staticmethod
+    def check_place(uri: str | Path) -> bool:
+        """Whether a dataset is at `uri`; JobError where there is none and none can be made. Writes nothing."""
+        from deltalake import DeltaTable
+
+        storage = open_storage(uri)
+        exists = bool(DeltaTable.is_deltatable(storage.uri))
+        if not exists:
+            _refuse_place(storage)
+        return exists
 
     @staticmethod
     def open(uri: str | Path, version: int | None = None) -> Dataset:
@@ -330,3 +338,16 @@ def _first_words(error: Exception) -> str:
 
 def _table_schema() -> pa.Schema:
     return SCHEMA.append(pa.field("split", pa.string()))
+
+
+def _refuse_place(storage: Storage) -> None:
+    """JobError where no dataset can be made: among other files, below a file, or in a folder that is not ours."""
+    if "://" not in storage.uri:
+        place = Path(storage.uri)
+        parent = next(folder for folder in (place, *place.parents) if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            what = "cannot be written" if parent.is_dir() else "is not a folder"
+            raise JobError(f"{storage.uri}: cannot create a dataset: {parent} {what}")
+    foreign = sorted(path for path in storage.listing() if not path.startswith("_"))
+    if foreign:
+        raise JobError(f"{storage.uri}: holds {foreign[0]} and is not a dataset; give an empty or new folder")

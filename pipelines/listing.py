@@ -83,6 +83,12 @@ class Listing:
         if pending:
             yield _batch(index, pending)
 
+    def refuse_changed(self, committed: pa.Table) -> None:
+        """Raise JobError for a committed recording whose bytes have changed; `batches` does so on its way."""
+        if self.check == "content":
+            for _ in self._new(_digests(committed)):
+                pass
+
     def _new(self, committed: dict[bytes, str]) -> Iterator[Recording]:
         with ThreadPoolExecutor(4) as pool:
             for window in _windows(self._named(), _WINDOW):

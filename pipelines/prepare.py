@@ -88,13 +88,20 @@ def prepare(source: str, output: str, settings: PrepareSettings, retry: Sequence
     """
     started = time.monotonic()
     listing = _listing(source, settings)
-    # Ray takes seconds to start, mostly waiting; loading the codec and looking through the source fit into that.
-    with ThreadPoolExecutor(1) as pool:
-        planning = pool.submit(_plan, listing, output, settings, retry)
-        with cluster.session():
-            plan = planning.result()
-            new = plan.planned.new_recordings
-            if new:
+    if Dataset.check_place(output):
+        # What is refused, or has nothing left to do, is known without Ray.
+        plan = _plan(listing, output, settings, retry)
+        if not plan.planned.new_recordings:
+            listing.refuse_changed(plan.committed)
+        else:
+            with cluster.session():
+                _work(plan, settings, retry)
+    else:
+        # Ray takes seconds to start, mostly waiting; loading the codec and looking through the source fit into that.
+        with ThreadPoolExecutor(1) as pool:
+            planning = pool.submit(_plan, listing, output, settings, retry)
+            with cluster.session():
+                plan = planning.result()
                 _work(plan, settings, retry)
     totals = plan.dataset.totals()
     return {
@@ -105,7 +112,7 @@ def prepare(source: str, output: str, settings: PrepareSettings, retry: Sequence
         "rejected": totals.rejected,
         "hours": round(totals.hours, 6),
         "wall_s": round(time.monotonic() - started, 3),
-        "new_recordings": new,
+        "new_recordings": plan.planned.new_recordings,
     }
 
 
@@ -215,11 +222,7 @@ def _describe(source: str, output: str, settings: PrepareSettings) -> None:
     listing = _listing(source, settings)
     codec = codec_identity(settings.codec.name)
     committed = _NOTHING
-    from deltalake import DeltaTable
-
-    from catalog.storage import canonical_uri
-
-    if DeltaTable.is_deltatable(canonical_uri(output)):
+    if Dataset.check_place(output):
         committed = Dataset.create(output, codec, settings.of_rows).committed()
     planned = listing.plan(committed)
     here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]

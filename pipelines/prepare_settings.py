@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from catalog.config import Settings
 
@@ -24,13 +24,21 @@ class SourceSettings(Settings):
 class AudioSettings(Settings):
     """What is done to every recording."""
 
-    min_duration_s: float = Field(default=0.05, ge=0, description="shorter recordings are rejected")
-    max_duration_s: float = Field(default=4 * 3600.0, gt=0, description="longer recordings are rejected")
+    min_duration_s: float = Field(default=0.05, ge=0, description="seconds; shorter recordings are rejected")
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0, description="seconds; longer ones are rejected")
     loudness: Literal["keep", "peak", "rms"] = Field(
         default="keep",
         description="keep: levels as they are; peak, rms: scaled to target_dbfs, never beyond full scale",
     )
     target_dbfs: float = Field(default=-20.0, le=0, description="used by peak and rms")
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError(
+                f"min_duration_s = {self.min_duration_s:g} must be below max_duration_s = {self.max_duration_s:g}"
+            )
+        return self
 
 
 class TextSettings(Settings):

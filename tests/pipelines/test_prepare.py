@@ -213,6 +213,13 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         ),
         (["{corpus}", "out", "--set", "audio.max_duration_s=30s"], 2, "audio.max_duration_s = '30s'"),
         (["{corpus}", "out", "--set", "split.validation=2"], 2, "split.validation = 2"),
+        (
+            ["{corpus}", "out", "--set", "audio.min_duration_s=99999.0"],
+            2,
+            "must be below max_duration_s = 14400",
+        ),
+        (["{corpus}", "{corpus}", "--dry-run"], 1, "is not a dataset; give an empty or new folder"),
+        (["{corpus}", "{corpus}/000.wav/data", "--dry-run"], 1, "000.wav is not a folder"),
         (["{corpus}", "out", "--workers", "two"], 2, "argument --workers: invalid int value: 'two'"),
         (["{corpus}", "out", "--config", "no.yaml"], 2, "no.yaml: No such file"),
         (["{corpus}", "out", "--retry-rejected", "silence"], 2, "no such reason; did you mean silent?"),
@@ -241,10 +248,24 @@ def test_failures_are_one_line_and_leave_nothing(
     assert (code, "holds no recordings" in error) == (2, True)
     (tmp_path / "file").write_text("")
     code, error = refused([str(corpus), str(tmp_path / "file" / "data"), *codec], capsys)
-    assert (code, "Not a directory" in error) == (1, True)
+    assert (code, "is not a folder" in error) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
     code, error = refused([str(corpus), str(reference), *codec, "--set", "split.seed=7"], capsys)
     assert (code, "split.seed" in error) == (1, True)
+
+
+@pytest.mark.ray
+def test_a_rerun_with_nothing_new_still_sees_a_changed_recording(
+    corpus: Path, reference: Path, tmp_path: Path
+) -> None:
+    source, output = (Path(shutil.copytree(path, tmp_path / path.name)) for path in (corpus, reference))
+    assert prepare(str(source), str(output), pcm())["new_recordings"] == 0
+    changed = source / "3-utterance1.wav"
+    data = bytearray(changed.read_bytes())
+    data[-1] ^= 1
+    changed.write_bytes(data)
+    with pytest.raises(JobError, match=r"recording '3-utterance1.wav' has changed"):
+        prepare(str(source), str(output), pcm())
 
 
 def test_dry_run_starts_nothing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

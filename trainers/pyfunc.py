@@ -40,7 +40,7 @@ class Speech(PythonModel):  # type: ignore[misc]
         from trainers.wav import wav_bytes
 
         generator = torch.Generator().manual_seed(int((params or {}).get("seed", 0)))
-        texts = [str(text) for text in model_input["text"]]
+        texts = _texts(model_input)
         waves = self.system.synthesize(texts, _prompts(model_input), generator=generator)
         return pd.DataFrame(
             {
@@ -50,6 +50,14 @@ class Speech(PythonModel):  # type: ignore[misc]
                 "sample_rate": [wave.sample_rate for wave in waves],
             }
         )
+
+
+def _texts(rows: pd.DataFrame) -> list[str]:
+    """The rows' texts; ValueError names a row that has none."""
+    for index, text in enumerate(rows["text"]):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"row {index} has no text: {text!r}")
+    return list(rows["text"])
 
 
 def _prompts(rows: pd.DataFrame) -> list[Prompt | None]:

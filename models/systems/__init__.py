@@ -19,6 +19,7 @@ __all__ = ["SYSTEMS", "Prompt", "System", "load_system", "save_system"]
 SYSTEMS: dict[str, str] = {"maskgct": "models.systems.maskgct:MaskGCTSystem"}
 """Family -> `module:class`; the class is built by `Class.load(...)`."""
 
+_KEYS = ("family", "codec", "codec_identity", "text", "generators", "options")
 _IDENTITY = ("name", "edition", "weights_sha256", "sample_rate", "hop_length", "n_codebooks", "codebook_size")
 
 
@@ -92,6 +93,9 @@ def load_system(directory: Path | str, device: str | torch.device = "cpu") -> Sy
     if not path.is_file():
         raise ValueError(f"{folder} is no system directory: it has no system.json")
     description = json.loads(path.read_text(encoding="utf-8"))
+    missing = [key for key in _KEYS if key not in description]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
     source = description["codec"]
     codec = load_codec(str(folder / source) if (folder / source).is_dir() else source, device)
     now = _identity(codec)

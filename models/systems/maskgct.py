@@ -106,13 +106,17 @@ class MaskGCTSystem:
             options,
         )
         self.device = next(t2s.parameters()).device
-        wanted = {"codebook_size": codec.codebook_size, "text_vocab_size": front_end.vocab_size}
         for name, config in (("t2s", t2s.config), ("s2a", s2a.config)):
-            for key, value in wanted.items():
-                if getattr(config, key) != value:
-                    raise ValueError(
-                        f"{name} has {key} {getattr(config, key)}; codec and text front end need {value}"
-                    )
+            if config.codebook_size != codec.codebook_size:
+                raise ValueError(
+                    f"{name} has codebooks of {config.codebook_size}; the codec's have {codec.codebook_size}"
+                )
+            # Published text tables are padded to round sizes.
+            if config.text_vocab_size < front_end.vocab_size:
+                raise ValueError(
+                    f"{name} has a text table of {config.text_vocab_size} rows; "
+                    f"the text front end needs {front_end.vocab_size}"
+                )
         if s2a.config.n_codebooks != codec.n_codebooks:
             raise ValueError(f"s2a has {s2a.config.n_codebooks} codebooks; the codec has {codec.n_codebooks}")
 

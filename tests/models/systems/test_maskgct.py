@@ -198,3 +198,31 @@ def test_another_codec_than_the_one_it_was_made_with_is_refused(parts, tmp_path)
 def test_a_folder_without_a_system_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is no system directory: it has no system\.json"):
         load_system(tmp_path)
+
+
+def test_a_description_that_lacks_a_key_is_named(directory, tmp_path):
+    stored = json.loads((directory / "system.json").read_text())
+    del stored["text"]
+    (tmp_path / "system.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"system\.json lacks text"):
+        load_system(tmp_path)
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(256, False), (258, True), (320, True)])
+def test_a_text_table_may_be_larger_than_its_front_end(parts, tmp_path, rows, fits):
+    codec = load_codec(CODEC)
+    t2s = MaskGCTT2S(MaskGCTT2SConfig(rows, codec.codebook_size, 16, 2, 2, 24))
+    save_generator(t2s, "maskgct_t2s", tmp_path / "t2s")
+    given = parts | {"t2s": tmp_path / "t2s"}
+
+    def save():
+        save_system(tmp_path / "system", "maskgct", codec=CODEC, generators=given, text={"kind": "bytes"})
+
+    if fits:
+        save()
+        assert len(load_system(tmp_path / "system").synthesize(["a"], generator=seeded(), **FAST)) == 1
+    else:
+        with pytest.raises(
+            ValueError, match="t2s has a text table of 256 rows; the text front end needs 258"
+        ):
+            save()

@@ -27,11 +27,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not ray"
 
-# SPEECH: a folder with the recordings that benchmarks/bench_codec.py names; without it the codec's bench is left out.
+# After `make demo`, which leaves the system that is measured. SPEECH: a folder with the recordings that benchmarks/bench_codec.py names; without it the codec's bench is left out.
 bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python pesq
 	$(BIN)/python -m benchmarks.bench_prepare
 	$(BIN)/python -m benchmarks.bench_synthesize
+	$(BIN)/python -m benchmarks.bench_phrases
 	$(if $(SPEECH),$(BIN)/python -m benchmarks.bench_codec $(SPEECH))
 
 # Compiled without addresses, for every platform; run it after changing a dependency.

@@ -150,8 +150,8 @@ def _assemble(demo: _Demo) -> dict[str, Any]:
 def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
     """Let the classifier hear 40 digits: held-out recordings, their codec round trip, and the system's own."""
     torch.set_num_threads(1)
-    waves, words = _single_digits(demo.folder / "recordings")
-    heard, said = _single_digits(demo.folder / "held_out")
+    waves, words = single_digits(demo.folder / "recordings")
+    heard, said = single_digits(demo.folder / "held_out")
     classifier = train_digit_classifier(waves, words)
     demo.run("reconstruct", ["reconstruct", "held_out", "reconstructed", "--codec", CODEC])
     requests = [{"id": f"{word}-{take}", "text": word} for take in range(4) for word in DIGITS]
@@ -168,7 +168,8 @@ def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
     }
 
 
-def _single_digits(folder: Path) -> tuple[list[Samples], list[str]]:
+def single_digits(folder: Path) -> tuple[list[Samples], list[str]]:
+    """The recordings of a corpus that say one digit, at 16 kHz, and what they say."""
     with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["text"] in DIGITS]
     return [_wave(folder / row["file"]) for row in rows], [row["text"] for row in rows]

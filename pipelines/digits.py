@@ -31,9 +31,13 @@ class DigitClassifier:
 
     def recognize(self, waves: Sequence[Samples]) -> list[str]:
         """Waves (T,) float32 at 16 kHz -> one of DIGITS each."""
-        with torch.no_grad():
-            scores_BC = self.network(_features(waves))
-        return [DIGITS[index] for index in scores_BC.argmax(dim=1).tolist()]
+        return [DIGITS[index] for index in self.log_probabilities(waves).argmax(dim=1).tolist()]
+
+    @torch.no_grad()
+    def log_probabilities(self, waves: Sequence[Samples]) -> Tensor:
+        """Waves (T,) float32 at 16 kHz -> (B, 10) in the order of DIGITS."""
+        scores_BC: Tensor = self.network(_features(waves))
+        return scores_BC.log_softmax(dim=1)
 
     def correct(self, waves: Sequence[Samples], words: Sequence[str]) -> int:
         """How many of `waves` are recognised as the digit they should say."""

@@ -56,8 +56,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     }
-    dashboard, client = _free_port(), _free_port()
-    ports = ["--port=0", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    # The defaults are taken when another Ray runs on the machine, such as the session's own.
+    names = ("dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
+    free = {name: _free_port() for name in names}
+    dashboard = free["dashboard-port"]
+    ports = ["--port=0", *(f"--{name}={port}" for name, port in free.items())]
     start = [str(BIN / "ray"), "start", "--head", "--num-cpus=2", *ports, f"--temp-dir={temp}"]
     subprocess.run(["ray", "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
     started = subprocess.run(start, env=environment, capture_output=True, text=True, check=False)

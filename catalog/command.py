@@ -57,6 +57,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with the settings that differ from the defaults",
     )
+    add_override_arguments(parser)
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--set a.b=c` (`overrides: list[str]`) and `--dry-run`, where the file is an argument or there is none."""
     parser.add_argument(
         "--set",
         dest="overrides",

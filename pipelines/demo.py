@@ -142,7 +142,7 @@ def _train(demo: _Demo) -> None:
 def _assemble(demo: _Demo) -> dict[str, Any]:
     generators = ["--t2s", "models:/maskgct-t2s@best", "--s2a", "models:/maskgct-s2a@best"]
     name = ["--codec", CODEC, "--name", "maskgct", "--alias", "champion"]
-    # 16 steps instead of the published 50, and no guidance: more of either said no more words right (docs/log.md).
+    # 16 steps instead of the published 50 are faster; why there is no guidance is in docs/log.md.
     options = ["--set", "options.t2s_steps=16", "--set", "options.guidance=0.0"]
     return demo.run("assemble", ["assemble", *generators, *name, *options])
 

@@ -12,18 +12,6 @@ from catalog import command
 from catalog.config import to_yaml
 
 
-def _add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="a.b=c",
-        help="override one setting; the value is YAML; repeatable",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done, start nothing")
-
-
 def _add_registration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="model name to register as")
     parser.add_argument("--alias", help="alias to give to the new version, for example champion")
@@ -41,7 +29,7 @@ class Fit:
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """CONFIG, --set, --dry-run."""
         parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the run")
-        _add_overrides(parser)
+        command.add_override_arguments(parser)
 
     def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
         """Train; see `trainers.fit`."""
@@ -70,7 +58,7 @@ class Assemble:
         )
         parser.add_argument("--codec", required=True, help="codec name such as mill-16khz, or a directory")
         _add_registration(parser)
-        _add_overrides(parser)
+        command.add_override_arguments(parser)
 
     def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
         """Assemble; see `trainers.assemble`."""

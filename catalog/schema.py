@@ -12,6 +12,10 @@ from catalog.config import digest
 
 SPLITS = ("train", "validation", "rejected")
 
+WORD = pa.struct(
+    [("word", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32()), ("score", pa.float32())]
+)
+
 # The partition column `split` is part of the path, so it is in the table and in no file.
 SCHEMA = pa.schema(
     [
@@ -27,12 +31,24 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("text_source", pa.string()),
         ("text_confidence", pa.float32()),
+        ("avg_logprob", pa.float32()),
+        ("compression_ratio", pa.float32()),
+        ("language_probability", pa.float32()),
+        ("chars_per_s", pa.float32()),
+        ("words", pa.list_(WORD)),
+        ("normalized_text", pa.string()),
         ("dnsmos", pa.float32()),
         ("snr_db", pa.float32()),
+        ("clipping", pa.float32()),
+        ("bandwidth_hz", pa.float32()),
+        ("silence_share", pa.float32()),
+        ("speaker_similarity", pa.float32()),
         ("semantic_codes", pa.list_(pa.int32())),
         ("phonemes", pa.list_(pa.string())),
         ("source_digest", pa.string()),
+        ("source_stat", pa.string()),
         ("reason", pa.string()),
+        ("detail", pa.string()),
     ]
 )
 

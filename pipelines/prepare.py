@@ -32,6 +32,7 @@ from pipelines.sources.folder import open_source
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.decoder import DecodeSettings
+from pipelines.stages.text import TextStage
 from pipelines.stages.write import WriteStage
 from pipelines.streaming import Stage, Step, stream
 
@@ -180,14 +181,8 @@ def _steps(plan: _Plan, settings: PrepareSettings, run_id: str, claims: Sequence
         audio.loudness,
         audio.target_dbfs,
     )
-    decode = Stage(
-        DecodeStage,
-        {
-            "settings": decoding,
-            "missing_text": settings.text.missing,
-            "timeout_s": resources.decode_timeout_s,
-        },
-    )
+    decode = Stage(DecodeStage, {"settings": decoding, "timeout_s": resources.decode_timeout_s})
+    text = Stage(TextStage, {"missing": settings.text.missing})
     codec = Stage(
         CodecStage,
         {
@@ -209,8 +204,9 @@ def _steps(plan: _Plan, settings: PrepareSettings, run_id: str, claims: Sequence
         },
     )
     if on_gpu:
-        return [Step(claim, (stage,)) for claim, stage in zip(claims, (decode, codec, write), strict=True)]
-    return [Step(claims[0], (decode, codec, write))]
+        groups: tuple[tuple[Stage, ...], ...] = ((decode, text), (codec,), (write,))
+        return [Step(claim, stages) for claim, stages in zip(claims, groups, strict=True)]
+    return [Step(claims[0], (decode, text, codec, write))]
 
 
 def _located(codec: str) -> str:

@@ -28,15 +28,18 @@ class Recording:
     language: str | None = None
     split: str | None = None
     """`train` or `validation` where the source says so."""
+    start_s: float | None = None
+    """Where a stretch of the file begins, where the recording is not the whole of it."""
+    stop_s: float | None = None
+    source_stat: str | None = None
+    """`bytes:nanoseconds` of the file, where known without another look at it."""
     problem: Reason | None = None
     """Why it is rejected unseen."""
 
 
+_TYPES = {"size_bytes": pa.int64(), "start_s": pa.float64(), "stop_s": pa.float64()}
 SCHEMA = pa.schema(
-    [
-        pa.field(name, pa.int64() if name == "size_bytes" else pa.string())
-        for name in (field.name for field in dataclasses.fields(Recording))
-    ]
+    [pa.field(field.name, _TYPES.get(field.name, pa.string())) for field in dataclasses.fields(Recording)]
 )
 
 

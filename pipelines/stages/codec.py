@@ -8,23 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.audio import Samples, samples_to_seconds
-from pipelines.stages.decode import SCHEMA as DECODED_SCHEMA
+from pipelines.utterances import waves, with_column
 
 CODES_TYPE = pa.list_(pa.list_(pa.int16()))
-SCHEMA = pa.schema(
-    [
-        *(field for field in DECODED_SCHEMA if field.name != "samples"),
-        ("codes", CODES_TYPE),
-        ("target_length", pa.int32()),
-        ("duration_s", pa.float64()),
-    ]
-)
 Codes = npt.NDArray[np.int16]
 
 
 class CodecStage:
-    """Rows of `stages.decode.SCHEMA` -> rows of `SCHEMA`, in the same order.
+    """Rows in flight -> the same rows with `codes` and `target_length` in the place of `samples`, in the same order.
 
     A codec's codes for a row depend neither on its batch nor on its padding, so batching is a matter of speed only.
     """
@@ -43,25 +34,17 @@ class CodecStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Encode every row that has samples."""
-        waves = _waves(table.column("samples"))
-        codes: list[Codes | None] = [None] * len(waves)
+        rows = waves(table)
+        codes: list[Codes | None] = [None] * len(rows)
         for group in buckets(
-            [0 if wave is None else len(wave) for wave in waves],
+            [0 if wave is None else len(wave) for wave in rows],
             round(self._batch_s * self._codec.sample_rate),
         ):
-            for index, encoded in zip(group, self._encode([waves[index] for index in group]), strict=True):
+            for index, encoded in zip(group, self._encode([rows[index] for index in group]), strict=True):
                 codes[index] = encoded
-        rate = self._codec.sample_rate
-        seconds = [None if wave is None else samples_to_seconds(len(wave), rate) for wave in waves]
         frames = [None if one is None else one.shape[1] for one in codes]
-        result = table.drop_columns(["samples"])
-        for name, array in (
-            ("codes", codes_array(codes)),
-            ("target_length", pa.array(frames, pa.int32())),
-            ("duration_s", pa.array(seconds, pa.float64())),
-        ):
-            result = result.append_column(SCHEMA.field(name), array)
-        return result.cast(SCHEMA)
+        result = with_column(table.drop_columns(["samples"]), "codes", codes_array(codes))
+        return with_column(result, "target_length", frames)
 
     def _encode(self, waves: list[Any]) -> list[Codes]:
         import torch
@@ -111,16 +94,3 @@ def _offsets(lengths: list[int]) -> pa.Array:
     if total[-1] > np.iinfo(np.int32).max:
         raise ValueError(f"{total[-1]} codes in one batch; at most 2**31 - 1, so lower batch.max_bytes")
     return pa.array(total.astype(np.int32))
-
-
-def _waves(column: pa.ChunkedArray) -> list[Samples | None]:
-    """Views of each row's samples; None for a null."""
-    waves: list[Samples | None] = []
-    for chunk in column.chunks:
-        values = chunk.values.to_numpy(zero_copy_only=True)
-        offsets = chunk.offsets.to_numpy()
-        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        waves += [
-            values[offsets[row] : offsets[row + 1]] if valid[row] else None for row in range(len(chunk))
-        ]
-    return waves

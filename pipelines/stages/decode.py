@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio import Samples
-from pipelines.sources.interface import SCHEMA as SOURCE_SCHEMA
+from pipelines.audio import samples_to_seconds
 from pipelines.stages.decoder import Decoded, Decoder, DecodeSettings
 from pipelines.text import TextError, normalise, read_transcript
-
-SCHEMA = pa.schema(
-    [
-        *(SOURCE_SCHEMA.field(name) for name in ("recording_id", "uri", "speaker", "language", "split")),
-        ("text", pa.string()),
-        ("text_source", pa.string()),
-        ("source_digest", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("samples", pa.large_list(pa.float32())),
-    ]
-)
-"""One row an utterance; `samples` is null where `reason` says why."""
+from pipelines.utterances import SCHEMA, samples_array
 
 
 class DecodeStage:
-    """Rows of `sources.interface.SCHEMA` -> rows of `SCHEMA`, in the same order."""
+    """Rows of `sources.interface.SCHEMA` -> rows of `utterances.SCHEMA`, one a recording, in the same order."""
 
-    def __init__(
-        self, settings: DecodeSettings, missing_text: Literal["reject", "allow"], timeout_s: float = 600.0
-    ) -> None:
+    def __init__(self, settings: DecodeSettings, timeout_s: float = 600.0) -> None:
+        self._sample_rate = settings.sample_rate
         self._decoder = Decoder(settings, timeout_s)
-        self._missing_text = missing_text
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Decode every recording of the batch; a bad one becomes a row with a reason."""
@@ -43,13 +27,20 @@ class DecodeStage:
         outcomes = [self._one(row) for row in rows]
         columns: dict[str, Any] = {
             name: [row[name] for row in rows]
-            for name in ("recording_id", "uri", "speaker", "language", "split")
+            for name in ("recording_id", "source_stat", "speaker", "language", "split", "text_source")
         }
+        columns["id"] = columns["recording_id"]
+        columns["source"] = [row["uri"] for row in rows]
+        columns["start_s"] = [None if decoded.samples is None else row["start_s"] or 0.0
+                              for row, (_, decoded) in zip(rows, outcomes, strict=True)]  # fmt: skip
+        columns["duration_s"] = [
+            None if decoded.samples is None else samples_to_seconds(len(decoded.samples), self._sample_rate)
+            for _, decoded in outcomes
+        ]
         columns["text"] = [text for text, _ in outcomes]
-        columns["text_source"] = [row["text_source"] for row in rows]
         columns["source_digest"] = [decoded.digest for _, decoded in outcomes]
         columns["reason"] = [decoded.reason for _, decoded in outcomes]
-        columns["detail"] = [decoded.detail for _, decoded in outcomes]
+        columns["detail"] = [decoded.detail or None for _, decoded in outcomes]
         columns["samples"] = samples_array([decoded.samples for _, decoded in outcomes])
         arrays = [
             value if isinstance(value, pa.Array) else pa.array(value, field.type)
@@ -57,33 +48,20 @@ class DecodeStage:
         ]
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
-    def _one(self, row: Mapping[str, Any]) -> tuple[str, Decoded]:
+    def _one(self, row: Mapping[str, Any]) -> tuple[str | None, Decoded]:
         if row["problem"] is not None:
-            return "", Decoded(None, None, Reason(row["problem"]), "rejected by its source")
+            return None, Decoded(None, None, Reason(row["problem"]), "rejected by its source")
         decoded = self._decoder.decode(row["uri"])
         if decoded.reason is not None:
-            return "", decoded
+            return None, decoded
         try:
-            return self._text(row), decoded
+            return _text(row), decoded
         except TextError as error:
-            return "", Decoded(decoded.digest, None, error.reason, str(error))
-
-    def _text(self, row: Mapping[str, Any]) -> str:
-        given = row["text"]
-        if given is None and row["text_uri"] is not None:
-            given = read_transcript(row["text_uri"])
-        text = normalise(given or "")
-        if not text and self._missing_text == "reject":
-            reason = Reason.MISSING_TEXT if given is None else Reason.EMPTY_TEXT
-            raise TextError(reason, "no transcript" if given is None else "the transcript is empty")
-        return text
+            return None, Decoded(decoded.digest, None, error.reason, str(error))
 
 
-def samples_array(waves: list[Samples | None]) -> pa.Array:
-    """Waves of different lengths as large_list<float32>, null where there is none."""
-    lengths = [0 if wave is None else len(wave) for wave in waves]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    present = [wave for wave in waves if wave is not None]
-    values = np.concatenate(present) if present else np.zeros(0, np.float32)
-    mask = pa.array([wave is None for wave in waves], pa.bool_())
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()), mask=mask)
+def _text(row: Mapping[str, Any]) -> str | None:
+    given = row["text"]
+    if given is None and row["text_uri"] is not None:
+        given = read_transcript(row["text_uri"])
+    return None if given is None else normalise(given)

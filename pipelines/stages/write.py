@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.schema import CodecIdentity, Shard
+from catalog.schema import SCHEMA, CodecIdentity, Shard
 from catalog.shards import write_shard
 
-SCHEMA = pa.schema([("written", pa.string())])
+WRITTEN = pa.schema([("written", pa.string())])
 _EXAMPLES = 20
 
 
@@ -27,13 +27,13 @@ class Written:
     seconds: float
     """Accepted audio."""
     rejected: dict[str, int] = field(default_factory=dict)
-    """Recordings by reason."""
+    """Rows by reason."""
     examples: list[str] = field(default_factory=list)
-    """`recording: reason: detail` of some rejected ones, for the log."""
+    """`id: reason: detail` of some rejected ones, for the log."""
 
     def to_table(self) -> pa.Table:
         """One row that travels to the driver."""
-        return pa.table({"written": [json.dumps(dataclasses.asdict(self))]}, schema=SCHEMA)
+        return pa.table({"written": [json.dumps(dataclasses.asdict(self))]}, schema=WRITTEN)
 
     @staticmethod
     def from_table(table: pa.Table) -> Written:
@@ -43,7 +43,7 @@ class Written:
 
 
 class WriteStage:
-    """Rows of `stages.codec.SCHEMA` -> one row of `SCHEMA`; the files are durable when it returns."""
+    """Encoded rows -> one row of `WRITTEN`; the files are durable when it returns."""
 
     def __init__(
         self, dataset_uri: str, run_id: str, codec: CodecIdentity, validation: float, seed: int
@@ -54,39 +54,28 @@ class WriteStage:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Write the batch. Raises JobError when the disk refuses."""
         reasons = table["reason"].to_pylist()
-        ids = table["recording_id"].to_pylist()
+        recordings = table["recording_id"].to_pylist()
         given = table["split"].to_pylist()
         splits = [
             "rejected" if reason else split or split_of(recording, self._validation, self._seed)
-            for reason, recording, split in zip(reasons, ids, given, strict=True)
+            for reason, recording, split in zip(reasons, recordings, given, strict=True)
         ]
-        accepted = pc.is_null(table["reason"])
-        rows = {
-            "id": table["recording_id"],
-            "source": table["uri"],
-            "start_s": pc.if_else(accepted, 0.0, None),
-            "split": pa.array(splits, pa.string()),
-            **{name: table[name] for name in _SAME},
-        }
-        details = table["detail"].to_pylist()
-        examples = [
-            f"{recording}: {reason}: {detail}"
-            for recording, reason, detail in zip(ids, reasons, details, strict=True)
-            if reason
-        ]
+        stored = table.select([name for name in SCHEMA.names if name in table.column_names])
+        details = zip(table["id"].to_pylist(), reasons, table["detail"].to_pylist(), strict=True)
+        examples = [f"{row}: {reason}: {detail}" for row, reason, detail in details if reason]
+        accepted = table["duration_s"].filter(pc.is_null(table["reason"]))
         return Written(
-            write_shard(pa.table(rows), self._dataset_uri, self._run_id, self._codec),
-            recordings=table.num_rows,
-            seconds=float(pc.sum(table["duration_s"]).as_py() or 0.0),
+            write_shard(
+                stored.append_column("split", pa.array(splits, pa.string())),
+                self._dataset_uri,
+                self._run_id,
+                self._codec,
+            ),
+            recordings=pc.count_distinct(table["recording_id"]).as_py(),
+            seconds=float(pc.sum(accepted).as_py() or 0.0),
             rejected=dict(Counter(reason for reason in reasons if reason)),
             examples=examples[:_EXAMPLES],
         ).to_table()
-
-
-_SAME = (
-    "recording_id", "text", "codes", "target_length", "duration_s", "speaker", "language", "text_source",
-    "source_digest", "reason",
-)  # fmt: skip
 
 
 def split_of(recording_id: str, validation: float, seed: int) -> str:

@@ -22,12 +22,14 @@ from pipelines.audio import Limits, write_wav
 from pipelines.prepare import codec_identity
 from pipelines.sources.folder import open_source
 from pipelines.sources.interface import to_table
-from pipelines.stages import codec, decode
+from pipelines.stages import codec
 from pipelines.stages.codec import CodecStage, buckets, codes_array
-from pipelines.stages.decode import DecodeStage, samples_array
+from pipelines.stages.decode import DecodeStage
 from pipelines.stages.decoder import Decoder, DecodeSettings
+from pipelines.stages.text import TextStage
 from pipelines.stages.write import WriteStage, Written, split_of
 from pipelines.text import normalise
+from pipelines.utterances import SCHEMA, reject, samples_array
 
 SETTINGS = DecodeSettings(16_000, Limits(min_duration_s=0.05))
 CODECS = ["pcm-16khz", *(f"mill-16khz@{edition}" for edition in editions()[-1:])]
@@ -36,7 +38,7 @@ CODECS = ["pcm-16khz", *(f"mill-16khz@{edition}" for edition in editions()[-1:])
 @pytest.fixture(scope="module")
 def decoded(speech_folder: Path) -> pa.Table:
     table = to_table(list(open_source(str(speech_folder)).recordings()))
-    return DecodeStage(SETTINGS, "reject")(table)
+    return DecodeStage(SETTINGS)(table)
 
 
 def row_of(path: Path, **changes: object) -> pa.Table:
@@ -49,7 +51,7 @@ def row_of(path: Path, **changes: object) -> pa.Table:
 
 
 def test_decoding_keeps_order_texts_and_digests(decoded: pa.Table, speech_folder: Path) -> None:
-    assert decoded.schema == decode.SCHEMA
+    assert decoded.schema == SCHEMA
     assert decoded["recording_id"].to_pylist() == [f"utterance{index}.wav" for index in range(6)]
     assert decoded["text"].to_pylist()[1] == (speech_folder / "utterance1.txt").read_text()
     assert decoded["reason"].null_count == 6
@@ -74,18 +76,19 @@ def test_transcripts(
     path.write_bytes((speech_folder / "utterance0.wav").read_bytes())
     if content is not None:
         path.with_suffix(".txt").write_bytes(content)
-    result = DecodeStage(SETTINGS, "reject")(row_of(path))
+    decoded = DecodeStage(SETTINGS)(row_of(path))
+    result = TextStage("reject")(decoded)
     assert result["reason"].to_pylist() == [reason]
     assert result["samples"].null_count == (1 if reason else 0)
-    assert result["text"].to_pylist() == ["" if reason else "hello"]
-    allowed = DecodeStage(SETTINGS, "allow")(row_of(path))
+    assert (result["text"].to_pylist() == ["hello"]) == (reason is None)
+    allowed = TextStage("allow")(decoded)
     assert allowed["reason"].to_pylist() == [Reason.TEXT_ENCODING if reason is Reason.TEXT_ENCODING else None]
 
 
 def test_what_the_source_rejects_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"")
     table = row_of(tmp_path / "a.wav", problem="duplicate_id")
-    result = DecodeStage(SETTINGS, "reject")(table)
+    result = DecodeStage(SETTINGS)(table)
     assert result["reason"].to_pylist() == ["duplicate_id"]
     assert result["source_digest"].to_pylist() == [None]
 
@@ -163,7 +166,7 @@ def test_samples_array_holds_the_samples(rows: list[np.ndarray | None]) -> None:
 def test_codes_do_not_depend_on_the_batch(name: str, decoded: pa.Table) -> None:
     alone = CodecStage(name, batch_s=0.001)
     together = CodecStage(name, batch_s=1000.0)(decoded)
-    assert together.schema == codec.SCHEMA
+    assert together.column_names == [*SCHEMA.names[:-1], "codes", "target_length"]
     single = pa.concat_tables([alone(decoded.slice(row, 1)) for row in range(decoded.num_rows)])
     assert single["codes"].to_pylist() == together["codes"].to_pylist()
     shuffled = alone(decoded.take([5, 1, 3, 0, 2, 4]))
@@ -173,10 +176,10 @@ def test_codes_do_not_depend_on_the_batch(name: str, decoded: pa.Table) -> None:
 
 
 def test_rejected_rows_travel_without_codes(decoded: pa.Table) -> None:
-    silent = decoded.slice(0, 1).set_column(10, decode.SCHEMA.field("samples"), samples_array([None]))
+    silent = reject(decoded.slice(0, 1), {0: (Reason.SILENT, "peak is 0")})
     encoded = CodecStage("pcm-16khz")(pa.concat_tables([silent, decoded.slice(1, 1)]))
     assert encoded["codes"].is_null().to_pylist() == [True, False]
-    assert encoded["duration_s"].to_pylist()[0] is None
+    assert encoded["target_length"].to_pylist()[0] is None
 
 
 @given(st.integers(0, 3))
@@ -190,10 +193,7 @@ def test_the_held_out_share_is_stable_and_about_right(seed: int) -> None:
 
 @pytest.fixture
 def encoded(decoded: pa.Table) -> pa.Table:
-    rejected = decoded.slice(0, 1).set_column(10, decode.SCHEMA.field("samples"), samples_array([None]))
-    rejected = rejected.set_column(
-        decode.SCHEMA.get_field_index("reason"), decode.SCHEMA.field("reason"), pa.array(["silent"])
-    )
+    rejected = reject(decoded.slice(0, 1), {0: (Reason.SILENT, "peak is 0")})
     return CodecStage("pcm-16khz")(pa.concat_tables([rejected, decoded.slice(1)]))
 
 
@@ -205,7 +205,7 @@ def test_written_rows_are_invisible_until_committed(tmp_path: Path, encoded: pa.
     dataset = Dataset.create(tmp_path, codec_identity("pcm-16khz"), {})
     written = Written.from_table(writer(tmp_path)(encoded))
     assert (written.recordings, written.rejected) == (6, {"silent": 1})
-    assert written.examples == ["utterance0.wav: silent: "]
+    assert written.examples == ["utterance0.wav: silent: peak is 0"]
     assert {shard.split: shard.rows for shard in written.shards} == {"train": 5, "rejected": 1}
     assert dataset.totals().recordings == 0
     dataset.append(written.shards)
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_no_file_and_the_work_can_go_on(
     dataset = Dataset.create(output, codec_identity("pcm-16khz"), {})
     noise = np.random.default_rng(0).uniform(-1, 1, 200_000).astype(np.float32)
     write_wav(tmp_path / "big.wav", noise, 16_000)
-    big = CodecStage("pcm-16khz")(DecodeStage(SETTINGS, "allow")(row_of(tmp_path / "big.wav")))
+    big = CodecStage("pcm-16khz")(DecodeStage(SETTINGS)(row_of(tmp_path / "big.wav")))
     with pytest.raises(JobError, match="No space left on device"):
         writer(output)(big)
     assert [path.name for path in output.rglob("*.parquet")] == []

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,20 +20,15 @@ from catalog.datasets import Dataset
 from catalog.reasons import Reason
 from catalog.runs import run as run_of
 from catalog.schema import CodecIdentity
+from catalog.strict_yaml import format_yaml
 from pipelines import cluster
-from pipelines.audio import Limits
-from pipelines.cluster import Claim
 from pipelines.job import commit
+from pipelines.layout import layout_of, steps_of
 from pipelines.listing import Listing, Planned
-from pipelines.prepare_settings import PrepareSettings, ResourceSettings
+from pipelines.prepare_settings import PrepareSettings
 from pipelines.progress import Progress
 from pipelines.sources.folder import open_source
-from pipelines.stages.codec import CodecStage
-from pipelines.stages.decode import DecodeStage
-from pipelines.stages.decoder import DecodeSettings
-from pipelines.stages.text import TextStage
-from pipelines.stages.write import WriteStage
-from pipelines.streaming import Stage, Step, stream
+from pipelines.streaming import stream
 
 name = "prepare"
 help = "recordings -> committed, codec-tokenised shards"
@@ -151,67 +145,19 @@ _NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest":
 
 def _work(plan: _Plan, settings: PrepareSettings, retry: Sequence[str]) -> None:
     available = cluster.nodes()
-    claims = _claims(settings.resources, available)
-    cluster.check_claims(claims, available)
+    layout = layout_of(settings, available)
+    cluster.check_claims(list(layout.claims.values()), available)
     with run_of(plan.dataset) as run_id, Progress(plan.planned.new_recordings) as progress:
-        plan.dataset.storage.write(f"_settings/{run_id}.yaml", to_yaml(settings).encode())
-        steps = _steps(plan, settings, run_id, claims)
+        _record(plan, settings, run_id)
+        steps = steps_of(layout, settings, plan.codec, plan.dataset.uri, run_id)
         results = stream(partial(plan.listing.batches, plan.committed), steps)
         commit(plan.dataset, results, progress, retry)
 
 
-def _claims(resources: ResourceSettings, available: Sequence[Mapping[str, float]]) -> list[Claim]:
-    """One kind of worker on CPUs, which does everything; decoders, encoders and a writer where there are GPUs."""
-    gpus = sum(int(node["GPU"]) for node in available)
-    cpus = sum(int(node["CPU"]) // resources.threads for node in available)
-    if resources.device == "cuda" and not gpus:
-        raise UsageError("resources.device = 'cuda': no node of the cluster has a GPU; use cpu or auto")
-    if resources.device == "cpu" or not gpus:
-        return [Claim("prepare", resources.workers or max(1, cpus), float(resources.threads))]
-    workers = resources.workers or gpus
-    decoders = resources.decode_workers or max(1, min(4 * workers, cpus - workers))
-    return [Claim("decode", decoders, 0.75), Claim("codec", workers, 0.25, 1.0), Claim("write", 1, 0.0)]
-
-
-def _steps(plan: _Plan, settings: PrepareSettings, run_id: str, claims: Sequence[Claim]) -> list[Step]:
-    audio, resources, on_gpu = settings.audio, settings.resources, len(claims) > 1
-    decoding = DecodeSettings(
-        plan.codec.sample_rate,
-        Limits(audio.min_duration_s, audio.max_duration_s),
-        audio.loudness,
-        audio.target_dbfs,
-    )
-    decode = Stage(DecodeStage, {"settings": decoding, "timeout_s": resources.decode_timeout_s})
-    text = Stage(TextStage, {"missing": settings.text.missing})
-    codec = Stage(
-        CodecStage,
-        {
-            "name": _located(settings.codec.name),
-            "device": "cuda" if on_gpu else "cpu",
-            # Larger batches leave a CPU's cache: 60 s took 1.4 times as long as 10 s.
-            "batch_s": resources.encode_batch_s or (120.0 if on_gpu else 10.0),
-            "threads": resources.threads,
-        },
-    )
-    write = Stage(
-        WriteStage,
-        {
-            "dataset_uri": plan.dataset.uri,
-            "run_id": run_id,
-            "codec": plan.codec,
-            "validation": settings.split.validation,
-            "seed": settings.split.seed,
-        },
-    )
-    if on_gpu:
-        groups: tuple[tuple[Stage, ...], ...] = ((decode, text), (codec,), (write,))
-        return [Step(claim, stages) for claim, stages in zip(claims, groups, strict=True)]
-    return [Step(claims[0], (decode, text, codec, write))]
-
-
-def _located(codec: str) -> str:
-    """A codec directory as seen from workers, whose working directory may be another."""
-    return str(Path(codec).absolute()) if Path(codec).is_dir() else codec
+def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
+    """What the run was asked for, for people and for `repair`."""
+    asked = {"source": plan.listing.source.uri, "settings": settings.model_dump(mode="json")}
+    plan.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 
 def _describe(source: str, output: str, settings: PrepareSettings) -> None:
@@ -225,7 +171,7 @@ def _describe(source: str, output: str, settings: PrepareSettings) -> None:
     lines = [to_yaml(settings).rstrip(), "stages:"]
     lines += [
         f"  {claim.name}: {claim.workers} workers of {claim.num_cpus:g} CPU, {claim.num_gpus:g} GPU"
-        for claim in _claims(settings.resources, here)
+        for claim in layout_of(settings, here).claims.values()
     ]
     lines.append(
         f"planned: {planned.new_recordings} of {planned.recordings} recordings "

@@ -35,3 +35,4 @@ class Reason(StrEnum):
     NO_VERDICT = "no_verdict"
     DUPLICATE_AUDIO = "duplicate_audio"
     DUPLICATE_ID = "duplicate_id"
+    INVALID_ROW = "invalid_row"

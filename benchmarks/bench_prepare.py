@@ -1,8 +1,10 @@
-"""`prepare` against a bare loop over the same codec, and the driver's memory against the number of recordings.
+"""`prepare` against what one would write oneself, each over the same files in the same run.
 
-The bare loop is a pool of as many processes, each with as many threads, that decodes and encodes file by file and
-keeps nothing. It runs before and after `prepare`, so that other work on the machine does not decide the result.
-Steady state counts from the moment when every worker has delivered; "with start-up" counts from the first line.
+Steady state counts from the moment when every worker has finished something; "with start-up" from the first line.
+Baselines are in `prepare_baselines.py`; the bare loop runs before and after the others, so that other work on the
+machine does not decide the result. Also: one worker against two, the share of time that commits take, the time to the
+first commit, decoding and resampling against WhisperX's `load_audio` (which needs the ffmpeg program), and the driver's
+memory against the number of recordings.
 
     python benchmarks/bench_prepare.py [--minutes 40] [--workers 2] [--recordings 1000 10000]
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -19,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ SENTENCE = (
     "the sun sets over a quiet harbour while seven small boats return with silver fish and tired sailors"
 )
 WORDS = SENTENCE.split()
-_CODEC: Any = None
+RATIOS = {"bare": 0.95, "datasets": 1.2, "ray": 1.5}
+"""What `prepare` should reach of each, steady."""
 
 
 def make_corpus(folder: Path, minutes: float) -> None:
@@ -65,71 +66,99 @@ def make_many(folder: Path, count: int) -> None:
         os.link(folder / "first.wav", folder / f"{index:06d}.wav")
 
 
-def load(codec: str, threads: int) -> None:
-    import torch
+def child(*words: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """The JSON line that a program of its own ends with."""
+    result = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | (environment or {}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(result.stdout.splitlines()[-1])
 
-    from models.codecs import load_codec
 
-    global _CODEC
-    torch.set_num_threads(threads)
-    _CODEC = load_codec(codec)
+def baseline(kind: str, corpus: Path, folder: Path, codec: str, workers: int) -> dict[str, float]:
+    output = folder / f"{kind}{time.time_ns()}"
+    script = str(Path(__file__).parent / "prepare_baselines.py")
+    return child(script, kind, str(corpus), codec, str(workers), str(output))
 
 
-def encode(path: Path) -> float:
-    import torch
+_PREPARE = """
+import json, sys, time
+started = time.time()
+from catalog.datasets import Dataset
+from pipelines import cluster, prepare
+from pipelines.prepare_settings import PrepareSettings
+from pipelines.stages.write import Written
+
+source, output, codec, workers = sys.argv[1:]
+workers = int(workers)
+arrivals, commits, up = [], [], []
+stream, append, session = prepare.stream, Dataset.append, cluster.session
+
+def timed_stream(*arguments):
+    for item in stream(*arguments):
+        arrivals.append((time.time(), Written.from_table(item[2]).seconds))
+        yield item
+
+def timed_append(*arguments, **more):
+    begun = time.time()
+    version = append(*arguments, **more)
+    commits.append((begun, time.time()))
+    return version
+
+from contextlib import contextmanager
+
+@contextmanager
+def timed_session():
+    with session():
+        up.append(time.time())
+        yield
+
+prepare.stream, Dataset.append, cluster.session = timed_stream, timed_append, timed_session
+plain = {"codec": {"name": codec}, "resources": {"workers": workers, "device": "cpu"}}
+prepare.prepare(source, output, PrepareSettings.model_validate(plain))
+done = time.time()
+total = sum(seconds for _, seconds in arrivals)
+steady = sum(seconds for _, seconds in arrivals[workers:])
+print(json.dumps({
+    "steady": steady / (arrivals[-1][0] - arrivals[workers - 1][0]),
+    "total": total / (done - started),
+    "audio_s": total,
+    "commit_share": sum(end - begun for begun, end in commits) / (commits[-1][1] - commits[0][0]),
+    "commits": len(commits),
+    "startup_s": up[0] - started,
+    "first_commit_after_startup_s": commits[0][1] - up[0],
+}))
+"""
+
+
+def prepared(corpus: Path, folder: Path, codec: str, workers: int) -> dict[str, float]:
+    """`prepare` itself, in a process of its own."""
+    return child("-c", _PREPARE, str(corpus), str(folder / f"data{time.time_ns()}"), codec, str(workers))
+
+
+def load_audio_ratio(corpus: Path) -> dict[str, Any]:
+    """Milliseconds a file: WhisperX's `load_audio` (an ffmpeg process) against decode + resample, alternating."""
+    if shutil.which("ffmpeg") is None:
+        return {"skipped": "the ffmpeg program is not installed"}
+    from whisperx.audio import load_audio
 
     from pipelines.audio import decode
 
-    audio = decode(path, _CODEC.sample_rate)
-    with torch.inference_mode():
-        _CODEC.encode(torch.from_numpy(audio.samples)[None], torch.tensor([len(audio.samples)]))
-    return audio.duration_s
-
-
-def bare(folder: Path, codec: str, workers: int, threads: int) -> tuple[float, float]:
-    """Audio seconds per second, without and with the start of the processes."""
-    paths = sorted(folder.glob("*.wav"))
-    started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(workers, load, (codec, threads)) as pool:
-        # One file each, so that every process is up.
-        pool.map(encode, paths[:workers], chunksize=1)
-        ready = time.perf_counter()
-        seconds = sum(pool.imap_unordered(encode, paths, chunksize=1))
-        done = time.perf_counter()
-    return seconds / (done - ready), seconds / (done - started)
-
-
-def prepared(folder: Path, output: Path, codec: str, workers: int, threads: int) -> dict[str, float]:
-    """The same through `prepare`, in this process."""
-    from pipelines import prepare
-    from pipelines.prepare_settings import PrepareSettings
-    from pipelines.stages.write import Written
-
-    plain = {"codec": {"name": codec}, "resources": {"workers": workers, "threads": threads, "device": "cpu"}}
-    settings = PrepareSettings.model_validate(plain)
-    arrivals: list[tuple[float, float]] = []
-    stream = prepare.stream
-
-    def timed(*arguments: Any) -> Iterator[Any]:
-        for item in stream(*arguments):
-            arrivals.append((time.perf_counter(), Written.from_table(item[2]).seconds))
-            yield item
-
-    started = time.perf_counter()
-    prepare.stream = timed
-    try:
-        prepare.prepare(str(folder), str(output), settings)
-    finally:
-        prepare.stream = stream
-    done = time.perf_counter()
-    total = sum(seconds for _, seconds in arrivals)
-    steady = sum(seconds for _, seconds in arrivals[workers:])
-    return {
-        "steady": steady / (arrivals[-1][0] - arrivals[workers - 1][0]),
-        "with_startup": total / (done - started),
-        "first_result_s": arrivals[0][0] - started,
-        "audio_s": total,
-    }
+    paths = sorted(corpus.glob("*.wav"))[:60]
+    spent = {"load_audio": 0.0, "decode": 0.0}
+    for path in paths:
+        for name, one in (
+            ("load_audio", lambda path: load_audio(str(path))),
+            ("decode", lambda path: decode(path, 16_000)),
+        ):
+            begun = time.perf_counter()
+            one(path)
+            spent[name] += time.perf_counter() - begun
+    found = {f"{name}_ms": round(1000 * seconds / len(paths), 2) for name, seconds in spent.items()}
+    return {**found, "ratio": round(spent["load_audio"] / spent["decode"], 1)}
 
 
 _DRIVER = """
@@ -145,57 +174,61 @@ print(json.dumps({"recordings": result["recordings"], "driver_peak_mb": round(pe
 """
 
 
-def driver_memory(folder: Path, output: Path) -> dict[str, float]:
-    """Peak resident memory of a driver in a process of its own."""
-    child = subprocess.run(
-        [sys.executable, "-c", _DRIVER, str(folder), str(output)],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(child.stdout.splitlines()[-1])
-
-
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     corpus = folder / "corpus"
     make_corpus(corpus, arguments.minutes)
-    spread = (arguments.codec, arguments.workers, arguments.threads)
-    loops = [bare(corpus, *spread)]
-    ours = prepared(corpus, folder / "data", *spread)
-    loops.append(bare(corpus, *spread))
-    steady, with_startup = (sum(loop[at] for loop in loops) / len(loops) for at in (0, 1))
+    spread = (corpus, folder, arguments.codec, arguments.workers)
+    kinds = ["bare", "datasets", "prepare", "ray", "prepare", "bare"]
+    runs: dict[str, list[dict[str, float]]] = {}
+    for kind in kinds:
+        found = prepared(*spread) if kind == "prepare" else baseline(kind, *spread)
+        runs.setdefault(kind, []).append(found)
+        print(f"{kind}: {found}", file=sys.stderr)
+    runs["one worker"] = [prepared(corpus, folder, arguments.codec, 1)]
+    mean = {
+        kind: {name: sum(run[name] for run in made) / len(made) for name in made[0]}
+        for kind, made in runs.items()
+    }
     memory = []
     for count in arguments.recordings:
         make_many(folder / f"many{count}", count)
-        memory.append(driver_memory(folder / f"many{count}", folder / f"data{count}"))
+        memory.append(child("-c", _DRIVER, str(folder / f"many{count}"), str(folder / f"small{count}")))
+    ours = mean["prepare"]
     return {
         "codec": arguments.codec,
         "workers": arguments.workers,
-        "threads": arguments.threads,
         "audio_s": round(ours["audio_s"], 1),
-        "bare_steady": round(steady, 2),
-        "prepare_steady": round(ours["steady"], 2),
-        "ratio_steady": round(ours["steady"] / steady, 3),
-        "bare_with_startup": round(with_startup, 2),
-        "prepare_with_startup": round(ours["with_startup"], 2),
-        "ratio_with_startup": round(ours["with_startup"] / with_startup, 3),
-        "bare_runs": [round(loop[0], 2) for loop in loops],
-        "first_result_s": round(ours["first_result_s"], 1),
+        "steady": {kind: round(one["steady"], 2) for kind, one in mean.items()},
+        "total": {kind: round(one["total"], 2) for kind, one in mean.items()},
+        "ratio_steady": {kind: round(ours["steady"] / mean[kind]["steady"], 3) for kind in RATIOS},
+        "ratio_total": {kind: round(ours["total"] / mean[kind]["total"], 3) for kind in RATIOS},
+        "scaling": round(ours["steady"] / mean["one worker"]["steady"], 3),
+        "commit_share": round(ours["commit_share"], 5),
+        "startup_s": round(ours["startup_s"], 1),
+        "first_commit_after_startup_s": round(ours["first_commit_after_startup_s"], 1),
+        "load_audio": load_audio_ratio(corpus),
         "driver": memory,
+        "runs": {kind: [round(run["steady"], 2) for run in made] for kind, made in runs.items()},
         "load_average": os.getloadavg()[0],
     }
 
 
 def show(found: dict[str, Any]) -> None:
-    spread = f"{found['workers']} processes of {found['threads']} threads"
-    print(f"{found['audio_s'] / 60:.1f} minutes, {spread}, {found['codec']}")
-    print("| audio seconds per second | steady | with start-up |")
-    print("|---|--:|--:|")
-    for name in ("bare", "prepare", "ratio"):
-        print(f"| {name} | {found[name + '_steady']} | {found[name + '_with_startup']} |")
-    print("\n| recordings | driver's peak memory, MB |")
-    print("|--:|--:|")
+    print(f"{found['audio_s'] / 60:.1f} minutes, {found['workers']} workers of one thread, {found['codec']}")
+    print(
+        "| audio seconds per second | steady | with start-up | prepare / it, steady | wanted | with start-up |"
+    )
+    print("|---|--:|--:|--:|--:|--:|")
+    for kind in found["steady"]:
+        ratios = [found[name].get(kind, "") for name in ("ratio_steady", "ratio_total")]
+        wanted = f">= {RATIOS[kind]}" if kind in RATIOS else ""
+        row = (found["steady"][kind], found["total"][kind], ratios[0], wanted, ratios[1])
+        print(f"| {kind} | " + " | ".join(map(str, row)) + " |")
+    print(f"\none worker -> {found['workers']}: {found['scaling']}")
+    print(f"time in commits: {100 * found['commit_share']:.2f} %")
+    print(f"first commit {found['first_commit_after_startup_s']} s after Ray was up ({found['startup_s']} s)")
+    print(f"decode + resample against load_audio: {found['load_audio']}")
+    print("\n| recordings | driver's peak memory, MB |\n|--:|--:|")
     for row in found["driver"]:
         print(f"| {row['recordings']} | {row['driver_peak_mb']} |")
 
@@ -206,7 +239,6 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=40.0, help="minutes of speech to prepare")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--codec", default="mill-16khz")
     parser.add_argument("--recordings", type=int, nargs="*", default=[1000, 10_000])
     arguments = parser.parse_args()

@@ -143,6 +143,35 @@ def run_stage(stage: Callable[[pa.Table], pa.Table]) -> list[int]:
 
 
 @pytest.mark.ray
+def test_a_fast_step_does_not_run_ahead_of_a_slow_one(ray_session: None, tmp_path: Path) -> None:
+    """Waves of many batches would otherwise pile up between decoding and the codec."""
+    log = tmp_path / "log"
+
+    def note(word: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{word}\n")
+
+    def inflate(table: pa.Table) -> pa.Table:
+        note("inflated")
+        return pa.table({"value": [table["value"][0].as_py()] * 1_000_000})
+
+    def work(table: pa.Table) -> pa.Table:
+        total = sum(hash(str(one)) % 7 for one in table["value"].to_pylist())
+        note("worked")
+        return pa.table({"value": [total]})
+
+    batches = [Batch(index, str(index), pa.table({"value": [index]})) for index in range(12)]
+    steps = [
+        Step(Claim("inflate", 1, 1.0), (Stage(lambda: inflate, {}),)),
+        Step(Claim("work", 1, 1.0), (Stage(lambda: work, {}),)),
+    ]
+    assert len(list(stream(lambda: iter(batches), steps))) == 12
+    ahead = list(itertools.accumulate(1 if line == "inflated" else -1 for line in log.read_text().split()))
+    assert len(ahead) == 24
+    assert max(ahead) <= 5
+
+
+@pytest.mark.ray
 def test_a_killed_worker_costs_nothing_but_time(ray_session: None, tmp_path: Path) -> None:
     flag = tmp_path / "killed"
 

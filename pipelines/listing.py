@@ -1,25 +1,35 @@
-"""What is left to do of a source: recordings that are not committed yet, cut into batches."""
+"""What is left to do of a source: recordings that are not committed yet, cut into batches.
+
+Everything is a stream. What is remembered of a recording that went by is eight bytes; files are looked at only where
+their size is needed and unknown, or to see whether a committed one has changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog.command import JobError
 from catalog.reasons import Reason
-from pipelines.sources import files
+from pipelines import looks
+from pipelines.duplicates import Duplicates
+from pipelines.known import Known, short
 from pipelines.sources.interface import Recording, Source, to_table
+from pipelines.sources.keys import Keys, KeySet, keys_of
+from pipelines.sources.keys import recording_key as recording_key
 
 _FIRST_BYTES = 256 * 1024
 _LEAST_BYTES = 16 * 1024
 """What the smallest recording counts: opening a file costs, too."""
+_UNKNOWN_BYTES = 256 * 1024
 _WINDOW = 1024
 
 
@@ -39,85 +49,173 @@ class Planned:
 
     recordings: int
     size_bytes: int
+    """Of those whose size is known or can be estimated without a look at the file."""
     new_recordings: int
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A source seen against what is committed."""
+    """A source seen against what is committed (`Known`, or rows of `recording_id, source_digest, source_stat`)."""
 
     source: Source
     prefix: str = ""
     """Leads every recording id, so that several sources fit into one dataset."""
-    check: Literal["content", "none"] = "content"
-    """Whether recordings that are already committed are read again to see that they did not change."""
+    check: Literal["stat", "content", "none"] = "stat"
+    """How a committed recording is seen to have changed: by its bytes, which are read only where size or time of the
+    file differ (`stat`), always (`content`) or never."""
     max_bytes: int = 8 << 20
     workers: int = 1
+    changed: Literal["refuse", "redo"] = "refuse"
+    """Whether a changed recording ends the job or is offered again."""
+    duplicates: Literal["keep", "reject"] = "keep"
+    """Whether a recording with the same bytes as an earlier one is rejected; looks through the source first."""
+    only: frozenset[bytes] | None = None
+    """Keys (`recording_key`) of the only recordings that are offered."""
 
-    def plan(self, committed: pa.Table) -> Planned:
-        """Count; raises UsageError for a table of recordings that cannot be read."""
-        ids = committed["recording_id"].combine_chunks()
+    def is_empty(self) -> bool:
+        """Whether the source offers nothing; raises UsageError for a source that cannot be read."""
+        return next(iter(self.source.recordings()), None) is None
+
+    def any_new(self, committed: pa.Table | Known) -> bool:
+        """Whether there is anything to do; stops at the first recording that is not committed."""
+        known = _known(committed)
+        if any((known.find(window.ids, window.keys) < 0).any() for window in self._windows()):
+            return True
+        return self.changed == "redo" and any(True for _ in self._new(known))
+
+    def count(self, committed: pa.Table | Known) -> Planned:
+        """Count all that is offered, without a look at the files; changed recordings count as done."""
+        known = _known(committed)
         recordings = size_bytes = new = 0
-        # Wide windows: every is_in builds its hash table of the committed ids anew.
-        for window in _windows(self._named(), 64 * _WINDOW):
-            offered = pa.array([recording.recording_id for recording in window], pa.string())
-            recordings += len(window)
-            size_bytes += sum(recording.size_bytes for recording in window)
-            new += len(window) - (pc.sum(pc.is_in(offered, value_set=ids)).as_py() or 0)
+        for window in self._windows():
+            recordings += len(window.recordings)
+            size_bytes += sum(recording.size_bytes or 0 for recording in window.recordings)
+            new += int((known.find(window.ids, window.keys) < 0).sum())
         return Planned(recordings, size_bytes, new)
 
-    def batches(self, committed: pa.Table) -> Iterator[Batch]:
-        """Batches of recordings whose ids are not in `committed` (`recording_id, source_digest`).
+    def plan(self, committed: pa.Table | Known) -> Planned:
+        """The same as `count`."""
+        return self.count(committed)
+
+    def batches(self, committed: pa.Table | Known) -> Iterator[Batch]:
+        """Batches of recordings that are not committed, in the order of the source.
 
         The first are small, so that a small corpus still feeds every worker and the first commit comes soon; they
         grow to `max_bytes`. Raises JobError for a committed recording whose bytes have changed.
         """
         pending: list[Recording] = []
         index = size = 0
-        for recording in self._new(_digests(committed)):
+        for recording in self._new(_known(committed)):
             pending.append(recording)
-            size += max(recording.size_bytes, _LEAST_BYTES)
-            if size >= min(self.max_bytes, _FIRST_BYTES * 1.5 ** (index // self.workers)):
+            size += max(
+                _UNKNOWN_BYTES if recording.size_bytes is None else recording.size_bytes, _LEAST_BYTES
+            )
+            if size >= min(self.max_bytes, _FIRST_BYTES * 1.5 ** min(index // self.workers, 64)):
                 yield _batch(index, pending)
                 pending, index, size = [], index + 1, 0
         if pending:
             yield _batch(index, pending)
 
-    def refuse_changed(self, committed: pa.Table) -> None:
+    def refuse_changed(self, committed: pa.Table | Known) -> None:
         """Raise JobError for a committed recording whose bytes have changed; `batches` does so on its way."""
-        if self.check == "content":
-            for _ in self._new(_digests(committed)):
-                pass
+        if self.check != "none" and self.changed == "refuse":
+            known = _known(committed)
+            with ThreadPoolExecutor(looks.THREADS) as pool:
+                for window in self._windows():
+                    self._changed(window, known.find(window.ids, window.keys), known, pool)
 
-    def _new(self, committed: dict[bytes, str]) -> Iterator[Recording]:
-        with ThreadPoolExecutor(4) as pool:
-            for window in _windows(self._named(), _WINDOW):
-                done = [one for one in window if _key(one.recording_id) in committed]
-                if self.check == "content":
-                    _refuse_changed(done, committed, pool)
-                yield from (one for one in window if _key(one.recording_id) not in committed)
+    def _new(self, known: Known) -> Iterator[Recording]:
+        with ThreadPoolExecutor(looks.THREADS) as pool:
+            duplicates = self._duplicates(known, pool) if self.duplicates == "reject" else None
+            for window in self._windows():
+                places = known.find(window.ids, window.keys)
+                offered = (places < 0) | self._changed(window, places, known, pool)
+                new = looks.sized([window.recordings[index] for index in np.flatnonzero(offered)], pool)
+                yield from new if duplicates is None else duplicates.marked(new, pool)
 
-    def _named(self) -> Iterator[Recording]:
+    def _changed(self, window: _Window, places: Any, known: Known, pool: ThreadPoolExecutor) -> Any:
+        """Which recordings are committed with other bytes than they have now (bool array); may raise JobError."""
+        changed = np.zeros(len(places), dtype=np.bool_)
+        if self.check == "none":
+            return changed
+        # Those that were never read (no digest) cannot have changed.
+        done = [
+            int(index)
+            for index in np.flatnonzero(places >= 0)
+            if window.recordings[index].problem is None and known.was_read(places[index])
+        ]
+        if self.check == "stat":
+            stats = looks.stats([window.recordings[index] for index in done], pool)
+            pairs = zip(done, stats, strict=True)
+            done = [index for index, stat in pairs if not known.same_stat(places[index], stat)]
+        digests = looks.digests([window.recordings[index] for index in done], pool)
+        for index, digest in zip(done, digests, strict=True):
+            committed = known.digest(places[index])
+            # What is gone since cannot have changed.
+            if digest is not None and short(digest) != committed:
+                changed[index] = True
+                if self.changed == "refuse":
+                    raise JobError(_refusal(window.recordings[index], digest, committed))
+        return changed
+
+    def _duplicates(self, known: Known, pool: ThreadPoolExecutor) -> Duplicates:
+        found = Duplicates()
+        for window in self._everything():
+            places = known.find(window.ids, window.keys)
+            digests = [known.digest(at) if at >= 0 and known.was_read(at) else None for at in places]
+            found.learn(window.recordings, digests, pool)
+        return found
+
+    @cached_property
+    def _wanted(self) -> Keys:
+        return np.sort(np.frombuffer(b"".join(self.only or ()), dtype=np.uint64))
+
+    def _windows(self) -> Iterator[_Window]:
+        everything = self._everything()
+        yield from everything if self.only is None else (one.within(self._wanted) for one in everything)
+
+    def _everything(self) -> Iterator[_Window]:
         """Recordings under ids that are unique: a second one of the same id is rejected under `id#2`."""
-        seen: set[bytes] = set()
-        again: dict[bytes, int] = {}
-        for recording in self.source.recordings():
-            recording_id = (
-                f"{self.prefix}/{recording.recording_id}" if self.prefix else recording.recording_id
-            )
-            key = _key(recording_id)
-            if key in seen:
-                again[key] = again.get(key, 1) + 1
-                name = f"{recording_id}#{again[key]}"
-                yield replace(recording, recording_id=name, problem=Reason.DUPLICATE_ID)
-            else:
-                seen.add(key)
-                yield replace(recording, recording_id=recording_id)
+        seen = KeySet()
+        again: dict[str, int] = {}
+        recordings = iter(self.source.recordings())
+        while batch := list(islice(recordings, _WINDOW)):
+            if self.prefix:
+                batch = [replace(one, recording_id=f"{self.prefix}/{one.recording_id}") for one in batch]
+            ids = [one.recording_id for one in batch]
+            keys = keys_of(ids).copy()
+            for index in np.flatnonzero(seen.add(keys)):
+                batch[index] = _renamed(batch[index], again, seen)
+                ids[index] = batch[index].recording_id
+                keys[index] = keys_of([ids[index]])[0]
+            yield _Window(batch, ids, keys)
 
 
-def _windows(recordings: Iterator[Recording], size: int) -> Iterator[list[Recording]]:
-    while window := list(islice(recordings, size)):
-        yield window
+@dataclass(frozen=True)
+class _Window:
+    """Recordings that are looked up together."""
+
+    recordings: list[Recording]
+    ids: list[str]
+    keys: Keys
+
+    def within(self, wanted: Keys) -> _Window:
+        kept = np.flatnonzero(np.isin(self.keys, wanted))
+        return _Window([self.recordings[at] for at in kept], [self.ids[at] for at in kept], self.keys[kept])
+
+
+def _renamed(recording: Recording, again: dict[str, int], seen: KeySet) -> Recording:
+    """The next `id#N` that is free."""
+    name = recording.recording_id
+    while True:
+        again[name] = again.get(name, 1) + 1
+        renamed = f"{name}#{again[name]}"
+        if not seen.add(keys_of([renamed]))[0]:
+            return replace(recording, recording_id=renamed, problem=Reason.DUPLICATE_ID)
+
+
+def _known(committed: pa.Table | Known) -> Known:
+    return committed if isinstance(committed, Known) else Known.of(committed)
 
 
 def _batch(index: int, recordings: Sequence[Recording]) -> Batch:
@@ -125,33 +223,9 @@ def _batch(index: int, recordings: Sequence[Recording]) -> Batch:
     return Batch(index, hashlib.sha256(names.encode()).hexdigest(), to_table(recordings))
 
 
-def _key(recording_id: str) -> bytes:
-    """Eight bytes an id: sets of these stay small for a million recordings."""
-    return hashlib.blake2b(recording_id.encode(), digest_size=8).digest()
-
-
-def _digests(committed: pa.Table) -> dict[bytes, str]:
-    found: dict[bytes, str] = {}
-    for part in committed.to_batches():
-        ids, digests = (part[name].to_pylist() for name in ("recording_id", "source_digest"))
-        found.update((_key(one), digest or "") for one, digest in zip(ids, digests, strict=True))
-    return found
-
-
-def _refuse_changed(done: Iterable[Recording], committed: dict[bytes, str], pool: ThreadPoolExecutor) -> None:
-    """Recordings that were never read (no digest) and those that are gone since cannot have changed."""
-    read = [one for one in done if one.problem is None and committed[_key(one.recording_id)]]
-    for recording, digest in zip(read, pool.map(_sha256, read), strict=True):
-        known = committed[_key(recording.recording_id)]
-        if digest != known:
-            raise JobError(
-                f"recording {recording.recording_id!r} has changed since it was committed (sha256 {digest[:12]}, "
-                f"committed {known[:12]}); give another output, set source.name for another source, "
-                "or retry it by its reason if it was rejected"
-            )
-
-
-def _sha256(recording: Recording) -> str:
-    with files.open_file(recording.uri) as file:
-        opened: Any = file
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _refusal(recording: Recording, digest: str, committed: str) -> str:
+    return (
+        f"recording {recording.recording_id!r} has changed since it was committed (sha256 {digest[:12]}, "
+        f"committed {committed[:12]}); give another output, set source.name for another source, "
+        "or retry it by its reason if it was rejected"
+    )

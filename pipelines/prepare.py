@@ -27,7 +27,7 @@ from pipelines.layout import layout_of, steps_of
 from pipelines.listing import Listing, Planned
 from pipelines.prepare_settings import PrepareSettings
 from pipelines.progress import Progress
-from pipelines.sources.folder import open_source
+from pipelines.sources import open_source
 from pipelines.streaming import stream
 
 name = "prepare"

@@ -1,37 +1,27 @@
 """A folder of recordings, searched through all its sub-folders.
 
-Every regular file is offered, whatever its name, except hidden ones and text (`IGNORED`). Where a folder holds
-a `metadata.csv`, its rows come first and give texts and speakers; other files take the text of the `.txt` beside
-them.
+Every regular file is offered, whatever its name, except hidden ones and text (`IGNORED`). Tars, and Parquet and Arrow
+files with an audio column, are read as what they hold. Where a folder has a `metadata.csv` or `metadata.jsonl`, its
+rows come first and give texts and speakers; other files take the text of the `.txt` beside them.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from catalog.command import UsageError
-from pipelines.sources import files
-from pipelines.sources.interface import Recording, Source
-from pipelines.sources.metadata import MetadataSource, identifier, read_rows, to_recording
+from pipelines.sources import columnar, files
+from pipelines.sources.interface import Recording
+from pipelines.sources.keys import KeySet, keys_of
+from pipelines.sources.metadata import identifier
+from pipelines.sources.shards import Shard, ShardsSource, file_recordings
 
 IGNORED = {".txt", ".lab", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
-TABLE = "metadata.csv"
-
-
-def open_source(location: str) -> Source:
-    """The source behind a folder or a `metadata.csv`; raises UsageError when there is neither."""
-    uri = files.to_uri(location)
-    entry = files.stat(uri)
-    if entry is None:
-        raise UsageError(f"source {location!r} does not exist; give a folder or a metadata.csv")
-    if entry.is_directory:
-        return FolderSource(uri)
-    if not entry.name.lower().endswith(".csv"):
-        raise UsageError(f"source {location!r} is neither a folder nor a .csv table of recordings")
-    return MetadataSource(uri)
+TABLES = ("metadata.csv", "metadata.jsonl")
+_WINDOW = 1024
 
 
 @dataclass(frozen=True)
@@ -42,44 +32,63 @@ class FolderSource:
 
     def recordings(self) -> Iterator[Recording]:
         """Every recording on offer, folder by folder."""
-        yield from self._walk(self.uri, "", set())
+        try:
+            yield from self._walk(self.uri, "", KeySet())
+        except OSError as error:
+            name = files.local_path(self.uri) or self.uri
+            raise UsageError(f"{name}: {error.strerror or error}: {error.filename or ''}") from error
 
-    def _walk(self, folder: str, prefix: str, named: set[bytes]) -> Iterator[Recording]:
-        listing = files.entries(folder)
-        names = {entry.name for entry in listing}
-        if TABLE in names:
-            yield from self._table(folder, prefix, named)
-        for entry in listing:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_directory:
-                yield from self._walk(entry.uri, f"{prefix}{entry.name}/", named)
-            elif Path(entry.name).suffix.lower() not in IGNORED and _key(entry.uri) not in named:
-                yield _offered(entry, folder, identifier(prefix + entry.name), names)
+    def _walk(self, folder: str, prefix: str, named: KeySet) -> Iterator[Recording]:
+        directory = files.directory(folder)
+        texts = {name for name in directory.names if name.endswith(".txt")}
+        for name in TABLES:
+            if name in directory.names:
+                yield from self._table(files.join(folder, name), prefix + name, named)
+        for window in _windows(directory.entries):
+            for entry, is_named in zip(
+                window, named.contains(keys_of(one.uri for one in window)), strict=True
+            ):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_directory:
+                    yield from self._walk(entry.uri, f"{prefix}{entry.name}/", named)
+                elif Path(entry.name).suffix.lower() not in IGNORED and not is_named:
+                    yield from _offered(entry, folder, identifier(prefix + entry.name), texts)
 
-    def _table(self, folder: str, prefix: str, named: set[bytes]) -> Iterator[Recording]:
+    def _table(self, table: str, name: str, named: KeySet) -> Iterator[Recording]:
         """Rows of a folder's table; `named` learns them, so that the walk leaves them out."""
-        already = frozenset(named)
-        for row in read_rows(f"{folder}/{TABLE}"):
-            recording = to_recording(row, folder, prefix)
-            key = _key(recording.uri)
-            if key not in already:
-                named.add(key)
-                yield recording
+        found = KeySet()
+        rows = ShardsSource(table, (Shard(table, name),)).recordings()
+        while window := list(itertools.islice(rows, _WINDOW)):
+            keys = keys_of(one.uri for one in window)
+            found.add(keys)
+            for recording, already in zip(window, named.contains(keys), strict=True):
+                if not already:
+                    yield recording
+        named.update(found)
 
 
-def _offered(entry: files.Entry, folder: str, recording_id: str, names: set[str]) -> Recording:
-    sidecar = f"{Path(entry.name).stem}.txt"
-    found = sidecar in names
-    return Recording(
-        recording_id=recording_id,
-        uri=entry.uri,
-        size_bytes=entry.size_bytes,
-        text_uri=files.join(folder, sidecar) if found else None,
-        text_source="sidecar" if found else None,
-    )
+def _offered(entry: files.Entry, folder: str, recording_id: str, texts: set[str]) -> Iterator[Recording]:
+    if entry.name.lower().endswith(".tar"):
+        yield from file_recordings(entry, recording_id)
+    elif entry.name.lower().endswith(columnar.ENDINGS):
+        try:
+            yield from file_recordings(entry, recording_id)
+        except columnar.NoAudioColumn:
+            return
+    else:
+        sidecar = f"{Path(entry.name).stem}.txt"
+        found = sidecar in texts
+        yield Recording(
+            recording_id=recording_id,
+            uri=entry.uri,
+            size_bytes=entry.size_bytes,
+            text_uri=files.join(folder, sidecar) if found else None,
+            text_source="sidecar" if found else None,
+            source_stat=entry.source_stat,
+        )
 
 
-def _key(uri: str) -> bytes:
-    """Eight bytes for a URI: a set of these stays small for a million recordings."""
-    return hashlib.blake2b(uri.encode(), digest_size=8).digest()
+def _windows(entries: Iterator[files.Entry]) -> Iterator[list[files.Entry]]:
+    while window := list(itertools.islice(entries, _WINDOW)):
+        yield window

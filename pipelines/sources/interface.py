@@ -12,14 +12,16 @@ import pyarrow as pa
 from catalog.reasons import Reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One recording on offer, before anything of it was read."""
 
     recording_id: str
     """Stable across runs and machines: the path within the source."""
     uri: str
-    size_bytes: int
+    """Enough to read it without the source: a file, or a member of a container (`members.py`)."""
+    size_bytes: int | None
+    """None where only another look would tell."""
     text: str | None = None
     text_uri: str | None = None
     """A sidecar file with the transcript, where `text` is None."""
@@ -32,12 +34,14 @@ class Recording:
     """Where a stretch of the file begins, where the recording is not the whole of it."""
     stop_s: float | None = None
     source_stat: str | None = None
-    """`bytes:nanoseconds` of the file, where known without another look at it."""
+    """`bytes:nanoseconds` of the file or container, where known without another look at it."""
+    estimated: bool = False
+    """Whether `size_bytes` is a guess: of a stretch, or from a duration."""
     problem: Reason | None = None
     """Why it is rejected unseen."""
 
 
-_TYPES = {"size_bytes": pa.int64(), "start_s": pa.float64(), "stop_s": pa.float64()}
+_TYPES = {"size_bytes": pa.int64(), "start_s": pa.float64(), "stop_s": pa.float64(), "estimated": pa.bool_()}
 SCHEMA = pa.schema(
     [pa.field(field.name, _TYPES.get(field.name, pa.string())) for field in dataclasses.fields(Recording)]
 )
@@ -58,4 +62,8 @@ class Source(Protocol):
 
 def to_table(recordings: Sequence[Recording]) -> pa.Table:
     """Rows of `SCHEMA`."""
-    return pa.Table.from_pylist([dataclasses.asdict(one) for one in recordings], schema=SCHEMA)
+    columns = [
+        pa.array([getattr(one, field.name) for one in recordings], field.type, from_pandas=False)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)

@@ -1,7 +1,10 @@
 """Tables of recordings: `metadata.csv` with a header, or LJSpeech's `id|text|normalised text` without one.
 
 With a header the delimiter is the one of `, | tab ;` that splits the first line into known names. Without one
-the delimiter is `|` and quotes are text. UTF-8 only.
+the delimiter is `|`. Quotes are text there and between tabs (Common Voice). UTF-8 only.
+
+Names with an audio ending are taken as they stand, once the first that exists has told in which folder: a table of
+a million rows is read without a look at a million files, and a missing file is found when it is decoded.
 """
 
 from __future__ import annotations
@@ -11,34 +14,19 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from catalog.command import UsageError
-from catalog.reasons import Reason
 from pipelines.sources import files
+from pipelines.sources.attributes import AUDIO, NAMES, PATHS, attributes
 from pipelines.sources.interface import Recording
 
-_NAMES = {
-    "file": ("file", "file_name", "filename", "path", "audio", "wav", "id"),
-    "text": ("normalized_text", "normalised_text", "normalized text", "normalised text", "text", "transcript",
-             "transcription", "sentence"),
-    "speaker": ("speaker", "speaker_id"),
-    "language": ("language", "lang", "locale"),
-    "split": ("split",),
-}  # fmt: skip
-_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-           "dev": "validation", "test": "validation"}  # fmt: skip
+_FOLDERS = ("", "wavs/", "clips/", "audio/")
+"""Where LJSpeech, Common Voice and others keep the files beside their table."""
 _EXTENSIONS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table."""
-
-    file: str
-    text: str | None
-    speaker: str | None = None
-    language: str | None = None
-    split: str | None = None
+_PATTERNS = [(folder, "") for folder in _FOLDERS] + [
+    (folder, end) for end in _EXTENSIONS for folder in ("wavs/", "", "clips/", "audio/")
+]
 
 
 @dataclass(frozen=True)
@@ -48,14 +36,76 @@ class MetadataSource:
     uri: str
 
     def recordings(self) -> Iterator[Recording]:
-        """Named recordings, those that do not exist with a problem."""
-        folder = self.uri.rpartition("/")[0]
-        for row in read_rows(self.uri):
-            yield to_recording(row, folder, prefix="")
+        """Named recordings, in the order of the table."""
+        yield from table_recordings(self.uri, prefix="")
 
 
-def read_rows(uri: str) -> Iterator[Row]:
-    """Lines of the table at `uri`, streamed; raises UsageError naming the line and the rule."""
+def table_recordings(uri: str, prefix: str, split: str | None = None) -> Iterator[Recording]:
+    """Recordings that the table at `uri` names; `prefix` leads from the source to the table's folder.
+
+    Raises UsageError naming the line and the rule.
+    """
+    finder = _Finder(files.parent(uri))
+    for row in _read(uri):
+        yield _recording(row, finder, prefix, split)
+
+
+@dataclass(frozen=True)
+class _Row:
+    file: str
+    values: dict[str, str | None]
+
+
+class _Finder:
+    """Finds the files that a table names, remembering where it found the last."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._pattern: tuple[str, str] | None = None
+
+    def find(self, name: str) -> tuple[str, str, files.Entry | None]:
+        """Path relative to the folder, URI, and the entry where a look was needed."""
+        whole = PurePosixPath(name).suffix.lower() in AUDIO
+        if files.is_uri(name) or name.startswith("/"):
+            return name, files.resolve(name, self._folder), None
+        if self._pattern is not None and whole and not self._pattern[1]:
+            return self._named(name, self._pattern)
+        known = [self._pattern] if self._pattern is not None else []
+        for pattern in [*known, *_PATTERNS]:
+            relative, uri, _ = self._named(name, pattern)
+            entry = files.stat(uri)
+            if entry is not None and not entry.is_directory:
+                self._pattern = pattern
+                return relative, uri, entry
+        return self._named(name, ("", ""))
+
+    def _named(self, name: str, pattern: tuple[str, str]) -> tuple[str, str, None]:
+        relative = f"{pattern[0]}{name}{pattern[1]}"
+        return relative, files.join(self._folder, relative), None
+
+
+def _recording(row: _Row, finder: _Finder, prefix: str, split: str | None) -> Recording:
+    relative, uri, entry = finder.find(row.file)
+    described = attributes(row.values, split)
+    sidecar = files.sidecar(uri) if described["text"] is None else None
+    if sidecar:
+        described["text_source"] = "sidecar"
+    return Recording(
+        recording_id=identifier(prefix + relative),
+        uri=uri,
+        size_bytes=entry.size_bytes if entry else None,
+        text_uri=sidecar,
+        source_stat=entry.source_stat if entry else None,
+        **described,
+    )
+
+
+def identifier(relative: str) -> str:
+    """A recording id of a relative path; bytes that are not UTF-8 are written as \\xNN."""
+    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _read(uri: str) -> Iterator[_Row]:
     name = str(files.local_path(uri) or uri)
     try:
         with files.open_file(uri) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
@@ -66,48 +116,14 @@ def read_rows(uri: str) -> Iterator[Row]:
             else:
                 yield from _rows(text, delimiter, columns, name)
     except UnicodeDecodeError as error:
-        line = _first_bad_line(uri)
+        line = first_bad_line(uri)
         raise UsageError(f"{name}: line {line} is not UTF-8; save the table as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from error
 
 
-def to_recording(row: Row, folder: str, prefix: str) -> Recording:
-    """The recording that `row` names relative to `folder`; `prefix` leads from the source to that folder."""
-    found = find(row.file, folder)
-    relative = found[0] if found else row.file
-    uri = found[1].uri if found else files.join(folder, row.file)
-    sidecar = files.sidecar(uri) if row.text is None and found else None
-    return Recording(
-        recording_id=identifier(prefix + relative),
-        uri=uri,
-        size_bytes=found[1].size_bytes if found else 0,
-        text=row.text,
-        text_uri=sidecar,
-        text_source="given" if row.text else "sidecar" if sidecar else None,
-        speaker=row.speaker,
-        language=row.language,
-        split=row.split,
-        problem=None if found else Reason.UNREADABLE,
-    )
-
-
-def find(name: str, folder: str) -> tuple[str, files.Entry] | None:
-    """The file that a table calls `name`: as it is, or in LJSpeech's way without folder and extension."""
-    for relative in (name, *(f"{base}{name}{end}" for end in _EXTENSIONS for base in ("wavs/", ""))):
-        uri = relative if files.is_uri(relative) else files.join(folder, relative)
-        entry = files.stat(uri)
-        if entry is not None and not entry.is_directory:
-            return relative, entry
-    return None
-
-
-def identifier(relative: str) -> str:
-    """A recording id of a relative path; bytes that are not UTF-8 are written as \\xNN."""
-    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _first_bad_line(uri: str) -> int:
+def first_bad_line(uri: str) -> int:
+    """The number of the first line that is not UTF-8, from 1."""
     with files.open_file(uri) as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -121,27 +137,26 @@ def _dialect(first: str, name: str) -> tuple[str, dict[str, int] | None]:
     """The delimiter and the column of each known name; no columns for a table without header."""
     for delimiter in ",|\t;":
         cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
-        if any(cell in _NAMES["file"] for cell in cells):
+        if any(cell in PATHS for cell in cells):
             return delimiter, _columns(cells)
     if "|" in first:
         return "|", None
-    allowed = ", ".join(_NAMES["file"])
+    allowed = ", ".join(PATHS)
     raise UsageError(f"{name}: line 1 has no file column (it is {first[:80]!r}); name it one of {allowed}")
 
 
 def _columns(cells: Sequence[str]) -> dict[str, int]:
     found = {}
-    for field, names in _NAMES.items():
+    for field, names in (NAMES | {"file": PATHS}).items():
         known = [cells.index(name) for name in names if name in cells]
         if known:
             found[field] = known[0]
     return found
 
 
-def _rows(lines: Iterable[str], delimiter: str, columns: dict[str, int] | None, name: str) -> Iterator[Row]:
+def _rows(lines: Iterable[str], delimiter: str, columns: dict[str, int] | None, name: str) -> Iterator[_Row]:
     headed = columns is not None
-    # Without a header the table is LJSpeech's, where a quote is just a character.
-    if headed:
+    if headed and delimiter != "\t":
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
     else:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
@@ -154,7 +169,7 @@ def _rows(lines: Iterable[str], delimiter: str, columns: dict[str, int] | None, 
             where = f"{name}: line {offset + reader.line_num}"
             if len(cells) < least:
                 raise UsageError(f"{where} has {len(cells)} fields; it needs at least {least}")
-            row = _headed(cells, columns) if columns else Row(cells[0], cells[-1] or cells[1] or None)
+            row = _headed(cells, columns) if columns else _Row(cells[0], {"text": cells[-1] or cells[1]})
             if not row.file:
                 raise UsageError(f"{where} names no file")
             yield row
@@ -162,7 +177,8 @@ def _rows(lines: Iterable[str], delimiter: str, columns: dict[str, int] | None, 
         raise UsageError(f"{name}: line {offset + reader.line_num} is not valid CSV: {error}") from error
 
 
-def _headed(cells: Sequence[str], columns: dict[str, int]) -> Row:
-    values = {field: cells[index].strip() or None for field, index in columns.items()}
-    split = _SPLITS.get((values.get("split") or "").lower())
-    return Row(values["file"] or "", values.get("text"), values.get("speaker"), values.get("language"), split)
+def _headed(cells: Sequence[str], columns: dict[str, int]) -> _Row:
+    values: dict[str, str | None] = {
+        field: cells[index].strip() for field, index in columns.items() if field != "file"
+    }
+    return _Row(cells[columns["file"]].strip(), values)

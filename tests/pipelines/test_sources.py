@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.command import UsageError
-from catalog.reasons import Reason
-from pipelines.sources.folder import open_source
+from pipelines.sources import open_source
 from pipelines.sources.interface import SCHEMA, Recording, to_table
 
 
@@ -68,7 +67,7 @@ def test_a_table_in_a_folder_gives_texts_and_names_missing_files(tmp_path: Path)
         "en",
         "validation",
     )
-    assert found["gone.wav"].problem is Reason.UNREADABLE
+    assert found["gone.wav"].problem is None  # found out when it is decoded
     assert found["sub/b.wav"].text is None
     assert found["extra.wav"].text is None
     assert [one.recording_id for one in offered(tmp_path / "metadata.csv")] == list(found)[:3]
@@ -108,11 +107,13 @@ def test_a_bad_table_is_refused_by_line(tmp_path: Path, content: bytes, message:
 
 
 def test_a_source_must_exist_and_be_a_folder_or_table(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"does not exist; give a folder or a metadata\.csv"):
+    with pytest.raises(UsageError, match=r"does not exist; give a folder, metadata\.csv, manifest\.jsonl"):
         open_source(str(tmp_path / "absent"))
-    touch(tmp_path, "a.wav")
-    with pytest.raises(UsageError, match=r"neither a folder nor a \.csv table"):
+    touch(tmp_path, "a.wav", "b.tar.gz")
+    with pytest.raises(UsageError, match=r"a\.wav' is not a source of recordings; give a folder"):
         open_source(str(tmp_path / "a.wav"))
+    with pytest.raises(UsageError, match=r"b\.tar\.gz' is not a source of recordings; unpack it"):
+        open_source(str(tmp_path / "b.tar.gz"))
 
 
 def test_shared_corpora_are_listed_whole(shared_data: Path) -> None:

@@ -20,7 +20,7 @@ from catalog.reasons import Reason
 from models.codecs import editions
 from pipelines.audio import Limits, write_wav
 from pipelines.prepare import codec_identity
-from pipelines.sources.folder import open_source
+from pipelines.sources import open_source
 from pipelines.sources.interface import to_table
 from pipelines.stages import codec
 from pipelines.stages.codec import CodecStage, buckets, codes_array

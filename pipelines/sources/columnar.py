@@ -1,0 +1,197 @@
+"""Parquet and Arrow files with audio in a column: bytes, or Hugging Face's struct of bytes and path.
+
+The audio column is the first that the file's Hugging Face features call Audio, else a struct with `bytes`, else
+binary of a known name. Listing reads the other columns only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.command import UsageError
+from pipelines.sources import files
+from pipelines.sources.attributes import NAMES, attributes
+from pipelines.sources.interface import Recording
+from pipelines.sources.members import is_arrow_file, member_uri, open_arrow
+
+ENDINGS = (".parquet", ".arrow", ".feather")
+_AUDIO = ("audio", "audio_bytes", "bytes", "wav", "flac", "mp3", "content")
+_IDS = ("id", "utterance_id", "utt_id", "segment_id", "key", "__key__")
+
+
+class NoAudioColumn(UsageError):
+    """A table without audio; in a folder it is left out, on its own it is refused."""
+
+
+def columnar_recordings(part: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+    """Recordings of a Parquet or Arrow file; raises UsageError for one that is broken or has no audio column.
+
+    Ids are those of a column of texts named `id` (or the like), else `<name>#<row>`.
+    """
+    shown = str(files.local_path(part.uri) or part.uri)
+    read = _parquet if part.name.lower().endswith(".parquet") else _arrow
+    try:
+        yield from read(part, name, split)
+    except NoAudioColumn as error:
+        raise NoAudioColumn(f"{shown}: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns of a file hold what."""
+
+    audio: str
+    own_id: str | None
+    given: Sequence[str]
+    labels: Mapping[str, Sequence[str]]
+    """Names behind the numbers of columns of class labels."""
+
+    @staticmethod
+    def of(schema: pa.Schema) -> _Layout:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = (features.get("info") or {}).get("features") or {}
+        kinds = {column: kind for column, kind in features.items() if isinstance(kind, dict)}
+        labels = {one: kind["names"] for one, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+        texts = {field.name for field in schema if _is_text(field.type)}
+        numbers = {field.name for field in schema if pa.types.is_integer(field.type)}
+        usable = texts | set(labels) | (numbers & set(NAMES["speaker"]))
+        return _Layout(
+            audio=_audio_column(schema, [one for one, kind in kinds.items() if kind.get("_type") == "Audio"]),
+            own_id=next((one for one in _IDS if one in texts), None),
+            given=[one for names in NAMES.values() for one in names if one in usable],
+            labels=labels,
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """What listing reads."""
+        return list(dict.fromkeys([*self.given, *([self.own_id] if self.own_id else [])]))
+
+    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values with labels in the place of their numbers."""
+        row = {one: values[one] for one in self.given}
+        for column, names in self.labels.items():
+            if isinstance(value := row.get(column), int):
+                row[column] = names[value] if 0 <= value < len(names) else None
+        return row
+
+
+def _audio_column(schema: pa.Schema, featured: Sequence[str]) -> str:
+    structs = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type)
+        and any(child.name == "bytes" and _is_binary(child.type) for child in field.type)
+    ]
+    binary = [field.name for field in schema if _is_binary(field.type)]
+    named = [one for one in _AUDIO if one in structs or one in binary]
+    found: list[str] = [one for one in [*featured, *structs, *named] if one in structs or one in binary]
+    if found:
+        return found[0]
+    raise NoAudioColumn(
+        f"no column of audio bytes (columns are {', '.join(schema.names)}); it needs a struct of bytes and path, "
+        f"or binary named one of {', '.join(_AUDIO)}"
+    )
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+                or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)))  # fmt: skip
+
+
+def _parquet(part: files.Entry, name: str, split: str | None) -> Iterator[Recording]:
+    import pyarrow.parquet as pq
+
+    with files.open_file(part.uri) as file:
+        table = pq.ParquetFile(file)
+        layout = _Layout.of(table.schema_arrow)
+        first = 0
+        for group in range(table.num_row_groups):
+            about = table.metadata.row_group(group)
+            stored = [about.column(index) for index in range(about.num_columns)]
+            audio = sum(
+                one.total_uncompressed_size
+                for one in stored
+                if one.path_in_schema.partition(".")[0] == layout.audio
+            )
+            size = audio // max(1, about.num_rows)
+            rows = table.read_row_group(group, columns=layout.columns).to_pylist() if layout.columns else []
+            for row in range(about.num_rows):
+                uri = member_uri(part.uri, row_group=group, row=row, column=layout.audio)
+                values = rows[row] if rows else {}
+                yield _recording(part, uri, size, True, layout, values, f"{name}#{first + row}", split)
+            first += about.num_rows
+
+
+def _arrow(part: files.Entry, name: str, split: str | None) -> Iterator[Recording]:
+    with open_arrow(part.uri) as file:
+        layout: _Layout | None = None
+        first = 0
+        for address, batch in _arrow_batches(file):
+            layout = layout or _Layout.of(batch.schema)
+            sizes = _sizes(batch[layout.audio])
+            rows = batch.select(layout.columns).to_pylist() if layout.columns else []
+            for row, size in enumerate(sizes):
+                uri = member_uri(part.uri, **address, row=row, column=layout.audio)
+                values = rows[row] if rows else {}
+                yield _recording(part, uri, size, False, layout, values, f"{name}#{first + row}", split)
+            first += len(sizes)
+
+
+def _arrow_batches(file: Any) -> Iterator[tuple[dict[str, int], Any]]:
+    """Batches of an Arrow file or stream with the address of each."""
+    if is_arrow_file(file):
+        reader = pa.ipc.open_file(file)
+        for index in range(reader.num_record_batches):
+            yield {"batch": index}, reader.get_batch(index)
+        return
+    schema = pa.ipc.read_schema(file)
+    while True:
+        offset = file.tell()
+        try:
+            message = pa.ipc.read_message(file)
+        except EOFError:
+            return
+        if message.type == "record batch":
+            yield {"offset": offset}, pa.ipc.read_record_batch(message, schema)
+
+
+def _sizes(column: Any) -> list[int | None]:
+    data = column.field("bytes") if pa.types.is_struct(column.type) else column
+    if pa.types.is_binary_view(data.type):
+        data = data.cast(pa.large_binary())
+    sizes: list[int | None] = pc.binary_length(data).to_pylist()
+    return sizes
+
+
+def _recording(
+    part: files.Entry,
+    uri: str,
+    size: int | None,
+    estimated: bool,
+    layout: _Layout,
+    values: Mapping[str, Any],
+    numbered: str,
+    split: str | None,
+) -> Recording:
+    own_id = values.get(layout.own_id) if layout.own_id else None
+    return Recording(
+        recording_id=own_id or numbered,
+        uri=uri,
+        size_bytes=size,
+        source_stat=part.source_stat,
+        estimated=estimated,
+        **attributes(layout.row(values) if values else {}, split),
+    )

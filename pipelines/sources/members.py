@@ -1,0 +1,145 @@
+"""Members of containers, each with a URI of its own, so that a worker reads one without its source.
+
+`shard.tar#offset=N&length=M`                  the bytes of a file in an uncompressed tar
+`part.parquet#row_group=G&row=R&column=audio`  a value of a column: bytes, or struct<bytes, path>
+`part.arrow#batch=B&row=R&column=audio`        the same of an Arrow file
+`part.arrow#offset=N&row=R&column=audio`       the same of an Arrow stream, whose batch begins at byte N
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, urlencode
+
+import pyarrow as pa
+
+from pipelines.sources import files
+
+_ROWS = 16
+"""Rows of a row group that are held at a time; a row group of audio may take gigabytes."""
+_BUFFER = 1 << 20
+
+
+def member_uri(container: str, **address: int | str) -> str:
+    """The URI of a member of `container`."""
+    return f"{container}#{urlencode(address)}"
+
+
+def open_member(uri: str) -> BinaryIO:
+    """The bytes of a member; raises OSError when the container does not hold it."""
+    container, _, fragment = uri.partition("#")
+    address = dict(parse_qsl(fragment))
+    try:
+        if "length" in address:
+            return io.BytesIO(_range(container, int(address["offset"]), int(address["length"])))
+        return _opened(_value(container, address), uri)
+    except (KeyError, IndexError, ValueError, pa.ArrowException) as error:
+        raise OSError(f"{uri}: no such member ({error})") from error
+
+
+def open_arrow(uri: str) -> Any:
+    """An Arrow file: local ones are mapped, so that skipped columns are never read."""
+    path = files.local_path(uri)
+    return pa.memory_map(str(path)) if path is not None else files.open_file(uri)
+
+
+def is_arrow_file(file: Any) -> bool:
+    """Whether `file` is an Arrow file, which has an index, and not a stream; leaves it at its start."""
+    start = file.read(6)
+    file.seek(0)
+    return bytes(start) == b"ARROW1"
+
+
+def _range(container: str, offset: int, length: int) -> bytes:
+    with files.open_file(container) as file:
+        file.seek(offset)
+        data = file.read(length)
+    if len(data) < length:
+        raise OSError(f"{container}: ends {length - len(data)} bytes before the end of a member")
+    return data
+
+
+def _value(container: str, address: dict[str, str]) -> Any:
+    column, row = address["column"], int(address["row"])
+    if "row_group" in address:
+        return _row_group(container, int(address["row_group"]), column).value(row)
+    with open_arrow(container) as file:
+        if is_arrow_file(file):
+            batch = pa.ipc.open_file(file).get_batch(int(address["batch"]))
+        else:
+            schema = pa.ipc.read_schema(file)
+            file.seek(int(address["offset"]))
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+        return batch[column][row].as_py()
+
+
+def _opened(value: Any, uri: str) -> BinaryIO:
+    """A value of an audio column: bytes, or Hugging Face's struct of bytes and path."""
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if data is not None:
+        return io.BytesIO(data)
+    if path is None:
+        raise OSError(f"{uri}: the row holds no audio")
+    return files.open_file(files.resolve(path, files.parent(uri)))
+
+
+class _RowGroup:
+    """A column of a row group, read forwards in small steps; a step back starts again."""
+
+    def __init__(self, container: str, group: int, column: str) -> None:
+        self.key = (container, group, column)
+        self._file: BinaryIO | None = None
+        self._start, self._batch = 0, pa.array([])
+        self._batches: Iterator[Any] = iter(())
+
+    def value(self, row: int) -> Any:
+        """The value at `row` of the group; raises IndexError beyond its end."""
+        if self._file is None or row < self._start:
+            self._open()
+        while row >= self._start + len(self._batch):
+            self._start += len(self._batch)
+            self._batch = next(self._batches, None)
+            if self._batch is None:
+                self.close()
+                raise IndexError(f"the row group ends before row {row}")
+        return self._batch[row - self._start].as_py()
+
+    def close(self) -> None:
+        """Give up the file and the rows."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._start, self._batch, self._batches = None, 0, pa.array([]), iter(())
+
+    def _open(self) -> None:
+        import pyarrow.parquet as pq
+
+        self.close()
+        container, group, column = self.key
+        self._file = files.open_file(container)
+        table = pq.ParquetFile(self._file, buffer_size=_BUFFER, pre_buffer=False)
+        if not 0 <= group < table.num_row_groups:
+            raise IndexError(f"{table.num_row_groups} row groups")
+        if column not in table.schema_arrow.names:
+            raise KeyError(column)
+        batches = table.iter_batches(_ROWS, row_groups=[group], columns=[column], use_threads=False)
+        self._batches = (batch.column(0) for batch in batches)
+
+
+class _Last(threading.local):
+    """Rows come in order, so the last row group is most often the next."""
+
+    group: _RowGroup | None = None
+
+
+_last = _Last()
+
+
+def _row_group(container: str, group: int, column: str) -> _RowGroup:
+    if _last.group is None or _last.group.key != (container, group, column):
+        if _last.group is not None:
+            _last.group.close()
+        _last.group = _RowGroup(container, group, column)
+    return _last.group

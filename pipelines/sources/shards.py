@@ -1,0 +1,142 @@
+"""Files that hold many recordings: tars, Parquet and Arrow files, tables and manifests, alone or several together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice, product
+from pathlib import PurePosixPath
+
+from catalog.command import UsageError
+from pipelines.sources import columnar, files, manifest
+from pipelines.sources.attributes import AUDIO, SPLITS
+from pipelines.sources.interface import Recording
+from pipelines.sources.keys import KeySet, keys_of
+from pipelines.sources.manifest import manifest_recordings
+from pipelines.sources.metadata import identifier, table_recordings
+from pipelines.sources.webdataset import shard_recordings
+
+TABLES = (".csv", ".tsv")
+ENDINGS = (".tar", *columnar.ENDINGS, *TABLES, *manifest.ENDINGS)
+_WINDOW = 1024
+_ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file that holds recordings, or names them."""
+
+    uri: str
+    name: str
+    """Path within the source: leads the ids."""
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardsSource:
+    """Recordings of several files, one file after the other."""
+
+    uri: str
+    shards: tuple[Shard, ...]
+
+    def recordings(self) -> Iterator[Recording]:
+        """Every recording on offer; raises UsageError for a file that is gone or broken."""
+        named = KeySet()
+        # Tables first: the files that they describe are not offered again.
+        for shard in sorted(self.shards, key=lambda one: not _names_files(one)):
+            entry = files.stat(shard.uri)
+            if entry is None:
+                raise UsageError(f"{files.local_path(shard.uri) or shard.uri}: no such file")
+            if _names_files(shard) and len(self.shards) > 1:
+                yield from _learned(file_recordings(entry, shard.name, shard.split), named)
+            elif not named.contains(keys_of([shard.uri]))[0]:
+                yield from file_recordings(entry, shard.name, shard.split)
+
+
+def _learned(recordings: Iterator[Recording], named: KeySet) -> Iterator[Recording]:
+    while window := list(islice(recordings, _WINDOW)):
+        named.add(keys_of(one.uri for one in window))
+        yield from window
+
+
+def _names_files(shard: Shard) -> bool:
+    return shard.name.lower().endswith((*TABLES, *manifest.ENDINGS))
+
+
+def file_recordings(entry: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+    """Recordings that a file holds, names, or is."""
+    lower = entry.name.lower()
+    folder = name[: len(name) - len(entry.name)]
+    if lower.endswith(".tar"):
+        yield from shard_recordings(entry, name, split)
+    elif lower.endswith(columnar.ENDINGS):
+        yield from columnar.columnar_recordings(entry, name, split)
+    elif lower.endswith(TABLES):
+        yield from table_recordings(entry.uri, folder, split)
+    elif lower.endswith(manifest.ENDINGS):
+        yield from manifest_recordings(entry.uri, folder, split)
+    else:
+        sidecar = files.sidecar(entry.uri)
+        yield Recording(
+            identifier(name),
+            entry.uri,
+            entry.size_bytes,
+            text_uri=sidecar,
+            text_source="sidecar" if sidecar else None,
+            split=SPLITS.get((split or "").lower()),
+            source_stat=entry.source_stat,
+        )
+
+
+def is_pattern(location: str) -> bool:
+    """Whether a location names files by `*`, `?`, `[a-z]`, `{a,b}` or `{000..012}`."""
+    return any(mark in location for mark in "*?[{")
+
+
+def matching(location: str) -> ShardsSource:
+    """The files that a pattern names, in its order; raises UsageError when it names none."""
+    shards: dict[str, Shard] = {}
+    for one in _alternatives(location):
+        folder, slash, last = one.rpartition("/")
+        if not is_pattern(last):
+            uri = files.to_uri(one)
+            shards[uri] = Shard(uri, PurePosixPath(one).name)
+            continue
+        if is_pattern(folder):
+            raise UsageError(f"source {location!r}: * ? [ may stand in the last part of a path only")
+        for entry in _directory(folder + slash, location):
+            if not entry.is_directory and fnmatchcase(entry.name, last) and _may_hold(entry.name):
+                shards[entry.uri] = Shard(entry.uri, entry.name)
+    if not shards:
+        allowed = " ".join(sorted({*ENDINGS, *AUDIO}))
+        raise UsageError(f"source {location!r} matches no file; it may name {allowed}")
+    return ShardsSource(files.to_uri(location), tuple(shards.values()))
+
+
+def _directory(folder: str, location: str) -> Iterator[files.Entry]:
+    try:
+        yield from files.directory(files.to_uri(folder or ".")).entries
+    except OSError as error:
+        raise UsageError(f"source {location!r}: {error.strerror or error}") from error
+
+
+def _may_hold(name: str) -> bool:
+    return name.lower().endswith((*ENDINGS, *AUDIO))
+
+
+def _alternatives(location: str) -> Iterator[str]:
+    """Brace expansion: `{a,b}` and `{000..012}`, each number as wide as the first."""
+    parts = _ALTERNATIVES.split(location)
+    choices = [[part] if index % 2 == 0 else _choices(part) for index, part in enumerate(parts)]
+    yield from map(partial(str.join, ""), product(*choices))
+
+
+def _choices(inside: str) -> list[str]:
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+    if numbers is None:
+        return inside.split(",")
+    first, last = numbers[1], numbers[2]
+    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]

@@ -1,0 +1,107 @@
+"""WebDataset tar shards, as Emilia comes in: `X.mp3` beside `X.json` with `text`, `language` and `speaker`.
+
+Members of one name before the first dot belong together if they are next to each other. Of an uncompressed tar only
+the headers and the JSON are read to list it; a worker then reads the audio at its offset.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from catalog.command import UsageError
+from pipelines.sources import files
+from pipelines.sources.attributes import Attributes, attributes
+from pipelines.sources.interface import Recording
+from pipelines.sources.members import member_uri
+from pipelines.sources.metadata import identifier
+
+_OTHER = {".txt", ".lab", ".json", ".csv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd", ".pickle", ".jpg",
+          ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
+_MOST_JSON = 16 << 20
+
+
+def shard_recordings(shard: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+    """Recordings of a tar under ids `<name>/<member without its ending>`; raises UsageError for a broken tar."""
+    shown = str(files.local_path(shard.uri) or shard.uri)
+    try:
+        with files.open_file(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for group in _groups(archive):
+                yield from _recordings(group, file, shard, name, split)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UsageError(f"{shown}: is not a whole, uncompressed tar: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{shown}: {error}") from error
+
+
+def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
+    group: list[tarfile.TarInfo] = []
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined] # a shard may have millions, and tarfile keeps them all
+        if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
+            continue
+        if group and _stem(member) != _stem(group[0]):
+            yield group
+            group = []
+        group.append(member)
+    if group:
+        yield group
+
+
+def _recordings(
+    group: list[tarfile.TarInfo], file: BinaryIO, shard: files.Entry, name: str, split: str | None
+) -> Iterator[Recording]:
+    audio = [member for member in group if PurePosixPath(member.name).suffix.lower() not in _OTHER]
+    if not audio:
+        return
+    beside = {member.name.removeprefix(_stem(group[0])).lower(): member for member in group}
+    described = _described(beside[".json"], file, split) if ".json" in beside else attributes({}, split)
+    text = beside.get(".txt") if described["text"] is None else None
+    if text is not None:
+        described["text_source"] = "sidecar"
+    for member in audio:
+        member_id = _stem(member) if len(audio) == 1 else member.name
+        yield Recording(
+            recording_id=identifier(f"{name}/{member_id.removeprefix('./')}"),
+            uri=_uri(shard, member),
+            size_bytes=member.size,
+            text_uri=None if text is None else _uri(shard, text),
+            source_stat=shard.source_stat,
+            **described,
+        )
+
+
+def _described(member: tarfile.TarInfo, file: BinaryIO, split: str | None) -> Attributes:
+    try:
+        return attributes(_json(member, file), split)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"member {member.name} {error}") from error
+
+
+def _json(member: tarfile.TarInfo, file: BinaryIO) -> dict[str, Any]:
+    if member.size > _MOST_JSON:
+        raise ValueError(f"has {member.size} bytes, too many for a description")
+    after = file.tell()
+    file.seek(member.offset_data)
+    data = file.read(member.size)
+    file.seek(after)
+    try:
+        row = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"holds a {type(row).__name__}, not an object")
+    return row
+
+
+def _stem(member: tarfile.TarInfo) -> str:
+    """Path and name before the first dot of the name: WebDataset's key."""
+    folder, slash, name = member.name.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}"
+
+
+def _uri(shard: files.Entry, member: tarfile.TarInfo) -> str:
+    return member_uri(shard.uri, offset=member.offset_data, length=member.size)

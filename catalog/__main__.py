@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=Path, help="also list the datasets in and below this folder"
+        "folder", nargs="?", type=_location, help="also list the datasets in and below this folder"
     )
     _tracking_argument(parser)
 
@@ -42,7 +42,7 @@ def _list(arguments: argparse.Namespace) -> Mapping[str, Any]:
     for one in found:
         print(f"model    {one.name:30} {one.version:4}  {', '.join(one.aliases)}")
     datasets, unreadable = [], []
-    for log in sorted(arguments.folder.rglob("_delta_log")) if _folder(arguments.folder) else []:
+    for log in sorted(_folder(arguments.folder).rglob("_delta_log")) if arguments.folder else []:
         try:
             dataset = Dataset.open(log.parent)
             datasets.append({"dataset": dataset.uri, **_numbers(dataset)})
@@ -60,7 +60,9 @@ def _list(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", help="a dataset, or a registered model as models:/name@alias or models:/name/3"
+        "what",
+        type=_location,
+        help="a dataset, or a registered model as models:/name@alias or models:/name/3",
     )
     parser.add_argument("--version", type=int, help="of the dataset; default: the newest")
     _tracking_argument(parser)
@@ -100,16 +102,24 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    dataset = Dataset.open(arguments.dataset, arguments.version)
-    problems = upkeep.verify(dataset)
-    for problem in problems:
+    dataset = Dataset.open(arguments.dataset, arguments.version, damaged=True)
+    shown = {
+        "dataset": dataset.uri,
+        "version": dataset.version,
+        "codec": f"{dataset.codec.name}@{dataset.codec.edition}",
+        "files": len(dataset.shards()),
+    }
+    print("{dataset}: version {version}, codec {codec}, {files} files".format(**shown))
+    problems = []
+    for problem in upkeep.problems(dataset):
         print(f"{problem.path or dataset.uri}: {problem.what}")
+        problems.append(dataclasses.asdict(problem))
     if problems:
-        print(json.dumps({"dataset": dataset.uri, "problems": [dataclasses.asdict(one) for one in problems]}))
+        print(json.dumps({**shown, "problems": problems}))
         raise JobError(
             f"{dataset.uri}: {len(problems)} problems in version {dataset.version}; see standard output"
         )
-    return {"dataset": dataset.uri, "files": len(dataset.shards()), **_numbers(dataset), "problems": []}
+    return {**shown, **dataclasses.asdict(dataset.totals()), "problems": []}
 
 
 def _compact_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,20 +172,29 @@ def _promote(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _dataset_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="folder or URI of the dataset")
+    parser.add_argument("dataset", type=_location, help="folder or URI of the dataset")
 
 
 def _tracking_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
 
 
-def _folder(path: Path | None) -> bool:
-    if path is not None and not path.is_dir():
-        raise UsageError(f"{path}: no such folder")
-    return path is not None
+def _location(text: str) -> str:
+    """An argument that is not empty: for Path that would be the working directory."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; must be a folder or URI")
+    return text
+
+
+def _folder(location: str) -> Path:
+    if not Path(location).is_dir():
+        raise UsageError(f"{location}: no such folder")
+    return Path(location)
 
 
 def _numbers(dataset: Dataset) -> dict[str, Any]:
+    for problem in upkeep.missing_files(dataset)[:1]:
+        raise JobError(f"{dataset.uri}/{problem.path}: {problem.what}; `catalog verify` names all problems")
     return {"version": dataset.version, **dataclasses.asdict(dataset.totals())}
 
 

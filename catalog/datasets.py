@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog import table
 from catalog.command import JobError
+from catalog.holders import Holders, count_recordings, keys_of
 from catalog.identity import Identity
 from catalog.log import active_files, add_action, apply, read_change, remove_action
-from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
+from catalog.recordings import hashed
+from catalog.schema import SPLITS, CodecIdentity, Shard
 from catalog.shards import read_columns, without_recordings
 from catalog.storage import Storage, canonical_uri, open_storage
 
 # Each conflict means that another job got on, so this bounds how often one job can be overtaken, not how long it waits.
 _MAX_CONFLICTS = 1000
-_CONFIGURATION = {
-    # Old commits say which unreferenced files are ours to delete and which versions can be read.
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": "50",
-}
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,21 @@ class Totals:
 class Dataset:
     """One version of a dataset, and the handle that appends to its newest version. Not thread-safe."""
 
-    def __init__(self, table: Any, storage: Storage) -> None:
+    def __init__(self, delta: Any, storage: Storage) -> None:
         self.storage = storage
         self.uri = storage.uri
-        self._table = table
+        self._table = delta
+        self._version = int(delta.version())
         self.identity = self._identity()
         self.codec = self.identity.codec
-        self._files = active_files(storage, self.version)
+        self._metadata = self._made()
+        self._files = active_files(storage, self._version)
         self._planned = False
         self._taken: set[str] = set()  # recordings that other jobs committed since the plan
         self._retry: frozenset[str] = frozenset()
         self._again: set[str] = set()  # recordings rejected for a reason in `_retry`, not yet replaced
-        self._holders: dict[str, set[str]] = {}  # path -> which of `_again` it has; files never change
+        self._replaced: set[str] = set()  # recordings whose old rows this handle replaced
+        self._holders = Holders(storage)
 
     @staticmethod
     def create(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
@@ -64,23 +66,10 @@ class Dataset:
         `settings` are those that change a row. Raises JobError if the existing dataset has another codec or other
         settings (naming each difference with both values), or if the folder holds something else.
         """
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-
         storage, identity = open_storage(uri), Identity(codec, settings)
-        if not DeltaTable.is_deltatable(storage.uri):
+        if not table.exists(storage.uri):
             _refuse_place(storage)
-            try:
-                DeltaTable.create(
-                    storage.uri,
-                    _table_schema(),
-                    partition_by=["split"],
-                    configuration={**identity.to_configuration(), **_CONFIGURATION},
-                    raise_if_key_not_exists=False,
-                )
-            except (DeltaError, OSError) as error:
-                if not DeltaTable.is_deltatable(storage.uri):  # otherwise another job was first
-                    raise JobError(f"{storage.uri}: cannot create a dataset: {error}") from error
+            table.create(storage.uri, identity)
         dataset = Dataset.open(uri)
         differences = dataset.identity.differences(identity)
         if differences:
@@ -88,44 +77,51 @@ class Dataset:
         return dataset
 
     @staticmethod
+    def restart(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
+        """Start a dataset over with another codec or other settings, in one commit: no files, the new identity.
+
+        Old versions stay readable, and a job that still writes the old rows is refused at its next commit. A dataset
+        that has this identity already is opened as it is, so that the same command goes on after a kill; where there
+        is none, one is made. Raises JobError.
+        """
+        identity = Identity(codec, settings)
+        for _ in range(_MAX_CONFLICTS):
+            if not Dataset.check_place(uri):
+                return Dataset.create(uri, codec, settings)
+            dataset = Dataset.open(uri)
+            if not dataset.identity.differences(identity):
+                return dataset
+            if table.replace(dataset._table, dataset.uri, identity):
+                dataset.storage.sync(f"_delta_log/{dataset.version + 1:020d}.json")
+        raise JobError(
+            f"{canonical_uri(uri)}: {_MAX_CONFLICTS} conflicts with other jobs in a row; stop them"
+        )
+
+    @staticmethod
     def check_place(uri: str | Path) -> bool:
         """Whether a dataset is at `uri`; JobError where there is none and none can be made. Writes nothing."""
-        from deltalake import DeltaTable
-
         storage = open_storage(uri)
-        exists = bool(DeltaTable.is_deltatable(storage.uri))
+        exists = table.exists(storage.uri)
         if not exists:
             _refuse_place(storage)
         return exists
 
     @staticmethod
-    def open(uri: str | Path, version: int | None = None) -> Dataset:
-        """The newest version, or an older one for reading. Raises JobError if it does not exist."""
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
+    def open(uri: str | Path, version: int | None = None, *, damaged: bool = False) -> Dataset:
+        """The newest version, or an older one for reading. Raises JobError if it does not exist.
 
+        An older version some of whose files are gone is refused, too, unless `damaged` asks for it as it is.
+        """
         location = canonical_uri(uri)
-        if not DeltaTable.is_deltatable(location):
-            raise JobError(f"{location}: no dataset there")
-        try:
-            newest = DeltaTable(location)
-        except DeltaError as error:
-            raise JobError(f"{location}: its log cannot be read: {_first_words(error)}") from error
-        if version is not None and not 0 <= version <= newest.version():
-            raise JobError(f"{location}: no version {version}; the newest is {newest.version()}")
-        try:
-            table = newest if version is None else DeltaTable(location, version=version)
-        except DeltaError as error:
-            raise JobError(f"{location}: version {version} cannot be read: {error}") from error
-        dataset = Dataset(table, open_storage(location))
-        if version is not None:
+        dataset = Dataset(table.load(location, version), open_storage(location))
+        if version is not None and not damaged:
             dataset._refuse_vacuumed()
         return dataset
 
     @property
     def version(self) -> int:
         """The version that this handle reads."""
-        return int(self._table.version())
+        return self._version
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -148,13 +144,20 @@ class Dataset:
         return [f"{self.uri}/{shard.path}" for shard in self.shards(split)]
 
     def committed(self, retry: Collection[str] = ()) -> pa.Table:
-        """`recording_id, source_digest` of what a job need not do again, one row a recording.
+        """`recording_id, source_digest, source_stat` of what a job need not do again, one row a recording.
 
         Recordings with a row rejected for a reason in `retry` are left out: they are to be done again.
         """
         self._planned = True
         self._taken.clear()
-        rows = self._recordings()
+        self._replaced.clear()
+        columns = ["recording_id", "source_digest", "source_stat"]
+        rows = (
+            read_columns(self.storage, self.shards(), columns)
+            .group_by("recording_id")
+            .aggregate([("source_digest", "max"), ("source_stat", "max")])
+            .rename_columns(columns)
+        )
         self._plan_retry(retry)
         if not retry:
             return rows
@@ -162,23 +165,30 @@ class Dataset:
         return rows.filter(pc.invert(pc.is_in(rows["recording_id"], value_set=again)))
 
     def totals(self) -> Totals:
-        """Counted from the columns, so that a recording with rows in two splits counts once."""
+        """Counted by the recordings' keys, so that a recording with rows in two splits counts once."""
         accepted = [shard for shard in self.shards() if shard.split != "rejected"]
         return Totals(
-            recordings=self._recordings().num_rows,
+            recordings=count_recordings(self.storage, self.shards()),
             utterances=sum(shard.rows for shard in accepted),
             rejected=sum(shard.rows for shard in self.shards("rejected")),
             hours=sum(shard.seconds for shard in accepted) / 3600,
         )
 
-    def append(self, shards: Sequence[Shard], remove: Sequence[str] = (), retry: Collection[str] = ()) -> int:
+    def append(
+        self,
+        shards: Sequence[Shard],
+        remove: Sequence[str] = (),
+        retry: Collection[str] = (),
+        replace: bool = False,
+    ) -> int:
         """Commit files in one version and return it; a file already in the table is not added twice.
 
         The handle must have read `committed()`: what other jobs commit after that wins over the same recordings
         here, whose rows are dropped (the file is rewritten). All files of one recording belong in one call.
         `remove` names files to take out of the log in the same commit. With `retry`, every row of the offered
         recordings that were rejected for one of these reasons is replaced; which ones is read once, by
-        `committed(retry)` or the first such append, and each is replaced once. Raises JobError.
+        `committed(retry)` or the first such append. With `replace`, every row that the plan had of any offered
+        recording is replaced. Either way a recording is replaced once. Raises JobError.
         """
         if self._files and not self._planned:
             raise RuntimeError(
@@ -196,12 +206,13 @@ class Dataset:
         for _ in range(_MAX_CONFLICTS):
             pending = self._drop_taken([shard for shard in pending if shard.path not in self._files])
             removed = [self._files[path] for path in remove if path in self._files]
-            again = self._again & self._ids(pending) if retry and self._again else set()
+            again = self._to_replace(pending, bool(retry), replace)
             carved, replaced = self._carve(pending, again, remove)
             if not pending and not removed:
                 return self.version
             if self.commit(pending, carved, [*removed, *replaced], job="prepare"):
                 self._again -= again
+                self._replaced |= again
                 return self.version
             own = {shard.path for shard in pending}
             self._taken |= self._ids([shard for shard in self.refresh() if shard.path not in own])
@@ -213,47 +224,37 @@ class Dataset:
     def commit(
         self, added: Sequence[Shard], carried: Sequence[Shard], removed: Sequence[Shard], job: str
     ) -> bool:
-        """One attempt at the next version; False (and nothing changed) if another job made it first.
+        """One attempt at the next version; False if another version came first: refresh and look again.
 
-        `carried` are new files of rows that `removed` held. Raises JobError if the log cannot be written.
+        `carried` are new files of rows that `removed` held. A table of an older program gets the columns it lacks
+        first, as a version of its own. Raises JobError if the log cannot be written.
         """
-        from deltalake import CommitProperties, Transaction
-        from deltalake.exceptions import CommitFailedError, DeltaError
-
-        last = self._table.transaction_version("prepare")
-        properties = CommitProperties(
-            custom_metadata={"job": job, "run_id": next((shard.run_id for shard in (*added, *carried)), "")},
-            max_commit_retries=5,
-            app_transactions=[Transaction("prepare", 0 if last is None else last + 1)],
-        )
+        self._refuse_other_identity()
+        if table.lacks_columns(self._table):
+            table.add_columns(self.uri)
+            return False
         changes_rows = bool(added) or not carried
         actions = [add_action(shard, carried=False, data_change=True) for shard in added]
         actions += [add_action(shard, carried=True, data_change=changes_rows) for shard in carried]
         actions += [remove_action(shard, data_change=changes_rows) for shard in removed]
-        try:
-            self._table.create_write_transaction(
-                actions, "append", _table_schema(), partition_by=["split"], commit_properties=properties
-            )
-        except (DeltaError, OSError) as error:
-            if isinstance(error, CommitFailedError) and Dataset.open(self.uri).version > self.version:
-                return False
-            raise JobError(f"{self.uri}: cannot commit {len(actions)} files: {error}") from error
+        run_id = next((shard.run_id for shard in (*added, *carried)), "")
+        if not table.write(self._table, self.uri, actions, job, run_id):
+            return False
         self.refresh()
         self.storage.sync(f"_delta_log/{self.version:020d}.json")
         return True
 
     def refresh(self) -> list[Shard]:
         """Move to the newest version; returns files added since with rows that were not in the table before."""
-        version = self.version
         self._table.update_incremental()
-        differences = self.identity.differences(self._identity())
-        if differences:
-            raise JobError(f"{self.uri}: changed while this job ran: {'; '.join(differences)}")
+        self._refuse_other_identity()
         new: dict[str, Shard] = {}
-        for number in range(version + 1, self.version + 1):
+        newest = int(self._table.version())
+        for number in range(self._version + 1, newest + 1):
             change = read_change(self.storage, number)
             apply(self._files, change)
             new.update({path: shard for path, shard in change.added.items() if path not in change.carried})
+        self._version = newest
         return list(new.values())
 
     def discard(self, shards: Sequence[Shard]) -> None:
@@ -261,14 +262,6 @@ class Dataset:
         for shard in shards:
             if shard.path not in self._files:
                 self.storage.delete(shard.path)
-
-    def _recordings(self) -> pa.Table:
-        rows = read_columns(self.storage, self.shards(), ["recording_id", "source_digest"])
-        return (
-            rows.group_by("recording_id")
-            .aggregate([("source_digest", "max")])
-            .rename_columns(rows.column_names)
-        )
 
     def _rejected_for(self, reasons: Collection[str]) -> set[str]:
         rows = read_columns(self.storage, self.shards("rejected"), ["recording_id", "reason"])
@@ -284,18 +277,36 @@ class Dataset:
     def _plan_retry(self, retry: Collection[str]) -> None:
         self._retry = frozenset(map(str, retry))
         self._again = self._rejected_for(retry) if retry else set()
-        self._holders = {}
+
+    def _to_replace(self, pending: Sequence[Shard], retry: bool, replace: bool) -> set[str]:
+        """Which of the offered recordings have rows in the table that the new ones take the place of."""
+        if not pending or not (replace or (retry and self._again)):
+            return set()
+        self._holders.follow(self.shards())
+        chosen = set()
+        for shard in pending:
+            if self._holders.held(keys_of(self.storage, shard)).size:
+                offered = self._ids([shard])
+                chosen |= offered & self._again if retry else set()
+                chosen |= self._held(offered - self._replaced) if replace else set()
+        return chosen
+
+    def _held(self, recordings: set[str]) -> set[str]:
+        names = sorted(recordings)
+        keys = hashed(names)
+        return {
+            name for name, held in zip(names, np.isin(keys, self._holders.held(keys)), strict=True) if held
+        }
 
     def _carve(
         self, pending: Sequence[Shard], again: set[str], remove: Collection[str]
     ) -> tuple[list[Shard], list[Shard]]:
         """New files without the recordings being replaced, and the files that these take the place of."""
         carved, replaced = [], []
-        for shard in self.shards() if again else []:
-            if shard.path not in self._holders:
-                self._holders[shard.path] = self._ids([shard]) & self._again
-            if shard.path in remove or not self._holders[shard.path] & again:
+        for path in sorted(self._holders.paths(hashed(sorted(again))) if again else ()):
+            if path in remove or path not in self._files:
                 continue
+            shard = self._files[path]
             rest = without_recordings(self.storage, shard, again, pending[0].run_id, self.codec)
             if rest is not shard:
                 replaced.append(shard)
@@ -303,13 +314,18 @@ class Dataset:
         return carved, replaced
 
     def _drop_taken(self, pending: Sequence[Shard]) -> list[Shard]:
-        kept = []
-        for shard in pending if self._taken else []:
+        if not self._taken:
+            return list(pending)
+        kept, taken = [], hashed(sorted(self._taken))
+        for shard in pending:
+            if not np.isin(keys_of(self.storage, shard), taken).any():
+                kept.append(shard)
+                continue
             rest = without_recordings(self.storage, shard, self._taken, shard.run_id, self.codec)
             kept += [rest] if rest else []
             if rest is not shard:
                 self.discard([shard])
-        return kept if self._taken else list(pending)
+        return kept
 
     def _ids(self, shards: Sequence[Shard]) -> set[str]:
         return set(read_columns(self.storage, shards, ["recording_id"])["recording_id"].to_pylist())
@@ -330,14 +346,21 @@ class Dataset:
                 f"{self.uri}: a Delta table, but no dataset (it has no property {error})"
             ) from error
 
+    def _made(self) -> tuple[Any, Mapping[str, str]]:
+        """Equal as long as the dataset is not started over and keeps its properties."""
+        metadata = self._table.metadata()
+        return metadata.id, dict(metadata.configuration)
 
-def _first_words(error: Exception) -> str:
-    """deltalake appends the stack of its native code."""
-    return str(error).partition(" 0: <")[0].partition("\n")[0]
-
-
-def _table_schema() -> pa.Schema:
-    return SCHEMA.append(pa.field("split", pa.string()))
+    def _refuse_other_identity(self) -> None:
+        """Before and after every commit, since a job that was refused once may try again."""
+        made = self._made()
+        if made == self._metadata:
+            return
+        differences = self.identity.differences(self._identity())
+        if differences or made[0] != self._metadata[0]:
+            how = "; ".join(differences) or "it was started over"
+            raise JobError(f"{self.uri}: changed while this job ran: {how}")
+        self._metadata = made
 
 
 def _refuse_place(storage: Storage) -> None:

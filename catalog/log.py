@@ -121,5 +121,6 @@ def _shard(add: Mapping[str, Any]) -> tuple[Shard, bool]:
         seconds=stats.get("seconds", 0.0),
         run_id=stats.get("run_id", ""),
         codec_digest=stats.get("codec_digest", ""),
+        recording_keys=stats.get("recording_keys", ""),
     )
     return shard, bool(stats.get("carried", False))

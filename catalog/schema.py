@@ -94,7 +94,10 @@ class CodecIdentity:
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file of a dataset. `path` is relative to the table, `seconds` the sum of its `duration_s`."""
+    """One Parquet file of a dataset. `path` is relative to the table, `seconds` the sum of its `duration_s`.
+
+    `recording_keys` say which recordings it holds (`catalog.recordings.pack_keys`); "" in logs of older datasets.
+    """
 
     path: str
     split: str
@@ -105,3 +108,4 @@ class Shard:
     seconds: float
     run_id: str
     codec_digest: str
+    recording_keys: str = ""

@@ -6,6 +6,8 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +16,11 @@ import pyarrow.parquet as pq
 
 from catalog.command import JobError
 from catalog.reasons import Reason
+from catalog.recordings import pack_keys
 from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
 from catalog.storage import Storage, open_storage
 
+_READERS = 8
 _CODEC_KEY = b"speechmill.codec"
 _OUR_NAME = re.compile(
     r"split=(?P<split>[a-z]+)/\.?part-(?P<run>[A-Za-z0-9_.]+)-[0-9a-f]{32}\.parquet(\.[0-9a-f]{32}\.tmp)?"
@@ -64,6 +68,7 @@ def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec:
         seconds=float(pc.sum(rows["duration_s"]).as_py() or 0.0),
         run_id=run_id,
         codec_digest=codec.digest,
+        recording_keys=pack_keys(rows["recording_id"]),
     )
 
 
@@ -74,11 +79,20 @@ def run_of(path: str) -> str | None:
 
 
 def read_shard(storage: Storage, shard: Shard) -> pa.Table:
-    """All rows. Raises JobError if the file is missing or its bytes are not those that were committed."""
+    """All rows with all columns of SCHEMA (null where an older file lacks one).
+
+    Raises JobError if the file is missing, its bytes are not those that were committed, or it has other columns.
+    """
     problems, table = _load(storage, shard)
-    if table is None:
-        raise JobError(f"{storage.uri}/{shard.path}: {problems[0]}")
-    return table
+    if table is not None and not (problems := _check_columns(table.schema)):
+        return _complete(table)
+    raise JobError(f"{storage.uri}/{shard.path}: {problems[0]}")
+
+
+def damage(storage: Storage, shard: Shard) -> str | None:
+    """Why the rows of a committed file are lost (it is missing, or not the bytes that were committed), or None."""
+    problems, table = _load(storage, shard)
+    return problems[-1] if table is None else None
 
 
 def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[list[str], pa.Table | None]:
@@ -88,29 +102,42 @@ def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[l
         return problems, None
     if table.num_rows != shard.rows:
         problems.append(f"{table.num_rows} rows, the log says {shard.rows}")
-    if not table.schema.equals(SCHEMA):
-        return [*problems, "its columns are not those of docs/data.md"], None
+    columns = _check_columns(table.schema)
+    if columns:
+        return [*problems, *columns], None
     found = (table.schema.metadata or {}).get(_CODEC_KEY, b"").decode()
     if found != codec.to_json():
         problems.append(f"made with codec {found or 'unknown'}, the dataset's is {codec.to_json()}")
-    return problems + _check_rows(table, shard.split, codec), table
+    rows = _complete(table)
+    problems += [
+        f"{rows[name].null_count} rows have no {name}"
+        for name in ("id", "recording_id")
+        if rows[name].null_count
+    ]
+    return problems + _check_recordings(rows, shard) + _check_rows(rows, shard.split, codec), rows
 
 
 def read_columns(storage: Storage, shards: Sequence[Shard], columns: Sequence[str]) -> pa.Table:
-    """Some columns of many files, without their digests being checked."""
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
-    tables = []
-    for shard in shards:
-        try:
-            tables.append(pq.read_table(storage.open(shard.path), columns=list(columns)))
-        except (pa.ArrowException, OSError) as error:
-            why = "the file is missing" if isinstance(error, FileNotFoundError) else error
-            raise JobError(
-                f"{storage.uri}/{shard.path}: cannot be read: {why}; `catalog verify` names all"
-            ) from error
-    return pa.concat_tables(
-        [table.replace_schema_metadata(None) for table in tables] or [schema.empty_table()]
-    )
+    """Some columns of many files (null where an older file lacks one), without their digests being checked."""
+    if not shards:
+        return pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
+    # Files wait for the disk, or for an object store's answer, at the same time.
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables(pool.map(partial(_read_columns, storage, columns=columns), shards))
+
+
+def _read_columns(storage: Storage, shard: Shard, columns: Sequence[str]) -> pa.Table:
+    try:
+        with storage.open(shard.path) as opened:
+            file = pq.ParquetFile(opened)
+            present = set(file.schema_arrow.names).intersection(columns)
+            table = file.read([name for name in columns if name in present], use_threads=False)
+        return _complete(table, columns)
+    except (pa.ArrowException, OSError) as error:
+        why = "the file is missing" if isinstance(error, FileNotFoundError) else error
+        raise JobError(
+            f"{storage.uri}/{shard.path}: cannot be read: {why}; `catalog verify` names all"
+        ) from error
 
 
 def without_recordings(
@@ -133,16 +160,47 @@ def _conform(table: pa.Table) -> pa.Table:
     unknown = sorted(set(table.column_names) - set(SCHEMA.names) - {"split"})
     if unknown:
         raise ValueError(f"column {unknown[0]!r} is not in docs/data.md")
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in SCHEMA
+    rows = _complete(table)
+    for name in ("id", "recording_id"):
+        if rows[name].null_count:
+            raise ValueError(f"{rows[name].null_count} of {table.num_rows} rows have no {name}")
+    return rows
+
+
+def _complete(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """These columns of SCHEMA, in this order and of its types; null where the table lacks one."""
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    present = set(table.column_names)
+    found = [
+        table[field.name].cast(field.type) if field.name in present else pa.nulls(table.num_rows, field.type)
+        for field in schema
     ]
-    for name, column in zip(("id", "recording_id"), columns, strict=False):
-        if column.null_count:
-            raise ValueError(f"{column.null_count} of {table.num_rows} rows have no {name}")
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(found, schema=schema)
+
+
+def _check_columns(schema: pa.Schema) -> list[str]:
+    """What is wrong with a file's columns. It may lack some: files of older datasets do."""
+    problems = [f"it has no column {name}" for name in ("id", "recording_id") if name not in schema.names]
+    for field in schema:
+        if field.name not in SCHEMA.names:
+            problems.append(f"its column {field.name!r} is not in docs/data.md")
+        elif field.type != SCHEMA.field(field.name).type:
+            problems.append(
+                f"its column {field.name} holds {field.type}, must be {SCHEMA.field(field.name).type}"
+            )
+    return problems
+
+
+def _check_recordings(rows: pa.Table, shard: Shard) -> list[str]:
+    if not shard.sha256:
+        return []  # another program's file: the log has none of our numbers
+    problems = []
+    distinct = pc.count_distinct(rows["recording_id"]).as_py()
+    if distinct != shard.recordings:
+        problems.append(f"{distinct} recordings, the log says {shard.recordings}")
+    if shard.recording_keys and pack_keys(rows["recording_id"]) != shard.recording_keys:
+        problems.append("its recordings are not those whose keys the log has")
+    return problems
 
 
 def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:

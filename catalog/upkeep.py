@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.log import all_changes, apply
+from catalog.recordings import Keys, hashed
 from catalog.runs import delete_abandoned, run
 from catalog.schema import SPLITS, Shard
-from catalog.shards import check_shard, read_shard, run_of, write_part
+from catalog.shards import check_shard, read_columns, read_shard, run_of, write_part
 
 DEFAULT_RETENTION_H = 7 * 24.0
 DEFAULT_TARGET_BYTES = 128 * 2**20
@@ -31,18 +33,46 @@ class Problem:
 
 
 def verify(dataset: Dataset) -> list[Problem]:
-    """Read every byte of the version: digests, pages, rows, codec, shapes and the uniqueness of ids."""
-    problems, ids = [], [pa.chunked_array([], pa.string())]
+    """Read every byte of the version: digests, pages, rows, codec, shapes, recordings and the uniqueness of ids."""
+    return list(problems(dataset))
+
+
+def problems(dataset: Dataset) -> Iterator[Problem]:
+    """What `verify` finds, as it finds it. In memory are one file and eight bytes an id."""
+    keys, readable = [], []
     for shard in dataset.shards():
-        found, table = check_shard(dataset.storage, shard, dataset.codec)
-        problems += [Problem(shard.path, what) for what in found]
-        if table is not None:
-            ids.append(table["id"])
-    counts = pc.value_counts(
-        pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
-    )
-    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    return problems + [Problem("", f"id {name} is there more than once") for name in twice]
+        found, rows = check_shard(dataset.storage, shard, dataset.codec)
+        yield from (Problem(shard.path, what) for what in found)
+        if rows is not None:
+            readable.append(shard)
+            keys.append(hashed(rows["id"].drop_null()))
+    for name in _repeated(dataset, readable, keys):
+        yield Problem("", f"id {name} is there more than once")
+
+
+def missing_files(dataset: Dataset) -> list[Problem]:
+    """Files of the version that are not there, or not of the size that the log says: no file is opened."""
+    present = dataset.storage.listing()
+    found = []
+    for shard in dataset.shards():
+        if shard.path not in present:
+            found.append(Problem(shard.path, "the file is missing"))
+        elif present[shard.path].size_bytes != shard.size_bytes:
+            size = present[shard.path].size_bytes
+            found.append(Problem(shard.path, f"{size} bytes, the log says {shard.size_bytes}"))
+    return found
+
+
+def _repeated(dataset: Dataset, shards: Sequence[Shard], keys: Sequence[Keys]) -> list[str]:
+    """Ids that occur twice, in the order of their names; only files with a suspect are read again."""
+    ordered = np.sort(np.concatenate(keys)) if keys else np.empty(0, np.uint64)
+    suspects = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    counts: Counter[str] = Counter()
+    for shard, theirs in zip(shards, keys, strict=True) if suspects.size else ():
+        if np.isin(theirs, suspects).any():
+            ids = read_columns(dataset.storage, [shard], ["id"])["id"].drop_null()
+            counts.update(ids.filter(pa.array(np.isin(theirs, suspects))).to_pylist())
+    return sorted(name for name, count in counts.items() if count > 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog import models
+from catalog import models, upkeep
 from catalog.__main__ import main
 from catalog.datasets import Dataset
 
@@ -40,7 +40,7 @@ def test_dataset_commands(call, dataset, append) -> None:
     assert call("show", dataset.uri, "--version", "1")[1]["recordings"] == 1
     assert call("verify", dataset.uri)[:2] == (
         0,
-        {"dataset": dataset.uri, "files": 2, "version": 2, **totals, "problems": []},
+        {"dataset": dataset.uri, "version": 2, "codec": "toy@1", "files": 2, **totals, "problems": []},
     )
     assert call("compact", dataset.uri, "--target-mib", "1")[1] == {
         "dataset": dataset.uri,
@@ -66,6 +66,18 @@ def test_verify_fails_and_names_the_file(call, dataset, append) -> None:
     assert error == f"catalog: {dataset.uri}: 1 problems in version 1; see standard output\n"
 
 
+def test_verify_lists_what_an_old_version_lost(call, dataset, append) -> None:
+    shards = [append([name])[0] for name in "ab"]
+    upkeep.compact(dataset)
+    upkeep.vacuum(dataset, 0)
+    assert call("show", dataset.uri, "--version", "2")[2].endswith(
+        "version 2 is no longer readable; 2 of its 2 files are gone\n"
+    )
+    code, result, _ = call("verify", dataset.uri, "--version", "2")
+    assert (code, result["version"], result["codec"]) == (1, 2, "toy@1")
+    assert result["problems"] == [{"path": shard.path, "what": "the file is missing"} for shard in shards]
+
+
 def test_model_commands(call, dataset, append, mlflow_uri, tmp_path) -> None:
     append(["a"])
     (tmp_path / "model").mkdir()
@@ -84,6 +96,12 @@ def test_model_commands(call, dataset, append, mlflow_uri, tmp_path) -> None:
     ("words", "code", "message"),
     [
         (["verify", "nowhere"], 1, "nowhere: no dataset there"),
+        (["verify", ""], 2, "argument dataset: is empty; must be a folder or URI"),
+        (["history", " "], 2, "argument dataset: is empty"),
+        (["compact", ""], 2, "argument dataset: is empty"),
+        (["vacuum", ""], 2, "argument dataset: is empty"),
+        (["show", ""], 2, "argument what: is empty"),
+        (["list", ""], 2, "argument folder: is empty"),
         (["list", "nowhere"], 2, "catalog: nowhere: no such folder"),
         (["vacuum", "x", "--retention-hours", "soon"], 2, "invalid float value: 'soon'"),
         (["delete", "x"], 2, "invalid choice: 'delete'"),
@@ -107,7 +125,10 @@ def test_damage_is_named_and_does_not_hide_the_others(
     broken = Dataset.create(tmp_path / "broken", codec, {})
     Path(broken.uri, "_delta_log", f"{0:020d}.json").write_text("{garbage")
     code, _, error = call("show", dataset.uri)
-    assert (code, error.startswith(f"catalog: {file}: cannot be read: ")) == (1, True)
+    assert (code, error.startswith(f"catalog: {file}: 100 bytes, the log says {shard.size_bytes}; ")) == (
+        1,
+        True,
+    )
     code, _, error = call("show", broken.uri)
     assert (code, error.startswith(f"catalog: {broken.uri}: its log cannot be read: ")) == (1, True)
     assert "<unknown>" not in error
@@ -125,5 +146,5 @@ def test_impossible_target_sizes_are_usage(size, call, dataset) -> None:
 def test_as_a_module(dataset) -> None:
     words = [sys.executable, "-m", "catalog", "verify", dataset.uri]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["files"] == 0
+    assert json.loads(done.stdout.splitlines()[-1])["files"] == 0
     assert done.stderr == ""

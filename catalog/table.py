@@ -1,0 +1,162 @@
+"""The Delta table under a dataset: what is asked of deltalake, whose errors become one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.command import JobError
+from catalog.identity import Identity
+from catalog.schema import SCHEMA
+from catalog.storage import canonical_uri
+
+_CONFIGURATION = {
+    # Old commits say which unreferenced files are ours to delete and which versions can be read.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": "50",
+}
+_APPLICATION = "prepare"
+
+
+def exists(uri: str) -> bool:
+    """Whether a Delta table is there."""
+    from deltalake import DeltaTable
+
+    return bool(DeltaTable.is_deltatable(canonical_uri(uri)))
+
+
+def load(uri: str, version: int | None = None) -> Any:
+    """The newest or an older version of the table. Raises JobError."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    if not exists(uri):
+        raise JobError(f"{uri}: no dataset there")
+    try:
+        newest = DeltaTable(uri)
+    except DeltaError as error:
+        raise JobError(f"{uri}: its log cannot be read: {_first_words(error)}") from error
+    if version is None:
+        return newest
+    if not 0 <= version <= newest.version():
+        raise JobError(f"{uri}: no version {version}; the newest is {newest.version()}")
+    try:
+        return DeltaTable(uri, version=version)
+    except DeltaError as error:
+        raise JobError(f"{uri}: version {version} cannot be read: {_first_words(error)}") from error
+
+
+def create(uri: str, identity: Identity) -> None:
+    """Make an empty table; one that another job makes at the same time is left as it is. Raises JobError."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        DeltaTable.create(uri, _schema(), **_made_with(identity))
+    except (DeltaError, OSError) as error:
+        if not exists(uri):
+            raise JobError(f"{uri}: cannot create a dataset: {_first_words(error)}") from error
+
+
+def replace(table: Any, uri: str, identity: Identity) -> bool:
+    """One commit that takes every file out of the newest version and gives the table another identity.
+
+    False (and nothing changed) if another job committed meanwhile. Raises JobError.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        DeltaTable.create(
+            uri,
+            _schema(),
+            mode="overwrite",
+            commit_properties=_properties(table, "restart", ""),
+            **_made_with(identity),
+        )
+    except (DeltaError, OSError) as error:
+        if load(uri).version() > table.version():
+            return False
+        raise JobError(f"{uri}: cannot start the dataset over: {_first_words(error)}") from error
+    return True
+
+
+def write(table: Any, uri: str, actions: Sequence[Any], job: str, run_id: str) -> bool:
+    """Commit the actions as the version after the table's; False if another version came first, whoever made it.
+
+    Where the disk refuses what comes after the commit itself (a checkpoint), the version is there and this is False,
+    too: a caller that reads the newest version finds its own files in it. Raises JobError.
+    """
+    from deltalake.exceptions import DeltaError
+
+    before = table.version()  # deltalake moves the table on even where it then fails to write a checkpoint
+    try:
+        table.create_write_transaction(
+            actions,
+            "append",
+            _schema(),
+            partition_by=["split"],
+            commit_properties=_properties(table, job, run_id),
+        )
+    except (DeltaError, OSError) as error:
+        if load(uri).version() > before:
+            return False
+        raise JobError(f"{uri}: cannot commit {len(actions)} files: {_first_words(error)}") from error
+    return True
+
+
+def lacks_columns(table: Any) -> bool:
+    """Whether the table was made by an older program, whose rows had fewer columns."""
+    return bool(_missing(table))
+
+
+def add_columns(uri: str) -> None:
+    """Give the table the columns that it lacks, in one commit; rows that are there have null. Raises JobError."""
+    from deltalake.exceptions import DeltaError
+
+    table = load(uri)
+    if not lacks_columns(table):
+        return
+    try:
+        table.alter.add_columns(_missing(table), commit_properties=_properties(table, "add columns", ""))
+    except (DeltaError, OSError) as error:
+        if load(uri).version() == table.version():
+            raise JobError(f"{uri}: cannot add columns: {_first_words(error)}") from error
+
+
+def _missing(table: Any) -> list[Any]:
+    from deltalake import Schema
+
+    present = {field.name for field in table.schema().fields}
+    return [field for field in Schema.from_arrow(_schema()).fields if field.name not in present]
+
+
+def _properties(table: Any, job: str, run_id: str) -> Any:
+    """Each commit carries the next number of one application, so that those of two jobs conflict."""
+    from deltalake import CommitProperties, Transaction
+
+    last = table.transaction_version(_APPLICATION)
+    return CommitProperties(
+        custom_metadata={"job": job, "run_id": run_id},
+        max_commit_retries=5,
+        app_transactions=[Transaction(_APPLICATION, 0 if last is None else last + 1)],
+    )
+
+
+def _made_with(identity: Identity) -> dict[str, Any]:
+    return {
+        "partition_by": ["split"],
+        "configuration": {**identity.to_configuration(), **_CONFIGURATION},
+        "raise_if_key_not_exists": False,
+    }
+
+
+def _schema() -> pa.Schema:
+    return SCHEMA.append(pa.field("split", pa.string()))
+
+
+def _first_words(error: Exception) -> str:
+    """deltalake appends the stack of its native code."""
+    return str(error).partition(" 0: <")[0].partition("\n")[0]

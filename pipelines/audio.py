@@ -1,46 +1,36 @@
 """Recordings as waveforms: the one place that decodes, resamples, and converts seconds, samples and frames.
 
 Decoding streams: blocks are mixed to mono and resampled one by one, so memory holds the mono result at the
-target rate and one block, whatever the file. What this module decides about awkward files:
+target rate and one block, whatever the file. Beside what `pipelines.containers` decides about awkward files:
 
-- The container is told by content. libsndfile reads WAV, FLAC, Ogg and AIFF; FFmpeg (PyAV) reads the rest and
-  what libsndfile refuses. A file name only helps FFmpeg with formats that have no signature (GSM).
-- What really decodes counts, not what the header claims: a truncated file gives the audio that is there.
 - Channels are averaged. A dead channel (peak below -80 dBFS) does not count; channels that cancel each other
   are replaced by the loudest one.
 - Levels are kept. A wave beyond full scale (float files, overshoot of lossy codecs) is scaled to fit.
+- A stretch is cut at the file's own rate, from the nearest sample to the nearest sample, and then treated like a
+  file that holds nothing else: the resampler sees silence before and after it, and its channels are judged alone.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from catalog.reasons import Reason
+from pipelines.containers import AudioError as AudioError
+from pipelines.containers import LibsndfileError, Reader, open_reader
+from pipelines.containers import Samples as Samples
 
-Samples = npt.NDArray[np.float32]
-
-BLOCK_FRAMES = 1 << 16
 SILENCE_PEAK = 1e-4
 """-80 dBFS: three steps of 16-bit audio."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 _CANCELLED = 0.01
 """Mixed power below this share of the loudest channel's means that the channels are in opposite phase."""
-
-
-class AudioError(Exception):
-    """A recording that cannot be used: `reason` for the row, the message for people."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+_LEVEL_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -89,26 +79,61 @@ def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
     return frames * hop_length / sample_rate
 
 
-def decode(source: Path | bytes | BinaryIO, sample_rate: int, limits: Limits | None = None) -> Audio:
-    """Mono audio at `sample_rate` Hz of any file that libsndfile or FFmpeg reads.
+class Sink(Protocol):
+    """Where decoded samples go, part by part."""
 
-    Raises AudioError: unreadable, empty, non_finite, silent, too_short, too_long.
+    def write(self, part: Samples, /) -> None:
+        """Append a part (n,)."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all parts."""
+        ...
+
+    def array(self) -> Samples:
+        """All parts as one writable array (T,), after the last `write`."""
+        ...
+
+
+def decode(
+    source: Path | bytes | BinaryIO,
+    sample_rate: int,
+    limits: Limits | None = None,
+    *,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+    sink: Sink | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Audio:
+    """Mono audio at `sample_rate` Hz of any file that libsndfile or FFmpeg reads, or of a stretch of it.
+
+    A stretch that goes on after the end of the file gives what is there. `progress` is called after every block,
+    those before the stretch included. Raises AudioError: unreadable, empty, non_finite, silent, too_short, too_long.
     """
-    bounds = limits or Limits()
+    job = _Job(sample_rate, limits or Limits(), start_s or 0.0, stop_s, sink or _Memory(), progress)
     if isinstance(source, Path):
         with source.open("rb") as file:
-            return _decode(file, sample_rate, bounds)
-    return _decode(io.BytesIO(source) if isinstance(source, bytes) else source, sample_rate, bounds)
+            return _decode(file, job)
+    return _decode(io.BytesIO(source) if isinstance(source, bytes) else source, job)
+
+
+def level_gain(samples: Samples, mode: Literal["keep", "peak", "rms"], target_dbfs: float) -> float:
+    """The factor that brings the peak or the RMS to `target_dbfs`, never beyond full scale. `keep` is 1."""
+    peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
+    if mode == "keep" or peak == 0.0:
+        return 1.0
+    now = peak
+    if mode == "rms":
+        blocks = (samples[at : at + _LEVEL_BLOCK] for at in range(0, len(samples), _LEVEL_BLOCK))
+        power = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+        now = float(np.sqrt(power / len(samples)))
+    return float(min(10 ** (target_dbfs / 20) / now, 1.0 / peak))
 
 
 def level(samples: Samples, mode: Literal["keep", "peak", "rms"], target_dbfs: float) -> Samples:
     """Scale so that the peak or the RMS is `target_dbfs`; never beyond full scale. `keep` leaves it alone."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    if mode == "keep" or peak == 0.0:
-        return samples
-    now = peak if mode == "peak" else float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-    gain = min(10 ** (target_dbfs / 20) / now, 1.0 / peak)
-    return (samples * np.float32(gain)).astype(np.float32)
+    gain = level_gain(samples, mode, target_dbfs)
+    return samples if gain == 1.0 else (samples * np.float32(gain)).astype(np.float32)
 
 
 def resample(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
@@ -133,69 +158,129 @@ def write_wav(path: Path, samples: Samples, sample_rate: int) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _decode(file: BinaryIO, sample_rate: int, limits: Limits) -> Audio:
-    mixer = _run(file, sample_rate, limits, channel=None)
+@dataclass(frozen=True)
+class _Job:
+    sample_rate: int
+    limits: Limits
+    start_s: float
+    stop_s: float | None
+    sink: Sink
+    progress: Callable[[], None]
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self._bytes = io.BytesIO()
+
+    def write(self, part: Samples, /) -> None:
+        self._bytes.write(part.data)
+
+    def clear(self) -> None:
+        self._bytes = io.BytesIO()
+
+    def array(self) -> Samples:
+        return np.frombuffer(self._bytes.getbuffer(), np.float32)
+
+
+def _decode(file: BinaryIO, job: _Job) -> Audio:
+    if not 0.0 <= job.start_s < (np.inf if job.stop_s is None else job.stop_s):
+        raise AudioError(
+            Reason.EMPTY, f"a stretch from {job.start_s:g} to {job.stop_s} s holds nothing; 0 <= start < stop"
+        )
+    mixer = _run(file, job, channel=None)
     if mixer.cancels:
-        mixer = _run(file, sample_rate, limits, channel=int(mixer.power.argmax()))
-    samples = mixer.result()
-    if len(samples) < seconds_to_samples(limits.min_duration_s, sample_rate) or not len(samples):
-        seconds = samples_to_seconds(len(samples), sample_rate)
-        raise AudioError(Reason.TOO_SHORT, f"{seconds:.3f} s long; the least is {limits.min_duration_s} s")
-    return Audio(samples, sample_rate, mixer.source_rate, mixer.channels)
+        job.sink.clear()
+        mixer = _run(file, job, channel=int(mixer.power.argmax()))
+    if mixer.written < seconds_to_samples(job.limits.min_duration_s, job.sample_rate) or not mixer.written:
+        seconds = samples_to_seconds(mixer.written, job.sample_rate)
+        raise AudioError(
+            Reason.TOO_SHORT, f"{seconds:.3f} s long; the least is {job.limits.min_duration_s} s"
+        )
+    samples = job.sink.array()
+    mixer.scale(samples)
+    return Audio(samples, job.sample_rate, mixer.source_rate, mixer.channels)
 
 
-def _run(file: BinaryIO, sample_rate: int, limits: Limits, channel: int | None) -> _Mixer:
+def _run(file: BinaryIO, job: _Job, channel: int | None) -> _Mixer:
+    try:
+        return _read(file, job, channel, with_libsndfile=True)
+    except LibsndfileError:
+        job.sink.clear()
+        return _read(file, job, channel, with_libsndfile=False)
+
+
+def _read(file: BinaryIO, job: _Job, channel: int | None, *, with_libsndfile: bool) -> _Mixer:
     file.seek(0)
-    with _reader(file) as reader:
-        mixer = _Mixer(reader.sample_rate, sample_rate, reader.channels, limits, channel)
+    with open_reader(file, with_libsndfile=with_libsndfile) as reader:
+        mixer = _Mixer(reader, job, channel)
+        first = seconds_to_samples(job.start_s, reader.sample_rate)
+        last = None if job.stop_s is None else seconds_to_samples(job.stop_s, reader.sample_rate)
+        at = first if first and reader.seek(first) else 0
         for block in reader.blocks:
-            mixer.add(block)
+            inside = block[:, max(0, first - at) : None if last is None else max(0, last - at)]
+            if inside.shape[1]:
+                mixer.add(inside)
+            at += block.shape[1]
+            job.progress()
+            if last is not None and at >= last:
+                break
     mixer.finish()
     return mixer
 
 
 class _Mixer:
-    """Blocks (n, channels) of any rate in, a mono wave at the target rate out."""
+    """Blocks (channels, n) of any rate in, a mono wave at the target rate out, into the job's sink."""
 
-    def __init__(
-        self, source_rate: int, rate: int, channels: int, limits: Limits, channel: int | None
-    ) -> None:
+    def __init__(self, reader: Reader, job: _Job, channel: int | None) -> None:
         import soxr
 
-        if not LOWEST_RATE <= source_rate <= HIGHEST_RATE:
+        if not LOWEST_RATE <= reader.sample_rate <= HIGHEST_RATE:
             rule = f"allowed are {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-            raise AudioError(Reason.UNREADABLE, f"sample rate is {source_rate} Hz; {rule}")
-        self.source_rate, self.channels, self._channel, self._limits = source_rate, channels, channel, limits
+            raise AudioError(Reason.UNREADABLE, f"sample rate is {reader.sample_rate} Hz; {rule}")
+        self.source_rate, self.channels = reader.sample_rate, reader.channels
+        self._channel, self._job = channel, job
         self._stream = None
-        if source_rate != rate:
-            self._stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="HQ")
-        self._parts: list[Samples] = []
+        if self.source_rate != job.sample_rate:
+            self._stream = soxr.ResampleStream(
+                self.source_rate, job.sample_rate, 1, dtype="float32", quality="HQ"
+            )
+        self.written = 0
+        self._peak = 0.0
         self._frames = 0
-        self._peaks = np.zeros(channels)
+        self._peaks = np.zeros(self.channels)
         self._mixed_power = 0.0
-        self.power = np.zeros(channels)
+        self.power = np.zeros(self.channels)
 
     def add(self, block: Samples) -> None:
         """Take the next block; raises AudioError for NaN, infinity and too long a file."""
-        if block.shape[1] != self.channels:
+        if block.shape[0] != self.channels:
             raise AudioError(Reason.UNREADABLE, "the number of channels changes within the file")
-        if not np.isfinite(block).all():
+        peaks = np.maximum(block.max(axis=1), -block.min(axis=1))
+        if not np.isfinite(peaks).all():
             raise AudioError(Reason.NON_FINITE, "holds NaN or infinite samples")
-        self._frames += len(block)
+        np.maximum(self._peaks, peaks, out=self._peaks)
+        self._frames += block.shape[1]
         seconds = samples_to_seconds(self._frames, self.source_rate)
-        if seconds > self._limits.max_duration_s:
-            limit = self._limits.max_duration_s
+        limit = self._job.limits.max_duration_s
+        if seconds > limit:
             raise AudioError(Reason.TOO_LONG, f"longer than {limit:g} s, the most that is allowed")
-        np.maximum(self._peaks, np.abs(block).max(axis=0, initial=0.0), out=self._peaks)
-        self.power += np.square(block, dtype=np.float64).sum(axis=0)
-        mono = block.sum(axis=1) if self._channel is None else block[:, self._channel]
-        self._mixed_power += float(np.square(mono, dtype=np.float64).sum())
-        self._push(np.ascontiguousarray(mono, dtype=np.float32), last=False)
+        self._push(self._mono(block), last=False)
+
+    def _mono(self, block: Samples) -> Samples:
+        if self.channels == 1:
+            return np.ascontiguousarray(block[0])
+        if self._channel is not None:
+            return np.ascontiguousarray(block[self._channel])
+        mono: Samples = block.sum(axis=0)
+        self.power += [_power(channel) for channel in block]
+        self._mixed_power += _power(mono)
+        return mono
 
     def finish(self) -> None:
         """No more blocks follow; raises AudioError when there was no sound at all."""
         if self._frames == 0:
-            raise AudioError(Reason.EMPTY, "holds no samples")
+            where = f" after {self._job.start_s:g} s" if self._job.start_s else ""
+            raise AudioError(Reason.EMPTY, f"holds no samples{where}")
         if self._peaks.max() < SILENCE_PEAK:
             raise AudioError(Reason.SILENT, f"silent: peak is {self._peaks.max():.2g} of full scale")
         self._push(np.zeros(0, dtype=np.float32), last=True)
@@ -209,126 +294,19 @@ class _Mixer:
         """Whether the channels, averaged, wipe each other out."""
         return self._live > 1 and self._mixed_power / self._live**2 < _CANCELLED * float(self.power.max())
 
-    def result(self) -> Samples:
-        """The mono wave: the mean of the live channels, scaled to fit where it exceeds full scale."""
-        samples = np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
-        self._parts.clear()
-        if self._live > 1:
-            samples /= np.float32(self._live)
-        peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
-        if peak > 1.0:
-            samples /= np.float32(peak)
-        return samples
+    def scale(self, samples: Samples) -> None:
+        """Make the sum of the channels the mean of the live ones, in place, or less where that exceeds full scale."""
+        divisor = max(float(self._live), self._peak)
+        if divisor != 1.0:
+            samples /= np.float32(divisor)
 
     def _push(self, mono: Samples, last: bool) -> None:
         part = mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
         if len(part):
-            self._parts.append(part)
+            self._peak = max(self._peak, float(part.max()), -float(part.min()))
+            self.written += len(part)
+            self._job.sink.write(part)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    sample_rate: int
-    channels: int
-    blocks: Iterator[Samples]
-
-
-@contextmanager
-def _reader(file: BinaryIO) -> Iterator[_Reader]:
-    head = file.read(12)
-    file.seek(0)
-    if not head:
-        raise AudioError(Reason.EMPTY, "holds no bytes")
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM"):
-        sound = _open_soundfile(file)
-        if sound is not None:
-            with sound:
-                yield _Reader(sound.samplerate, sound.channels, _soundfile_blocks(sound))
-            return
-        file.seek(0)
-    with _open_av(file) as container:
-        yield _av_reader(container)
-
-
-def _open_soundfile(file: BinaryIO) -> Any:
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError, OSError):
-        return None
-
-
-def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
-    import soundfile
-
-    while True:
-        try:
-            block = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(Reason.UNREADABLE, f"decoding fails: {error}") from error
-        if not len(block):
-            return
-        yield block
-
-
-@contextmanager
-def _open_av(file: BinaryIO) -> Iterator[Any]:
-    import av
-
-    try:
-        # No protocol may be opened: a playlist named .mp3 must not read other files or the network.
-        container = av.open(file, mode="r", options={"protocol_whitelist": ""})
-    except (av.FFmpegError, ValueError, OSError) as error:
-        detail = getattr(error, "strerror", None) or str(error)
-        raise AudioError(Reason.UNREADABLE, f"not a known audio format ({detail})") from error
-    with container:
-        yield container
-
-
-def _av_reader(container: Any) -> _Reader:
-    if not container.streams.audio:
-        raise AudioError(Reason.UNREADABLE, "holds no audio stream")
-    stream = container.streams.audio[0]
-    context = stream.codec_context
-    if context is None:
-        raise AudioError(Reason.UNREADABLE, "FFmpeg has no decoder for its audio")
-    if not context.sample_rate or not context.channels:
-        raise AudioError(Reason.UNREADABLE, "states neither sample rate nor channels")
-    return _Reader(context.sample_rate, context.channels, _av_blocks(container, stream))
-
-
-def _av_blocks(container: Any, stream: Any) -> Iterator[Samples]:
-    """Float blocks (n, channels). Single bad packets are skipped, as FFmpeg does; above 1 % it is unreadable."""
-    import av
-
-    context = stream.codec_context
-    shape = (context.sample_rate, context.channels)
-    # Packed: PyAV reads planes beyond the eighth channel from memory that is not theirs.
-    resampler = av.AudioResampler(format="flt")
-    packets = bad = 0
-    for packet in _packets(container, stream):
-        packets += 1
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            bad += 1
-            if bad > 1 + packets // 100:
-                raise AudioError(Reason.UNREADABLE, f"decoding fails: {error.strerror}") from error
-            continue
-        for frame in frames:
-            if (frame.sample_rate, frame.layout.nb_channels) != shape:
-                raise AudioError(Reason.UNREADABLE, "the sample rate or channels change within the file")
-            for converted in resampler.resample(frame):
-                yield converted.to_ndarray().reshape(-1, context.channels)
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    import av
-
-    try:
-        yield from container.demux(stream)
-    except av.EOFError:
-        return
-    except av.FFmpegError as error:
-        raise AudioError(Reason.UNREADABLE, f"the container is damaged: {error.strerror}") from error
+def _power(samples: Samples) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())

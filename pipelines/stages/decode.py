@@ -2,62 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio import samples_to_seconds
-from pipelines.stages.decoder import Decoded, Decoder, DecodeSettings
+from pipelines.audio import Samples, samples_to_seconds
+from pipelines.stages.decoder import Decoded, Decoder, DecodeSettings, Wanted
 from pipelines.text import TextError, normalise, read_transcript
-from pipelines.utterances import SCHEMA, samples_array
+from pipelines.utterances import SCHEMA
 
 
 class DecodeStage:
     """Rows of `sources.interface.SCHEMA` -> rows of `utterances.SCHEMA`, one a recording, in the same order."""
 
-    def __init__(self, settings: DecodeSettings, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self, settings: DecodeSettings, timeout_s: float = 600.0, memory_limit_bytes: int | None = 3 << 30
+    ) -> None:
+        """The limits are those of `Decoder`."""
         self._sample_rate = settings.sample_rate
-        self._decoder = Decoder(settings, timeout_s)
+        self._decoder = Decoder(settings, timeout_s, memory_limit_bytes)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Decode every recording of the batch; a bad one becomes a row with a reason."""
         rows = table.to_pylist()
-        outcomes = [self._one(row) for row in rows]
+        texts, outcomes, waves = self._decoded(rows)
         columns: dict[str, Any] = {
             name: [row[name] for row in rows]
-            for name in ("recording_id", "source_stat", "speaker", "language", "split", "text_source")
+            for name in ("recording_id", "speaker", "language", "split", "text_source")
         }
         columns["id"] = columns["recording_id"]
         columns["source"] = [row["uri"] for row in rows]
-        columns["start_s"] = [None if decoded.samples is None else row["start_s"] or 0.0
-                              for row, (_, decoded) in zip(rows, outcomes, strict=True)]  # fmt: skip
-        columns["duration_s"] = [
-            None if decoded.samples is None else samples_to_seconds(len(decoded.samples), self._sample_rate)
-            for _, decoded in outcomes
+        columns["source_stat"] = [
+            row["source_stat"] or one.stat for row, one in zip(rows, outcomes, strict=True)
         ]
-        columns["text"] = [text for text, _ in outcomes]
-        columns["source_digest"] = [decoded.digest for _, decoded in outcomes]
-        columns["reason"] = [decoded.reason for _, decoded in outcomes]
-        columns["detail"] = [decoded.detail or None for _, decoded in outcomes]
-        columns["samples"] = samples_array([decoded.samples for _, decoded in outcomes])
+        columns["start_s"] = [
+            None if one.reason else row["start_s"] or 0.0 for row, one in zip(rows, outcomes, strict=True)
+        ]
+        columns["duration_s"] = [
+            None if one.samples is None else samples_to_seconds(len(one.samples), self._sample_rate)
+            for one in outcomes
+        ]
+        columns["text"] = texts
+        columns["source_digest"] = [one.digest for one in outcomes]
+        columns["reason"] = [one.reason for one in outcomes]
+        columns["detail"] = [one.detail or None for one in outcomes]
+        columns["samples"] = _samples_array(outcomes, waves)
         arrays = [
             value if isinstance(value, pa.Array) else pa.array(value, field.type)
             for field, value in ((field, columns[field.name]) for field in SCHEMA)
         ]
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
-    def _one(self, row: Mapping[str, Any]) -> tuple[str | None, Decoded]:
-        if row["problem"] is not None:
-            return None, Decoded(None, None, Reason(row["problem"]), "rejected by its source")
-        decoded = self._decoder.decode(row["uri"])
-        if decoded.reason is not None:
-            return None, decoded
-        try:
-            return _text(row), decoded
-        except TextError as error:
-            return None, Decoded(decoded.digest, None, error.reason, str(error))
+    def _decoded(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str | None], list[Decoded], Samples]:
+        """Text and outcome of every row, and the samples of all outcomes one after the other."""
+        wanted = [
+            Wanted(row["uri"], row["start_s"], row["stop_s"], row["source_stat"])
+            for row in rows
+            if row["problem"] is None
+        ]
+        found, waves = self._decoder.decode_all(wanted)
+        remaining = iter(found)
+        texts: list[str | None] = []
+        outcomes = []
+        for row in rows:
+            text = None
+            if row["problem"] is not None:
+                outcome = Decoded(None, None, Reason(row["problem"]), "rejected by its source")
+            else:
+                outcome = next(remaining)
+                try:
+                    text = None if outcome.reason else _text(row)
+                except TextError as error:
+                    outcome = replace(outcome, samples=None, reason=error.reason, detail=str(error))
+            texts.append(text)
+            outcomes.append(outcome)
+        return texts, outcomes, waves
+
+
+def _samples_array(outcomes: Sequence[Decoded], waves: Samples) -> pa.Array:
+    """large_list<float32> over the samples as they lie, null where there is a reason."""
+    ends = [0]
+    for one in outcomes:
+        ends.append(ends[-1] + one.length)
+    mask = pa.array([one.samples is None for one in outcomes], pa.bool_())
+    return pa.LargeListArray.from_arrays(
+        pa.array(np.array(ends, np.int64)), pa.array(waves, pa.float32()), mask=mask
+    )
 
 
 def _text(row: Mapping[str, Any]) -> str | None:

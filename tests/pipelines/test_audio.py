@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.reasons import Reason
-from pipelines import audio
+from pipelines import audio, containers
 from pipelines.audio import AudioError, Limits, decode, level
 
 # What each awkward recording is: seconds of audio, or why it is refused.
@@ -104,9 +104,69 @@ def test_streaming_equals_whole_file(rate: int, length: int, block: int, seed: i
     samples = np.random.default_rng(seed).uniform(-0.3, 0.3, length).astype(np.float32)
     whole = soxr.resample(samples, rate, 16_000, quality="HQ") if rate != 16_000 else samples
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audio, "BLOCK_FRAMES", block)
+        patch.setattr(containers, "BLOCK_SAMPLES", block)
         streamed = decode(wav(samples, rate), 16_000).samples
     np.testing.assert_array_equal(streamed, whole)
+
+
+ENCODINGS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "IMA_ADPCM"),
+    ("FLAC", "PCM_24"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", None),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), ENCODINGS)
+@settings(deadline=None, max_examples=6)
+@given(start=st.floats(0.0, 2.9), length=st.floats(0.01, 4.0), rate=st.sampled_from([16_000, 24_000]))
+@example(start=0.0, length=4.0, rate=16_000)
+@example(start=1.0, length=1.0, rate=16_000)
+def test_a_stretch_is_that_part_of_the_whole(
+    container: str, subtype: str | None, start: float, length: float, rate: int
+) -> None:
+    """Exact to the sample: what is decoded is cut at the file's rate, and then resampled."""
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, (3 * 24_000, 2)).astype(np.float32)
+    sink = io.BytesIO()
+    soundfile.write(sink, samples, 24_000, subtype=subtype, format=container)
+    whole = decode(sink.getvalue(), 24_000).samples
+    part = decode(sink.getvalue(), rate, start_s=start, stop_s=start + length).samples
+    first, last = round(start * 24_000), round((start + length) * 24_000)
+    np.testing.assert_array_equal(part, audio.resample(whole[first:last], 24_000, rate))
+
+
+def test_a_stretch_without_end_and_stretches_that_hold_nothing() -> None:
+    whole = wav(tone(2.0))
+    np.testing.assert_array_equal(decode(whole, 16_000, start_s=1.5).samples, tone(2.0)[24_000:])
+    for start, stop, detail in [
+        (2.5, 3.0, "holds no samples after 2.5 s"),
+        (1.0, 1.0, "a stretch from 1 to 1.0 s holds nothing; 0 <= start < stop"),
+        (-1.0, 1.0, "a stretch from -1 to 1.0 s holds nothing; 0 <= start < stop"),
+        (float("nan"), 1.0, "a stretch from nan to 1.0 s holds nothing; 0 <= start < stop"),
+    ]:
+        with pytest.raises(AudioError) as caught:
+            decode(whole, 16_000, start_s=start, stop_s=stop)
+        assert (caught.value.reason, str(caught.value)) == (Reason.EMPTY, detail)
+
+
+def test_a_stretch_of_a_truncated_file_is_what_is_there() -> None:
+    """libsndfile gives a cut-off FLAC up; FFmpeg gives what is there."""
+    sink = io.BytesIO()
+    soundfile.write(sink, np.random.default_rng(0).uniform(-0.3, 0.3, 64_000), 16_000, format="FLAC")
+    half = sink.getvalue()[: len(sink.getvalue()) // 2]
+    whole = decode(half, 16_000).samples
+    assert 20_000 < len(whole) < 40_000
+    start = len(whole) / 16_000 - 0.5
+    np.testing.assert_array_equal(decode(half, 16_000, start_s=start, stop_s=3.9).samples, whole[-8_000:])
+
+
+def test_limits_of_length_are_those_of_the_stretch() -> None:
+    long = wav(tone(3.0))
+    assert decode(long, 16_000, Limits(max_duration_s=1.0), start_s=1.0, stop_s=2.0).duration_s == 1.0
+    with pytest.raises(AudioError, match="longer than 1 s"):
+        decode(long, 16_000, Limits(max_duration_s=1.0), start_s=1.0, stop_s=2.5)
 
 
 def test_formats_agree_whatever_the_reader() -> None:
@@ -114,16 +174,16 @@ def test_formats_agree_whatever_the_reader() -> None:
     sink = io.BytesIO()
     soundfile.write(sink, tone(), 16_000, subtype="PCM_16", format="FLAC")
     sink.seek(0)
-    with audio._open_av(sink) as container:
-        through_ffmpeg = np.concatenate(list(audio._av_reader(container).blocks))[:, 0]
+    with containers.open_av(sink) as container:
+        through_ffmpeg = np.concatenate(list(containers.av_reader(container).blocks), axis=1)[0]
     np.testing.assert_array_equal(decode(sink.getvalue(), 16_000).samples, through_ffmpeg)
 
 
 def test_many_channels_through_ffmpeg() -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 27)).astype(np.float32)
-    with audio._open_av(io.BytesIO(wav(samples))) as container:
-        found = np.concatenate(list(audio._av_reader(container).blocks))
-    np.testing.assert_array_equal(found, samples)
+    with containers.open_av(io.BytesIO(wav(samples))) as container:
+        found = np.concatenate(list(containers.av_reader(container).blocks), axis=1)
+    np.testing.assert_array_equal(found.T, samples)
 
 
 def test_dead_channels_do_not_halve_the_level() -> None:

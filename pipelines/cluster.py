@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from catalog.command import JobError
+
+
+_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,30 @@ def session() -> Iterator[None]:
     # Ray prints to standard error whenever it starts, retries or scales; a job says what matters itself.
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    options = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-    with _silent_stderr():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    _start({} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False})
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(options: Mapping[str, Any]) -> None:
+    """Start or attach. On a busy machine Ray's agents miss its fixed 30 s, and a second try finds them in the cache."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            with _silent_stderr():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise JobError(
+                    f"Ray did not start in {_STARTS} tries of 30 s; is the machine very busy?"
+                ) from error
 
 
 @contextmanager

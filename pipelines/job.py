@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -26,12 +27,14 @@ def commit(
     results: Iterable[tuple[int, str, pa.Table]],
     progress: Progress,
     retry: Sequence[str] = (),
+    replace: bool = False,
 ) -> None:
     """Commit what appears: the first file at once, then what has gathered for `COMMIT_S` or `COMMIT_FILES`.
 
-    What is finished is committed even when the job then fails or is interrupted.
+    `retry` and `replace` are those of `Dataset.append`. What is finished is committed even when the job then fails or
+    is interrupted.
     """
-    committer = _Committer(dataset, progress, retry)
+    committer = _Committer(partial(dataset.append, retry=retry, replace=replace), progress)
     clock = _Clock(committer)
     try:
         with clock:
@@ -45,8 +48,8 @@ def commit(
 class _Committer:
     """Gathers files and commits them. Safe to use from the consumer's thread and the clock's."""
 
-    def __init__(self, dataset: Dataset, progress: Progress, retry: Sequence[str]) -> None:
-        self._dataset, self._progress, self._retry = dataset, progress, retry
+    def __init__(self, append: Callable[[Sequence[Shard]], int], progress: Progress) -> None:
+        self._append, self._progress = append, progress
         self._lock = threading.RLock()
         self._pending: list[Shard] = []
         self._seen: dict[int, str] = {}
@@ -77,7 +80,7 @@ class _Committer:
         """Commit all that is pending."""
         with self._lock:
             if self._pending:
-                self._dataset.append(self._pending, retry=self._retry)
+                self._append(self._pending)
                 self._pending = []
                 self._last = time.monotonic()
 

@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
 
-from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import load_config, nearest, to_yaml
 from catalog.datasets import Dataset
 from catalog.reasons import Reason
@@ -23,15 +25,25 @@ from catalog.schema import CodecIdentity
 from catalog.strict_yaml import format_yaml
 from pipelines import cluster
 from pipelines.job import commit
+from pipelines.known import Known
 from pipelines.layout import layout_of, steps_of
-from pipelines.listing import Listing, Planned
+from pipelines.listing import Listing
 from pipelines.prepare_settings import PrepareSettings
 from pipelines.progress import Progress
-from pipelines.sources import open_source
+from pipelines.sources import KINDS, open_source
 from pipelines.streaming import stream
 
 name = "prepare"
 help = "recordings -> committed, codec-tokenised shards"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for beside settings; none of it changes a row."""
+
+    retry: Sequence[str] = ()
+    only: frozenset[bytes] | None = None
+    restart: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,20 @@ class _Plan:
     listing: Listing
     codec: CodecIdentity
     dataset: Dataset
-    committed: pa.Table
-    planned: Planned
+    known: Known
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
-    parser.add_argument("source", metavar="SOURCE", help="folder of recordings, or a metadata.csv")
+    parser.add_argument("source", metavar="SOURCE", help=KINDS)
     parser.add_argument("output", metavar="OUTPUT", help="dataset: a folder or URI; appended to if it exists")
     parser.add_argument("--workers", type=int, help="codec workers; default: one a CPU or GPU")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--transcribe", metavar="MODEL", help="write down what has no text: transcribe.model")
+    parser.add_argument("--filter", metavar="PRESET", help="reject by a preset's thresholds: filter.preset")
+    parser.add_argument(
+        "--changed", choices=("refuse", "redo"), help="what about recordings that changed since their commit"
+    )
     parser.add_argument(
         "--retry-rejected",
         action="append",
@@ -58,12 +74,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="REASON",
         help="do recordings again that were rejected for this reason; repeatable",
     )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start the dataset over with this codec and these settings; older versions stay readable",
+    )
     add_config_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     """Prepare; returns the JSON line: totals of the dataset after the run, `new_recordings`, `wall_s`."""
-    given = {"resources.workers": arguments.workers, "resources.device": arguments.device}
+    given = {
+        "resources.workers": arguments.workers,
+        "resources.device": arguments.device,
+        "transcribe.model": arguments.transcribe,
+        "filter.preset": arguments.filter,
+        "source.changed": arguments.changed,
+    }
     shortcuts = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = load_config(PrepareSettings, arguments.config, [*arguments.overrides, *shortcuts])
     require_absolute_under_ray_job(source=arguments.source, output=arguments.output)
@@ -71,33 +98,50 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
         if reason not in set(Reason):
             raise UsageError(f"--retry-rejected {reason}: no such reason; {nearest(reason, list(Reason))}")
     if arguments.dry_run:
-        _describe(arguments.source, arguments.output, settings)
+        asked = _Asked(arguments.retry_rejected, None, arguments.restart)
+        _describe(arguments.source, arguments.output, settings, asked)
         return None
-    return prepare(arguments.source, arguments.output, settings, arguments.retry_rejected)
+    return prepare(
+        arguments.source,
+        arguments.output,
+        settings,
+        retry=arguments.retry_rejected,
+        restart=arguments.restart,
+    )
 
 
-def prepare(source: str, output: str, settings: PrepareSettings, retry: Sequence[str] = ()) -> dict[str, Any]:
+def prepare(
+    source: str,
+    output: str,
+    settings: PrepareSettings,
+    retry: Sequence[str] = (),
+    only: frozenset[bytes] | None = None,
+    restart: bool = False,
+) -> dict[str, Any]:
     """Prepare every recording of `source` that the dataset at `output` does not hold.
 
-    `retry` names reasons: recordings rejected for one of them are done again. Raises UsageError and JobError.
+    `retry` names reasons: recordings rejected for one of them are done again. `only` holds the keys (`recording_key`)
+    of the only recordings to offer. `restart` starts the dataset over; older versions stay readable. Raises UsageError
+    and JobError.
     """
-    started = time.monotonic()
-    listing = _listing(source, settings)
+    started, asked = time.monotonic(), _Asked(retry, only, restart)
+    listing = _listing(source, settings, asked)
+    written = 0
     if Dataset.check_place(output):
         # What is refused, or has nothing left to do, is known without Ray.
-        plan = _plan(listing, output, settings, retry)
-        if not plan.planned.new_recordings:
-            listing.refuse_changed(plan.committed)
+        plan = _plan(listing, output, settings, asked)
+        if not listing.any_new(plan.known):
+            listing.refuse_changed(plan.known)
         else:
             with cluster.session():
-                _work(plan, settings, retry)
+                written = _work(plan, settings, asked)
     else:
-        # Ray takes seconds to start, mostly waiting; loading the codec and looking through the source fit into that.
+        # Ray takes seconds to start, mostly waiting; loading the codec and looking at the source fit into that.
         with ThreadPoolExecutor(1) as pool:
-            planning = pool.submit(_plan, listing, output, settings, retry)
+            planning = pool.submit(_plan, listing, output, settings, asked)
             with cluster.session():
                 plan = planning.result()
-                _work(plan, settings, retry)
+                written = _work(plan, settings, asked)
     totals = plan.dataset.totals()
     return {
         "dataset": plan.dataset.uri,
@@ -107,7 +151,7 @@ def prepare(source: str, output: str, settings: PrepareSettings, retry: Sequence
         "rejected": totals.rejected,
         "hours": round(totals.hours, 6),
         "wall_s": round(time.monotonic() - started, 3),
-        "new_recordings": plan.planned.new_recordings,
+        "new_recordings": written,
     }
 
 
@@ -119,39 +163,49 @@ def codec_identity(source: str) -> CodecIdentity:
     return CodecIdentity(**{field: getattr(codec, field) for field in CodecIdentity.__dataclass_fields__})
 
 
-def _listing(source: str, settings: PrepareSettings) -> Listing:
-    resources = settings.resources
+def _listing(source: str, settings: PrepareSettings, asked: _Asked) -> Listing:
+    resources, given = settings.resources, settings.source
     return Listing(
         open_source(source),
-        settings.source.name,
-        settings.source.check,
-        resources.max_batch_bytes,
-        resources.workers or os.cpu_count() or 1,
+        prefix=given.name,
+        check=given.check,
+        max_bytes=resources.max_batch_bytes,
+        workers=resources.workers or os.cpu_count() or 1,
+        changed=given.changed,
+        duplicates=given.duplicates,
+        only=asked.only,
     )
 
 
-def _plan(listing: Listing, output: str, settings: PrepareSettings, retry: Sequence[str]) -> _Plan:
+def _plan(listing: Listing, output: str, settings: PrepareSettings, asked: _Asked) -> _Plan:
     codec = codec_identity(settings.codec.name)
     # Before the dataset is made: a source that cannot be read leaves nothing behind.
-    if not listing.plan(_NOTHING).recordings:
+    if listing.is_empty():
         raise UsageError(f"source {listing.source.uri!r} holds no recordings")
-    dataset = Dataset.create(output, codec, settings.of_rows)
-    committed = dataset.committed(retry)
-    return _Plan(listing, codec, dataset, committed, listing.plan(committed))
+    place = Dataset.restart if asked.restart else Dataset.create
+    dataset = place(output, codec, settings.of_rows)
+    return _Plan(listing, codec, dataset, Known.of(dataset.committed(asked.retry)))
 
 
-_NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest": pa.array([], pa.string())})
-
-
-def _work(plan: _Plan, settings: PrepareSettings, retry: Sequence[str]) -> None:
+def _work(plan: _Plan, settings: PrepareSettings, asked: _Asked) -> int:
+    """Run the job; returns how many recordings were written."""
     available = cluster.nodes()
     layout = layout_of(settings, available)
     cluster.check_claims(list(layout.claims.values()), available)
-    with run_of(plan.dataset) as run_id, Progress(plan.planned.new_recordings) as progress:
+    with run_of(plan.dataset) as run_id, Progress() as progress:
         _record(plan, settings, run_id)
         steps = steps_of(layout, settings, plan.codec, plan.dataset.uri, run_id)
-        results = stream(partial(plan.listing.batches, plan.committed), steps)
-        commit(plan.dataset, results, progress, retry)
+        results = stream(partial(plan.listing.batches, plan.known), steps)
+        # A source of millions is still being counted while the first of it are done.
+        Thread(target=_count, args=(plan, progress), daemon=True).start()
+        commit(plan.dataset, results, progress, asked.retry, replace=settings.source.changed == "redo")
+    return progress.recordings
+
+
+def _count(plan: _Plan, progress: Progress) -> None:
+    # What is wrong with a source is raised where it is read for the job.
+    with suppress(UsageError, JobError, OSError):
+        progress.total = plan.listing.count(plan.known).new_recordings
 
 
 def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
@@ -160,13 +214,13 @@ def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
     plan.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 
-def _describe(source: str, output: str, settings: PrepareSettings) -> None:
-    listing = _listing(source, settings)
+def _describe(source: str, output: str, settings: PrepareSettings, asked: _Asked) -> None:
+    listing = _listing(source, settings, asked)
     codec = codec_identity(settings.codec.name)
-    committed = _NOTHING
-    if Dataset.check_place(output):
-        committed = Dataset.create(output, codec, settings.of_rows).committed()
-    planned = listing.plan(committed)
+    known = Known.of(_NOTHING)
+    if Dataset.check_place(output) and not asked.restart:
+        known = Known.of(Dataset.create(output, codec, settings.of_rows).committed(asked.retry))
+    planned = listing.count(known)
     here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]
     lines = [to_yaml(settings).rstrip(), "stages:"]
     lines += [
@@ -178,3 +232,6 @@ def _describe(source: str, output: str, settings: PrepareSettings) -> None:
         f"({planned.size_bytes / 1e6:.1f} MB on offer) -> {output}, codec {codec.name}@{codec.edition}"
     )
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+_NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest": pa.array([], pa.string())})

@@ -16,10 +16,10 @@ _EXAMPLES = 5
 
 
 class Progress:
-    """Counts what was written and shows it. `total` is the number of recordings to do."""
+    """Counts what was written and shows it. `total` is the number of recordings to do, None while nobody knows."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self) -> None:
+        self.total: int | None = None
         self._started = time.monotonic()
         self._pause_s = _FIRST_LINE_S
         self._next_line = self._started + self._pause_s
@@ -32,7 +32,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            self._bar, self._task = _live_bar(self._total)
+            self._bar, self._task = _live_bar()
             self._bar.start()
         return self
 
@@ -64,11 +64,12 @@ class Progress:
     def tick(self) -> None:
         """Refresh the bar, or write a line when the last one is long enough ago."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.recordings, status=self._status())
+            self._bar.update(self._task, total=self.total, completed=self.recordings, status=self._status())
             return
         now = time.monotonic()
         if now >= self._next_line:
-            self.say(f"{self.recordings} of {self._total} recordings, {self._status()}")
+            of = "" if self.total is None else f" of {self.total}"
+            self.say(f"{self.recordings}{of} recordings, {self._status()}")
             self._pause_s = min(_LONGEST_PAUSE_S, 1.5 * self._pause_s)
             self._next_line = now + self._pause_s
 
@@ -81,7 +82,7 @@ class Progress:
         )
 
 
-def _live_bar(total: int) -> tuple[Any, Any]:
+def _live_bar() -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -95,4 +96,4 @@ def _live_bar(total: int) -> tuple[Any, Any]:
         TimeRemainingColumn(),
     )
     bar = Bar(*columns, console=Console(stderr=True))
-    return bar, bar.add_task("prepare", total=total, status="starting")
+    return bar, bar.add_task("prepare", total=None, status="starting")

@@ -54,7 +54,7 @@ def committed(dataset: Dataset) -> list[str]:
 
 
 def test_what_ray_makes_twice_is_committed_once(dataset: Dataset, result: Callable[[int], Result]) -> None:
-    progress = Progress(3)
+    progress = Progress()
     job.commit(dataset, iter([result(0), result(1), result(1), result(2), result(0)]), progress)
     assert committed(dataset) == ["0", "1", "2"]
     assert (progress.recordings, progress.rejected) == (3, {"silent": 3})
@@ -69,7 +69,7 @@ def test_the_first_file_is_committed_before_the_second_is_awaited(
         def tick(self) -> None:
             seen.append(committed(dataset))
 
-    job.commit(dataset, iter([result(0), result(1)]), Watch(2))
+    job.commit(dataset, iter([result(0), result(1)]), Watch())
     assert seen[0] == ["0"]
     assert committed(dataset) == ["0", "1"]
 
@@ -84,7 +84,7 @@ def test_finished_work_is_committed_when_the_rest_fails(
         raise error
 
     with pytest.raises(type(error)):
-        job.commit(dataset, failing(), Progress(3))
+        job.commit(dataset, failing(), Progress())
     assert committed(dataset) == ["0", "1"]
 
 
@@ -93,7 +93,7 @@ def test_a_batch_that_comes_back_different_stops_the_job(
 ) -> None:
     index, _, table = result(1)
     with pytest.raises(JobError, match="the source changed while it was being read"):
-        job.commit(dataset, iter([(index, "key", table), (index, "other", table)]), Progress(1))
+        job.commit(dataset, iter([(index, "key", table), (index, "other", table)]), Progress())
 
 
 @given(st.lists(st.text(), max_size=5), st.integers(0, 2**40))
@@ -137,7 +137,7 @@ def test_claims_that_would_wait_for_ever_are_refused(
 
 
 def test_progress_names_some_rejections_of_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(20)
+    progress = Progress()
     for index in range(20):
         progress.add(Written([], 1, 2.0, {"silent": 1}, [f"{index}.wav: silent: peak is 0"]))
     lines = capsys.readouterr().err.splitlines()

@@ -234,7 +234,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["absent", "out"], 2, "source 'absent' does not exist; give a folder or a metadata.csv"),
+        (["absent", "out"], 2, "source 'absent' does not exist; give a folder, metadata.csv, manifest.jsonl"),
         (
             ["{corpus}", "out", "--set", "audio.lodness=peak"],
             2,

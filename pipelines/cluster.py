@@ -13,7 +13,6 @@ from typing import Any
 
 from catalog.command import JobError
 
-
 _STARTS = 3
 
 
@@ -40,15 +39,15 @@ def session() -> Iterator[None]:
     # Ray prints to standard error whenever it starts, retries or scales; a job says what matters itself.
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    _start({} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False})
+    start({"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {})
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _start(options: Mapping[str, Any]) -> None:
-    """Start or attach. On a busy machine Ray's agents miss its fixed 30 s, and a second try finds them in the cache."""
+def start(options: Mapping[str, Any]) -> None:
+    """`ray.init`, quietly. On a busy machine Ray's agents miss its fixed 30 s; a second try finds them in the cache."""
     import ray
 
     for left in reversed(range(_STARTS)):

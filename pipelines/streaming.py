@@ -107,6 +107,11 @@ def stream(
                         raise _raised(error)
                     yield index, key, _unpack(packed)
         except ray.exceptions.RayActorError as error:
+            if "never ran" in str(error):
+                raise JobError(
+                    "workers could not start: the cluster went away, or other jobs hold its CPUs and GPUs; "
+                    "run the same command again when there is room"
+                ) from error
             raise JobError(
                 f"a worker died {_RETRIES + 1} times on the same batch, often for want of memory; "
                 "lower resources.max_batch_bytes or --workers, then run the same command again"

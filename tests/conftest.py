@@ -32,14 +32,14 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Ray for the whole session: 2 CPUs, its own temp dir and HOME."""
     import ray
 
+    from pipelines.cluster import start
+
     home = tmp_path_factory.mktemp("home")
     previous = os.environ.get("HOME")
     os.environ["HOME"] = str(home)
     # Unix socket paths are limited to 107 bytes, which pytest's own temp dirs exceed.
     temp = Path("/tmp") / f"ray-{os.getpid()}"
-    ray.init(
-        num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False, _temp_dir=str(temp)
-    )
+    start({"num_cpus": 2, "include_dashboard": False, "_temp_dir": str(temp)})
     try:
         yield
     finally:

@@ -1,0 +1,76 @@
+"""Datasets of known rows for the jobs that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog.datasets import Dataset
+from catalog.schema import CodecIdentity
+from catalog.shards import write_shard
+from pipelines.formats.rows import to_table
+
+TOY = CodecIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
+
+
+def toy_row(row_id: str, seed: int = 0, **columns: Any) -> dict[str, Any]:
+    """An accepted row of the toy codec with pseudo-random codes of 5 to 40 frames."""
+    generator = np.random.default_rng([seed, *row_id.encode()])
+    frames = int(generator.integers(5, 40))
+    given = {
+        "id": row_id,
+        "recording_id": row_id,
+        "split": "train",
+        "text": f"the words of {row_id}",
+        "codes": generator.integers(0, 1024, (2, frames)).astype(np.int16),
+        "target_length": frames,
+        "duration_s": frames * 0.02 - 0.005,
+        "phonemes": ["h", "ə", " ", "l", "oʊ"],
+    }
+    return given | columns
+
+
+def toy_reject(row_id: str, reason: str, detail: str) -> dict[str, Any]:
+    return {"id": row_id, "recording_id": row_id, "split": "rejected", "codes": None} | {
+        "reason": reason,
+        "detail": detail,
+    }
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
+    """make_dataset(rows, codec=TOY, name="data"): two files a split where there are enough rows, one commit."""
+
+    def make(rows: list[dict[str, Any]], codec: CodecIdentity = TOY, name: str = "data") -> Dataset:
+        made = Dataset.create(tmp_path / name, codec, {"segmentation": {"max_s": 30.0}, "text": "as given"})
+        made.committed()
+        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        shards = [
+            shard for half in halves if half for shard in write_shard(to_table(half), made.uri, "r", codec)
+        ]
+        made.append(shards)
+        return Dataset.open(made.uri)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy() -> CodecIdentity:
+    """Two codebooks of 1024 entries, 20 ms a frame, no weights."""
+    return TOY
+
+
+@pytest.fixture(scope="session")
+def row() -> Callable[..., dict[str, Any]]:
+    """row(id, seed=0, **columns): an accepted row of the toy codec."""
+    return toy_row
+
+
+@pytest.fixture(scope="session")
+def reject() -> Callable[..., dict[str, Any]]:
+    """reject(id, reason, detail): a rejected row."""
+    return toy_reject

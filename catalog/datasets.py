@@ -233,7 +233,7 @@ class Dataset:
         if table.lacks_columns(self._table):
             table.add_columns(self.uri)
             return False
-        changes_rows = bool(added) or not carried
+        changes_rows = bool(added) or _rows(carried) != _rows(removed)
         actions = [add_action(shard, carried=False, data_change=True) for shard in added]
         actions += [add_action(shard, carried=True, data_change=changes_rows) for shard in carried]
         actions += [remove_action(shard, data_change=changes_rows) for shard in removed]
@@ -361,6 +361,10 @@ class Dataset:
             how = "; ".join(differences) or "it was started over"
             raise JobError(f"{self.uri}: changed while this job ran: {how}")
         self._metadata = made
+
+
+def _rows(shards: Sequence[Shard]) -> int:
+    return sum(shard.rows for shard in shards)
 
 
 def _refuse_place(storage: Storage) -> None:

@@ -90,14 +90,23 @@ def read_shard(storage: Storage, shard: Shard) -> pa.Table:
 
 
 def damage(storage: Storage, shard: Shard) -> str | None:
-    """Why the rows of a committed file are lost (it is missing, or not the bytes that were committed), or None."""
-    problems, table = _load(storage, shard)
+    """Why the rows of a committed file are lost (it is missing, or not the bytes that were committed), or None.
+
+    Raises JobError where this cannot be told now.
+    """
+    try:
+        problems, table = _load(storage, shard)
+    except OSError as error:
+        raise JobError(f"{storage.uri}/{shard.path}: cannot be read: {error.strerror or error}") from error
     return problems[-1] if table is None else None
 
 
 def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[list[str], pa.Table | None]:
     """Everything wrong with one committed file, and its rows where they can be read."""
-    problems, table = _load(storage, shard)
+    try:
+        problems, table = _load(storage, shard)
+    except OSError as error:  # a bad sector, a right that is missing
+        return [f"cannot be read: {error.strerror or error}"], None
     if table is None:
         return problems, None
     if table.num_rows != shard.rows:

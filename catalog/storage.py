@@ -43,6 +43,9 @@ class Storage(Protocol):
     def delete(self, path: str) -> None:
         """Remove the file; it may be gone already."""
 
+    def move(self, path: str, target: str) -> None:
+        """Rename a file, replacing one of that name. Raises FileNotFoundError."""
+
     def sync(self, path: str) -> None:
         """Make a file that another library wrote survive a power cut."""
 
@@ -97,6 +100,12 @@ class _Local:
     def delete(self, path: str) -> None:
         _unlink(self._root / path)
 
+    def move(self, path: str, target: str) -> None:
+        place = self._root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (self._root / path).replace(place)
+        _sync_folder(place.parent)
+
     def sync(self, path: str) -> None:
         target = self._root / path
         with target.open("rb") as file:
@@ -146,6 +155,9 @@ class _Remote:
             self._files.delete_file(path)
         except FileNotFoundError:
             return
+
+    def move(self, path: str, target: str) -> None:
+        self._files.move(path, target)
 
     def sync(self, path: str) -> None:
         """A finished upload is durable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,5 +159,7 @@ def _schema() -> pa.Schema:
 
 
 def _first_words(error: Exception) -> str:
-    """deltalake appends the stack of its native code."""
-    return str(error).partition(" 0: <")[0].partition("\n")[0]
+    """deltalake sets causes below each other, behind a coloured arrow, and appends the stack of its native code."""
+    first, *rest = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition(" 0: <")[0].split("\n")
+    causes = [line.strip().removeprefix("↳") for line in rest if line.strip().startswith("↳")]
+    return ": ".join(part.strip() for part in (first, *causes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypedDict
 
 PATHS = ("file", "file_name", "filename", "path", "audio", "audio_filepath", "audio_path", "wav", "id")
@@ -42,30 +43,33 @@ class Attributes(TypedDict):
     split: str | None
 
 
-def column_of(field: str, columns: Container[str]) -> str | None:
-    """What `columns` call a field of `NAMES`."""
-    return next((name for name in NAMES[field] if name in columns), None)
+@lru_cache(maxsize=64)
+def columns_of(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Each field of `NAMES` that `columns` hold, and what they call it."""
+    found = ((field, [name for name in names if name in columns]) for field, names in NAMES.items())
+    return tuple((field, known[0]) for field, known in found if known)
 
 
 def attributes(row: Mapping[str, Any], split: str | None = None) -> Attributes:
     """The fields of `NAMES` in a row; `split` is that of its file. Raises ValueError for a value that is no text."""
-    values = {field: _text(row, field) for field in NAMES}
+    values = {field: _text(row[name], name) for field, name in columns_of(tuple(row))}
+    text = values.get("text")
     return Attributes(
-        text=values["text"],
-        text_source="given" if values["text"] else None,
-        speaker=values["speaker"],
-        language=values["language"],
-        split=SPLITS.get((values["split"] or split or "").lower()),
+        text=text,
+        text_source="given" if text else None,
+        speaker=values.get("speaker"),
+        language=values.get("language"),
+        split=SPLITS.get((values.get("split") or split or "").lower()),
     )
 
 
-def _text(row: Mapping[str, Any], field: str) -> str | None:
-    name = column_of(field, row)
-    value = None if name is None else row[name]
-    if isinstance(value, int) and field == "speaker":
+def _text(value: Any, name: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and name in NAMES["speaker"]:
         return str(value)
-    if value is not None and not isinstance(value, str):
+    if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r:.60}, not a text")
-    if value and not value.isascii():
+    if not value.isascii():
         value.encode()  # JSON may hold half a surrogate pair, which no UTF-8 column can
-    return (value or "").strip() or None
+    return value.strip() or None

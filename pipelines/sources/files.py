@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|file:")
+_STEPS = {"", ".", ".."}
 _ENCODED = {"file", "http", "https"}
 """Schemes whose URIs people write percent-encoded; names in object stores are written as they are."""
 
@@ -41,7 +43,7 @@ class Directory:
 
 def is_uri(location: str) -> bool:
     """Whether `location` starts with a scheme; a single letter is a drive, not a scheme."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|file:", location) is not None
+    return _SCHEME.match(location) is not None
 
 
 def to_uri(location: str) -> str:
@@ -73,6 +75,8 @@ def parent(uri: str) -> str:
 
 def join(uri: str, relative: str) -> str:
     """The URI of `relative` (a path with forward slashes) below `uri`."""
+    if _STEPS.isdisjoint(relative.split("/")):
+        return f"{uri}/{quote(os.fsencode(relative))}"
     path = local_path(uri)
     if path is not None:
         return Path(os.path.normpath(path / relative)).as_uri()

@@ -22,6 +22,7 @@ from pipelines.sources.interface import Recording
 from pipelines.sources.metadata import first_bad_line, identifier
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
+_PATHS = tuple(name for name in PATHS if name != "id")
 _BYTES_A_SECOND = 32_000
 """Of mono 16 bit PCM at 16 kHz: what a stretch of unknown size counts."""
 
@@ -101,12 +102,11 @@ class _Lines:
         """NeMo's fields, or any object that names a file."""
         if "shard_id" in row:
             raise _LineError("belongs to a manifest of tar shards (shard_id); give the tars as the source")
-        path = next((row[name] for name in PATHS if name != "id" and row.get(name)), None)
-        if isinstance(path, Mapping):  # an audio column of Hugging Face
+        path = next((row[name] for name in _PATHS if row.get(name)), None)
+        if isinstance(path, dict):  # an audio column of Hugging Face
             path = path.get("path")
         if not isinstance(path, str):
-            names = ", ".join(name for name in PATHS if name != "id")
-            raise _LineError(f"names no file; it needs a text in one of {names}")
+            raise _LineError(f"names no file; it needs a text in one of {', '.join(_PATHS)}")
         return self._recording(path, _stretch(row, "offset"), attributes(row, self.split), "")
 
     def _cuts(self, row: Mapping[str, Any]) -> Iterator[Recording]:

@@ -105,31 +105,20 @@ def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
 
 
 def test_after_the_commit_where_a_checkpoint_is_due(small, disk, rows, codec) -> None:
-    """The version is there although deltalake fails after it: nothing is committed twice, nothing is lost."""
+    """The version is there although its checkpoint is not: nothing is committed twice, nothing is lost."""
     DeltaTable(small.uri).alter.set_table_properties({"delta.checkpointInterval": "1"})
     small.refresh()
-    committed, refusals = 0, []
-    for size in range(1, 60):
-        name = f"r{size}"
-        shards = write_shard(rows([name]), small.uri, "r", codec)
+    for pages in range(1, 7):  # room for the log's entry, and at first for less than a checkpoint takes
+        shards = write_shard(rows([f"r{pages}"]), small.uri, "r", codec)
         ballast = fill(disk)
-        # Room for the log's entry and less than a checkpoint needs, a page more each time.
         with ballast.open("r+b") as file:
-            file.truncate(max(0, ballast.stat().st_size - size * 4096))
-        try:
-            small.append(shards)
-            committed += 1
-        except JobError as error:
-            refusals.append(str(error))
-            small.discard(shards)
+            file.truncate(ballast.stat().st_size - pages * 4096)
+        small.append(shards)
         ballast.unlink()
-        if committed == 3:
-            break
-    assert committed == 3
-    assert refusals
-    assert all("No space left on device" in said for said in refusals)
     newest = Dataset.open(small.uri)
-    assert newest.totals().recordings == 5
+    checkpoints = len(list(Path(small.uri, "_delta_log").glob("*.checkpoint.parquet")))
+    assert 0 < checkpoints < 6, "some were written, some were not"
+    assert (newest.version, recordings(newest)) == (8, ["a", "b", *(f"r{pages}" for pages in range(1, 7))])
     assert verify(newest) == []
     assert sorted(DeltaTable(small.uri).file_uris()) == sorted(newest.file_uris())
 

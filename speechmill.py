@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "prepare": ("pipelines", ("prepare",), "recordings -> committed, codec-tokenised shards"),
     "synthesize": ("pipelines", ("synthesize",), "text [and a voice prompt] -> speech"),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
+    "report": ("pipelines", ("report",), "a dataset version as one page: hours, rejects, histograms, examples"),
     "export": ("pipelines", ("export",), "a dataset version for other programs"),
     "import-shards": ("pipelines", ("import-shards",), "codec tokens of other programs -> a committed dataset"),
     "repair": ("pipelines", ("repair",), "set damaged files of a dataset aside, prepare their recordings again"),

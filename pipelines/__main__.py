@@ -8,7 +8,7 @@ from importlib import import_module
 
 from catalog import command
 
-JOBS = ("prepare", "reconstruct", "synthesize", "demo", "export", "import-shards", "repair")
+JOBS = ("prepare", "reconstruct", "synthesize", "demo", "report", "export", "import-shards", "repair")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

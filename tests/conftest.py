@@ -81,3 +81,22 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         speak(text, Voice("en-us", speed=150 + 5 * index), folder / f"utterance{index}.wav")
         (folder / f"utterance{index}.txt").write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _tiny_whispers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    from benchmarks.random_whisper import build
+
+    return build(tmp_path_factory.mktemp("tiny-whisper"))
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(_tiny_whispers: tuple[Path, Path]) -> Path:
+    """A multilingual Whisper of one layer with random weights, as a CTranslate2 directory."""
+    return _tiny_whispers[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper_hf(_tiny_whispers: tuple[Path, Path]) -> Path:
+    """The weights of `tiny_whisper` as a transformers directory."""
+    return _tiny_whispers[0]

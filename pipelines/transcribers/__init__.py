@@ -58,11 +58,8 @@ def load_transcriber(settings: TranscribeSettings, device: str = "cpu", threads:
         return TransformersTranscriber(settings, device, threads)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         cause = " ".join(f"{error}".split()) or type(error).__name__
-        hint = (
-            ""
-            if Path(settings.model).expanduser().is_dir()
-            else " (no such directory, so it was taken for a hub name)"
-        )
+        local = Path(settings.model).expanduser().is_dir()
+        hint = "" if local else " (taken for a hub name, since no such directory exists)"
         raise JobError(
             f"transcription model {settings.model!r}{hint} cannot be loaded: {cause[:400]}"
         ) from error

@@ -39,12 +39,9 @@ class TransformersTranscriber:
         self._settings = settings
         self._model, self._tokenizer = self._pipeline.model, self._pipeline.tokenizer
         self._whisper = self._pipeline.type == "seq2seq_whisper"
-        config = self._model.generation_config
-        self._language_tokens = (
-            dict(getattr(config, "lang_to_id", None) or {})
-            if self._whisper and getattr(config, "is_multilingual", False)
-            else {}
-        )
+        self._language_tokens: dict[str, int] = {}
+        if self._whisper and getattr(self._model.generation_config, "is_multilingual", False):
+            self._language_tokens = dict(self._model.generation_config.lang_to_id)
         self.detects = bool(self._language_tokens)
         self.languages = frozenset(token.strip("<|>") for token in self._language_tokens)
         if self._whisper and not self.detects:
@@ -138,7 +135,8 @@ class TransformersTranscriber:
         with torch.inference_mode():
             logits_TV = self._model(**inputs).logits[0].float()
         best_T, ids_T = logits_TV.log_softmax(-1).max(-1)
-        text = self._tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
+        # The blank is a special token, too: without it a letter said twice would be one.
+        text = self._tokenizer.decode(ids_T.tolist(), skip_special_tokens=False)
         return Transcript(f" {text}", None, float(best_T.sum()), len(ids_T))
 
     def _any(self, wave: Samples) -> Transcript:

@@ -121,7 +121,8 @@ class WhisperXTranscriber:
     def _max_length(self, prompt: int) -> int:
         """CTranslate2 writes at most half of `max_length`, and at most what the prompt leaves of it."""
         most = self._settings.max_tokens
-        return min(max(2 * most, most + prompt), self._model.max_length)
+        longest: int = self._model.max_length
+        return min(max(2 * most, most + prompt), longest)
 
     def _token(self, name: str) -> int:
         found = self._model.hf_tokenizer.token_to_id(f"<|{name}|>")

@@ -43,13 +43,13 @@ def best_states(
     blank: int,
     *,
     width: int = 16_000,
-    foreign_cost: float = 2.0,
+    foreign_cost: float = 1.0,
 ) -> Integers | None:
     """The state of each frame (T,): never decreasing, 2 i + 1 where token i is said; None if it does not fit.
 
     `emissions` (T, V) are log-probabilities, `loudest` (T,) the highest of each frame. `width` states are followed at
-    a time: 16,000 are about eight minutes of text. A frame of foreign speech in an open place costs `foreign_cost`
-    nats.
+    a time: 16,000 are about eight minutes of text. A frame of foreign speech in an open place, or of ANY, costs
+    `foreign_cost` nats.
     """
     lattice = _Lattice(emissions, loudest, transcript, blank, min(width, transcript.n_states), foreign_cost)
     frames = len(emissions)
@@ -91,7 +91,7 @@ class _Lattice:
         came = np.zeros((stop - start, self.width), np.int8)
         for frame in range(start, stop):
             heard = self.emissions[frame, columns].astype(np.float32)
-            heard[any_token] = self.loudest[frame]
+            heard[any_token] = self.loudest[frame] - self.foreign_cost
             heard[foreign] = np.maximum(heard[foreign], self.loudest[frame] - self.foreign_cost)
             best, step = totals.copy(), came[frame - start]
             one = totals[:-1] > best[1:]

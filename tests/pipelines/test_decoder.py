@@ -169,6 +169,21 @@ def test_whatever_a_decoder_raises_becomes_a_reason(tmp_path: Path) -> None:
     )
 
 
+def test_a_member_of_a_container_has_its_own_digest_and_the_container_s_stat(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    path = noise(tmp_path / "a.wav", 0.3)
+    shard = tmp_path / "shard.tar"
+    shard.write_bytes(b"x" * 512 + path.read_bytes() + b"y" * 512)
+    one = decoder.decode(f"{shard.as_uri()}#offset=512&length={path.stat().st_size}")
+    assert one.samples is not None
+    np.testing.assert_array_equal(one.samples, decode(path, 16_000).samples)
+    assert one.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert one.stat == f"{shard.stat().st_size}:{shard.stat().st_mtime_ns}"
+    cut_off = decoder.decode(f"{shard.as_uri()}#offset=512&length=9999999")
+    assert cut_off.reason is Reason.UNREADABLE
+
+
 def test_a_file_that_kills_the_decoder_is_named_and_the_next_one_decodes(tmp_path: Path) -> None:
     """A named pipe keeps the child waiting where it can be killed, as a crash in a codec library would."""
     os.mkfifo(tmp_path / "killer.wav")

@@ -6,22 +6,30 @@ transcription and codec on GPUs, each with workers of its own, a writer beside t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from catalog.command import UsageError
 from catalog.schema import CodecIdentity
 from pipelines.audio import Limits
 from pipelines.cluster import Claim
-from pipelines.prepare_settings import PrepareSettings, StepSettings
+from pipelines.prepare_settings import FilterSettings, PrepareSettings, StepSettings
+from pipelines.stages.align import AlignSettings, AlignStage, WordsStage
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.decoder import DecodeSettings
+from pipelines.stages.filter import FilterStage
+from pipelines.stages.quality import QualityStage
+from pipelines.stages.segment import SegmentStage
+from pipelines.stages.speakers import SpeakerSettings, SpeakersStage
 from pipelines.stages.text import TextStage
+from pipelines.stages.transcribe import TranscribeStage
 from pipelines.stages.write import WriteStage
 from pipelines.streaming import Stage, Step
+from pipelines.transcribers.interface import TranscribeSettings
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ def layout_of(settings: PrepareSettings, nodes: Sequence[Mapping[str, float]]) -
 
 
 def _apart(settings: PrepareSettings, gpus: int, cpus: int) -> dict[str, Claim]:
-    resources, transcribing = settings.resources, bool(settings.transcribe.model)
+    resources, transcribing = settings.resources, settings.transcribe is not None
     # Where both share the GPUs, each takes half of one.
     share = 0.0 if not gpus else 0.5 if transcribing else 1.0
     threads = 0.25 if gpus else float(resources.threads)
@@ -72,7 +80,7 @@ def steps_of(
     layout: Layout, settings: PrepareSettings, codec: CodecIdentity, dataset_uri: str, run_id: str
 ) -> list[Step]:
     """The job's steps, in order."""
-    reading, understanding = _reading(settings, codec), _understanding(settings)
+    reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
     encoding = [_codec(settings, layout.on_gpu)]
     writing = [
         Stage(
@@ -97,22 +105,42 @@ def steps_of(
 
 
 def _reading(settings: PrepareSettings, codec: CodecIdentity) -> list[Stage]:
-    """From a recording to waves: all that needs only the audio."""
-    audio = settings.audio
-    decoding = DecodeSettings(
-        codec.sample_rate,
-        Limits(audio.min_duration_s, audio.max_duration_s),
-        audio.loudness,
-        audio.target_dbfs,
-    )
-    return [
-        Stage(DecodeStage, {"settings": decoding, "timeout_s": settings.resources.decode_timeout_s}),
-    ]
+    """From a recording to utterances: all that needs only the audio and a given text."""
+    audio, rate, threads = settings.audio, codec.sample_rate, settings.resources.threads
+    limits = Limits(audio.min_duration_s, audio.max_duration_s)
+    decoding = DecodeSettings(rate, limits, audio.loudness, audio.target_dbfs)
+    stages = [Stage(DecodeStage, {"settings": decoding, "timeout_s": settings.resources.decode_timeout_s})]
+    if settings.align is not None:
+        stages.append(Stage(AlignStage, {"settings": _located(settings.align), "sample_rate": rate}))
+    if settings.segmenting:
+        transcribing = settings.transcribe is not None
+        cutting = {"settings": settings.segment, "sample_rate": rate, "transcribing": transcribing}
+        stages.append(Stage(SegmentStage, cutting))
+    if settings.measures:
+        measuring = {"measures": settings.measures, "sample_rate": rate, "threads": threads}
+        stages.append(Stage(QualityStage, {**measuring, "dnsmos_hop_s": settings.quality.dnsmos_hop_s}))
+    if settings.speakers is not None:
+        speakers = {"settings": _located(settings.speakers), "sample_rate": rate, "threads": threads}
+        stages.append(Stage(SpeakersStage, speakers))
+    return [*stages, *_filter(settings, "audio")]
 
 
-def _understanding(settings: PrepareSettings) -> list[Stage]:
+def _understanding(settings: PrepareSettings, codec: CodecIdentity, on_gpu: bool) -> list[Stage]:
     """From waves to text, and what is judged by it."""
-    return [Stage(TextStage, {"missing": settings.text.missing})]
+    rate, stages = codec.sample_rate, []
+    if settings.transcribe is not None:
+        asked = {"settings": _located(settings.transcribe), "sample_rate": rate}
+        place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
+        stages.append(Stage(TranscribeStage, {**asked, **place}))
+    stages.append(Stage(TextStage, settings.text.model_dump()))
+    if settings.words is not None:
+        stages.append(Stage(WordsStage, {"settings": _located(settings.words), "sample_rate": rate}))
+    return [*stages, *_filter(settings, "text")]
+
+
+def _filter(settings: PrepareSettings, when: Literal["audio", "text"]) -> list[Stage]:
+    on = settings.filter != FilterSettings()
+    return [Stage(FilterStage, {"thresholds": settings.filter.thresholds, "when": when})] if on else []
 
 
 def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
@@ -129,3 +157,10 @@ def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
 def located(model: str) -> str:
     """A model directory as seen from workers, whose working directory may be another; names stay."""
     return str(Path(model).absolute()) if model and Path(model).is_dir() else model
+
+
+def _located(settings: _Modelled) -> _Modelled:
+    return dataclasses.replace(settings, model=located(settings.model))
+
+
+_Modelled = TypeVar("_Modelled", AlignSettings, TranscribeSettings, SpeakerSettings)

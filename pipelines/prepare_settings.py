@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from catalog.config import Settings
+from pipelines.stages.align import AlignSettings
+from pipelines.stages.filter import PRESETS, Thresholds
+from pipelines.stages.segment import SegmentSettings
+from pipelines.stages.speakers import SpeakerSettings
+from pipelines.transcribers.interface import TranscribeSettings
 
 
 class SourceSettings(Settings):
@@ -50,96 +56,72 @@ class AudioSettings(Settings):
         return self
 
 
-class SegmentSettings(Settings):
-    """How recordings without a transcript are cut into utterances (voice activity detection, silero)."""
-
-    mode: Literal["auto", "vad", "none"] = Field(
-        default="auto",
-        description="auto: cut what is to be transcribed; vad: all without text; none: nothing",
-    )
-    min_s: float = Field(default=3.0, gt=0, description="seconds; shorter stretches join a neighbour")
-    max_s: float = Field(
-        default=30.0, gt=0, description="seconds; longer stretches are cut at their deepest pause"
-    )
-    pad_s: float = Field(default=0.1, ge=0, description="kept around speech, where no neighbour is closer")
-    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which on it is speech")
-    min_silence_s: float = Field(
-        default=0.3, ge=0, description="shorter pauses do not end a stretch of speech"
-    )
-
-    @model_validator(mode="after")
-    def _bounds_agree(self) -> Self:
-        if 2 * self.min_s > self.max_s:
-            raise ValueError(f"max_s = {self.max_s:g} must be at least twice min_s = {self.min_s:g}")
-        return self
-
-
-class AlignSettings(Settings):
-    """How long recordings that come with a transcript are cut into utterances with their words (forced alignment)."""
-
-    engine: Literal["none", "espeak-dtw", "ctc"] = Field(
-        default="none", description="espeak-dtw needs no weights; ctc needs align.model"
-    )
-    model: str = Field(default="", description="of ctc: a wav2vec2 model, directory or hub name")
-    longer_than_s: float = Field(default=30.0, gt=0, description="seconds; shorter recordings stay whole")
-    words: bool = Field(default=False, description="fill the column `words` of every utterance")
-
-
-class TranscribeSettings(Settings):
-    """How utterances without text get one; off while `model` is empty."""
-
-    model: str = Field(default="", description="a Whisper model: directory or hub name, such as large-v3")
-    engine: Literal["whisperx", "transformers"] = Field(
-        default="whisperx", description="transformers: any speech recognition model of that library"
-    )
-    which: Literal["missing", "all"] = Field(
-        default="missing", description="all: given transcripts are replaced"
-    )
-    language: str = Field(
-        default="", description="empty: detected for each recording that does not state one"
-    )
-    compute_type: str = Field(default="default", description="of CTranslate2: float32, int8, float16 ...")
-    beam_size: int = Field(default=5, ge=1)
-    initial_prompt: str = ""
-    batch_size: int = Field(default=8, ge=1, description="chunks of up to 30 s in one call of the model")
-
-
 class QualitySettings(Settings):
     """What is measured of every utterance, beside what the filters need."""
 
     measures: tuple[Literal["dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share"], ...] = ()
+    dnsmos_hop_s: int = Field(default=1, ge=1, description="seconds between the windows that DNSMOS hears")
 
 
-class SpeakerSettings(Settings):
-    """Speaker labels and the check for a single voice; off while `model` is empty."""
-
-    model: str = Field(default="", description="an x-vector model of transformers: directory or hub name")
-    same_speaker: float = Field(
-        default=0.7, ge=-1, le=1, description="cosine similarity from which on two utterances share a label"
-    )
+def _as_tuples(value: Any) -> Any:
+    """Lists of YAML and JSON as the tuples that strict checking wants after a validator."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 class FilterSettings(Settings):
-    """Which utterances are rejected; what is not given comes from the preset. null: no such filter."""
+    """Which utterances are rejected: a preset, and single thresholds in its place. null: not asked."""
 
     preset: Literal["none", "emilia"] = "none"
-    dnsmos: float | None = Field(default=None, ge=1, le=5, description="at least")
-    snr_db: float | None = Field(default=None, description="at least")
-    clipping: float | None = Field(default=None, ge=0, le=1, description="at most, share of samples")
-    bandwidth_hz: float | None = Field(default=None, gt=0, description="at least")
-    silence_share: float | None = Field(default=None, ge=0, le=1, description="at most")
-    min_s: float | None = Field(default=None, ge=0, description="seconds an utterance lasts, at least")
-    max_s: float | None = Field(default=None, gt=0, description="seconds, at most")
-    min_chars: int | None = Field(default=None, ge=0, description="characters of text, at least")
-    max_chars: int | None = Field(default=None, ge=1, description="characters, at most")
-    chars_per_s: dict[str, tuple[float, float]] | None = Field(
-        default=None, description="language -> least and most characters per second; `*` for all others"
+    min_duration_s: float | None = Field(default=None, ge=0)
+    max_duration_s: float | None = Field(default=None, gt=0)
+    min_snr_db: float | None = None
+    max_clipping: float | None = Field(default=None, ge=0, le=1, description="share of samples")
+    min_bandwidth_hz: float | None = Field(default=None, gt=0)
+    max_silence_share: float | None = Field(default=None, ge=0, le=1)
+    min_dnsmos: float | None = Field(default=None, ge=1, le=5)
+    min_speaker_similarity: float | None = Field(
+        default=None, ge=-1, le=1, description="needs a model in `speakers`"
     )
-    avg_logprob: float | None = Field(default=None, le=0, description="of the transcriber, at least")
-    compression_ratio: float | None = Field(default=None, gt=0, description="of the transcript, at most")
-    languages: tuple[str, ...] | None = Field(default=None, description="allowed ones")
-    language_probability: float | None = Field(default=None, ge=0, le=1, description="at least")
-    speaker_similarity: float | None = Field(default=None, ge=-1, le=1, description="at least")
+    languages: tuple[str, ...] | None = Field(default=None, description="the allowed ones; en allows en-us")
+    min_language_probability: float | None = Field(default=None, ge=0, le=1, description="where detected")
+    min_chars: int | None = Field(default=None, ge=0, description="characters of text without white space")
+    max_chars: int | None = Field(default=None, ge=1)
+    chars_per_s: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="language -> least and most characters a second; `*` for the others"
+    )
+    min_avg_logprob: float | None = Field(default=None, le=0, description="of a transcriber")
+    max_compression_ratio: float | None = Field(default=None, gt=0, description="of a transcriber's text")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        """What is given replaces the preset's value, so that the resolved settings say every threshold."""
+        preset = PRESETS.get(given.get("preset", "none")) if isinstance(given, dict) else None
+        return given if preset is None else _as_tuples(dataclasses.asdict(preset) | given)
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        _ = self.thresholds
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the filters take."""
+        return Thresholds(**self.model_dump(exclude={"preset"}))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Which measures the thresholds need."""
+        needed = {
+            "dnsmos": self.min_dnsmos,
+            "snr_db": self.min_snr_db,
+            "clipping": self.max_clipping,
+            "bandwidth_hz": self.min_bandwidth_hz,
+            "silence_share": self.max_silence_share,
+        }
+        return tuple(name for name, threshold in needed.items() if threshold is not None)
 
 
 class TextSettings(Settings):
@@ -206,35 +188,43 @@ class ResourceSettings(Settings):
 
 
 class PrepareSettings(Settings):
-    """Settings of the job."""
+    """Settings of the job. A section that may be null is off while it is."""
 
     source: SourceSettings = SourceSettings()
     audio: AudioSettings = AudioSettings()
     segment: SegmentSettings = SegmentSettings()
-    align: AlignSettings = AlignSettings()
-    transcribe: TranscribeSettings = TranscribeSettings()
+    align: AlignSettings | None = Field(
+        default=None, description="cuts long recordings that come with a transcript (forced alignment)"
+    )
+    transcribe: TranscribeSettings | None = None
     quality: QualitySettings = QualitySettings()
-    speakers: SpeakerSettings = SpeakerSettings()
+    speakers: SpeakerSettings | None = None
     filter: FilterSettings = FilterSettings()
     text: TextSettings = TextSettings()
+    words: AlignSettings | None = Field(
+        default=None, description="fills `words`, the words of utterances in time"
+    )
     split: SplitSettings = SplitSettings()
     codec: CodecSettings = CodecSettings()
     resources: ResourceSettings = ResourceSettings()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.align.engine == "ctc" and not self.align.model:
-            raise ValueError("align.engine = 'ctc' needs align.model, a wav2vec2 model")
-        if self.segmenting and self.filter.max_s is not None and self.filter.max_s < self.segment.min_s:
-            raise ValueError(
-                f"filter.max_s = {self.filter.max_s:g} is below segment.min_s: nothing would be kept"
-            )
+        checked = self.speakers is not None and self.speakers.check
+        if self.filter.min_speaker_similarity is not None and not checked:
+            raise ValueError("filter.min_speaker_similarity needs speakers.model, and speakers.check")
         return self
 
     @property
     def segmenting(self) -> bool:
         """Whether recordings without text are cut."""
-        return self.segment.mode == "vad" or (self.segment.mode == "auto" and bool(self.transcribe.model))
+        mode = self.segment.mode
+        return mode == "vad" or (mode == "auto" and self.transcribe is not None)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured of every utterance."""
+        return tuple(dict.fromkeys((*self.quality.measures, *self.filter.measures)))
 
     @property
     def of_rows(self) -> dict[str, Any]:
@@ -249,18 +239,30 @@ class PrepareSettings(Settings):
         )
         active = {
             "segment": self.segmenting,
-            "align": self.align.engine != "none",
-            "transcribe": bool(self.transcribe.model),
-            "quality": bool(self.quality.measures),
-            "speakers": bool(self.speakers.model),
+            "align": self.align is not None,
+            "transcribe": self.transcribe is not None,
+            "speakers": self.speakers is not None,
             "filter": self.filter != FilterSettings(),
+            "words": self.words is not None,
         }
-        for section in (name for name, on in active.items() if on):
-            rows[section] = getattr(self, section).model_dump(
-                mode="json", exclude={"batch_size"}, exclude_none=True
-            )
-            if rows[section].get("model"):
-                rows[section]["model"] = Path(rows[section]["model"]).name
+        dumped = self.model_dump(
+            mode="json", include={name for name, on in active.items() if on}, exclude_none=True
+        )
+        for section, values in dumped.items():
+            rows[section] = {
+                name: _named(name, value) for name, value in values.items() if name not in _NO_ROW
+            }
+        if self.measures:
+            rows["quality"] = {"measures": sorted(self.measures)}
+        if "dnsmos" in self.measures:
+            rows["quality"]["dnsmos_hop_s"] = self.quality.dnsmos_hop_s
         if self.source.duplicates != "keep":
             rows["source"] = {"duplicates": self.source.duplicates}
         return rows
+
+
+_NO_ROW = {"mode", "batch_size", "device", "preset"}
+
+
+def _named(name: str, value: Any) -> Any:
+    return Path(value).name if name == "model" and value else value

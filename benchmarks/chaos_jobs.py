@@ -20,6 +20,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARK = "SPEECHMILL_CHAOS"
 """This variable, with a value of its own for each job, is in the environment of every process of the job."""
+ENVIRONMENT = {
+    "PYTHONPATH": str(REPOSITORY),
+    "OMP_NUM_THREADS": "1",
+    # On a machine that is busy with something else Ray gives up before it has started, and its workers starve.
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_worker_niceness": "0",
+}
 Rows = dict[str, str]
 """id -> digest of the row."""
 
@@ -38,7 +45,7 @@ class Ended:
 
 
 class Job:
-    """A `prepare` in processes of its own, Ray included, or attached to the Ray at `address`."""
+    """A command of `pipelines` in processes of its own, Ray included, or attached to the Ray at `address`."""
 
     _count = 0
 
@@ -56,17 +63,16 @@ class Job:
         self._output, self._errors = (scratch / f"job{Job._count}.{name}" for name in ("out", "err"))
         plain = os.environ | {
             MARK: self.mark,
-            "PYTHONPATH": str(REPOSITORY),
             "HOME": str(scratch),
             "RAY_TMPDIR": str(self._temp),
-            "OMP_NUM_THREADS": "1",
         }
+        plain |= ENVIRONMENT
         plain.pop("RAY_ADDRESS", None)
         self._temp.mkdir()
         self.started = time.monotonic()
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines", "prepare", *words],
+                [sys.executable, "-m", "pipelines", *words],
                 env=plain | ({"RAY_ADDRESS": address} if address else {}) | dict(environment or {}),
                 cwd=scratch,
                 stdout=output,
@@ -148,16 +154,23 @@ def _signal(pid: int) -> None:
 @contextmanager
 def cluster(scratch: Path, *cpus: int) -> Iterator[Any]:
     """A Ray cluster on this machine with a node (a raylet) for each number of CPUs; yields it."""
-    from ray.cluster_utils import Cluster
-
     mark = f"{os.getpid()}-cluster-of-{len(cpus)}"
     temp = Path(f"/tmp/chaos-{os.getpid()}-nodes{len(cpus)}")
     temp.mkdir()
-    own = {MARK: mark, "HOME": str(scratch), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    own = ENVIRONMENT | {MARK: mark, "HOME": str(scratch)}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
+    from ray.cluster_utils import Cluster  # reads the environment when it is imported
+
     head = {"num_cpus": cpus[0], "include_dashboard": False, "temp_dir": str(temp)}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    for attempt in range(5):
+        try:
+            made = Cluster(initialize_head=True, head_node_args=head)
+            break
+        except Exception as error:
+            kill_all(mark)
+            if attempt == 4:
+                raise RuntimeError("Ray did not start in five attempts") from error
     try:
         for count in cpus[1:]:
             made.add_node(num_cpus=count)

@@ -60,8 +60,12 @@ class Distribution:
         value = self.lowest + (at + 0.5) * self._width
         return min(max(value, self.least), self.most)
 
-    def bars(self, number: int = 40) -> list[Bar]:
-        """The histogram between the 0.5 % and 99.5 % quantiles; the outermost bars hold what lies beyond."""
+    def bars(self) -> list[Bar]:
+        """The histogram between the 0.5 % and 99.5 % quantiles; the outermost bars hold what lies beyond.
+
+        Twice the cube root of the count (the rule of Rice), between 8 and 40 bars.
+        """
+        number = min(40, max(8, round(2 * self.count ** (1 / 3))))
         cumulated = np.cumsum(self.bins)
         first = int(np.searchsorted(cumulated, 0.005 * self.count, side="right"))
         last = int(np.searchsorted(cumulated, 0.995 * self.count))

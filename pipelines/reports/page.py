@@ -15,6 +15,7 @@ from typing import Any
 from catalog.datasets import Dataset
 from pipelines.audio import Samples
 from pipelines.listening import to_flac
+from pipelines.reports.distribution import Distribution
 from pipelines.reports.drawing import histogram, number, spectrogram
 from pipelines.reports.statistics import MEASURES, Groups, Summary
 
@@ -169,19 +170,25 @@ def _distributions(summary: Summary) -> str:
         one = summary.distributions.get(measure.column)
         if one is None:
             continue
-        low, middle, high = (number(one.quantile(share)) for share in (0.05, 0.5, 0.95))
         unit = f" <small>{measure.unit}</small>" if measure.unit else ""
-        told = f"{measure.title}: median {middle}, 90 % between {low} and {high}"
-        bars = one.bars()
-        missing = f", {one.missing:,} without" if one.missing else ""
-        figures.append(
-            f"<figure><h3>{measure.title}{unit}</h3>{histogram(one, told)}"
-            f'<p class="axis"><span>{number(max(bars[0].low, one.least))}</span>'
-            f"<span>{number(min(bars[-1].high, one.most))}</span></p>"
-            f"<figcaption>median <b>{middle}</b>, mean {number(one.mean)}, 90 % in {low} to {high}, "
-            f"all in {number(one.least)} to {number(one.most)}; {one.count:,} rows{missing}</figcaption></figure>"
-        )
+        figures.append(f"<figure><h3>{measure.title}{unit}</h3>{_figure(one, measure.title)}</figure>")
     return _section("Distributions", f'<div class="figures">{"".join(figures)}</div>') if figures else ""
+
+
+def _figure(one: Distribution, title: str) -> str:
+    rows = f"{one.count:,} rows" + (f", {one.missing:,} without" if one.missing else "")
+    if one.least == one.most:
+        return f"<figcaption>always <b>{number(one.least)}</b>; {rows}</figcaption>"
+    low, middle, high = (number(one.quantile(share)) for share in (0.05, 0.5, 0.95))
+    bars = one.bars()
+    told = f"{title}: median {middle}, 90 % between {low} and {high}"
+    return (
+        f"{histogram(one, told)}"
+        f'<p class="axis"><span>{number(max(bars[0].low, one.least))}</span>'
+        f"<span>{number(min(bars[-1].high, one.most))}</span></p>"
+        f"<figcaption>median <b>{middle}</b>, mean {number(one.mean)}, 90 % between {low} and {high}, "
+        f"all between {number(one.least)} and {number(one.most)}; {rows}</figcaption>"
+    )
 
 
 def _examples(sounds: Sequence[Sound], sample_rate: int) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -22,7 +23,7 @@ import numpy as np
 
 from catalog.reasons import Reason
 from pipelines.containers import AudioError as AudioError
-from pipelines.containers import LibsndfileError, Reader, open_reader
+from pipelines.containers import AudioFile, LibsndfileError, Reader
 from pipelines.containers import Samples as Samples
 
 SILENCE_PEAK = 1e-4
@@ -96,7 +97,7 @@ class Sink(Protocol):
 
 
 def decode(
-    source: Path | bytes | BinaryIO,
+    source: Path | bytes | BinaryIO | AudioFile,
     sample_rate: int,
     limits: Limits | None = None,
     *,
@@ -107,14 +108,18 @@ def decode(
 ) -> Audio:
     """Mono audio at `sample_rate` Hz of any file that libsndfile or FFmpeg reads, or of a stretch of it.
 
-    A stretch that goes on after the end of the file gives what is there. `progress` is called after every block,
-    those before the stretch included. Raises AudioError: unreadable, empty, non_finite, silent, too_short, too_long.
+    A stretch that goes on after the end of the file gives what is there. An AudioFile stays open for the next stretch.
+    `progress` is called after every block, those before the stretch included. Raises AudioError: unreadable, empty,
+    non_finite, silent, too_short, too_long.
     """
     job = _Job(sample_rate, limits or Limits(), start_s or 0.0, stop_s, sink or _Memory(), progress)
+    if isinstance(source, AudioFile):
+        return _decode(source, job)
     if isinstance(source, Path):
-        with source.open("rb") as file:
+        with source.open("rb") as opened, closing(AudioFile(opened)) as file:
             return _decode(file, job)
-    return _decode(io.BytesIO(source) if isinstance(source, bytes) else source, job)
+    with closing(AudioFile(io.BytesIO(source) if isinstance(source, bytes) else source)) as file:
+        return _decode(file, job)
 
 
 def level_gain(samples: Samples, mode: Literal["keep", "peak", "rms"], target_dbfs: float) -> float:
@@ -182,7 +187,7 @@ class _Memory:
         return np.frombuffer(self._bytes.getbuffer(), np.float32)
 
 
-def _decode(file: BinaryIO, job: _Job) -> Audio:
+def _decode(file: AudioFile, job: _Job) -> Audio:
     if not 0.0 <= job.start_s < (np.inf if job.stop_s is None else job.stop_s):
         raise AudioError(
             Reason.EMPTY, f"a stretch from {job.start_s:g} to {job.stop_s} s holds nothing; 0 <= start < stop"
@@ -201,29 +206,25 @@ def _decode(file: BinaryIO, job: _Job) -> Audio:
     return Audio(samples, job.sample_rate, mixer.source_rate, mixer.channels)
 
 
-def _run(file: BinaryIO, job: _Job, channel: int | None) -> _Mixer:
+def _run(file: AudioFile, job: _Job, channel: int | None) -> _Mixer:
     try:
-        return _read(file, job, channel, with_libsndfile=True)
+        return _read(file.reader(job.start_s), job, channel)
     except LibsndfileError:
         job.sink.clear()
-        return _read(file, job, channel, with_libsndfile=False)
+        return _read(file.reader_without_libsndfile(), job, channel)
+    except BaseException:
+        file.close()
+        raise
 
 
-def _read(file: BinaryIO, job: _Job, channel: int | None, *, with_libsndfile: bool) -> _Mixer:
-    file.seek(0)
-    with open_reader(file, with_libsndfile=with_libsndfile) as reader:
-        mixer = _Mixer(reader, job, channel)
-        first = seconds_to_samples(job.start_s, reader.sample_rate)
-        last = None if job.stop_s is None else seconds_to_samples(job.stop_s, reader.sample_rate)
-        at = first if first and reader.seek(first) else 0
-        for block in reader.blocks:
-            inside = block[:, max(0, first - at) : None if last is None else max(0, last - at)]
-            if inside.shape[1]:
-                mixer.add(inside)
-            at += block.shape[1]
-            job.progress()
-            if last is not None and at >= last:
-                break
+def _read(reader: Reader, job: _Job, channel: int | None) -> _Mixer:
+    mixer = _Mixer(reader, job, channel)
+    first = seconds_to_samples(job.start_s, reader.sample_rate)
+    last = None if job.stop_s is None else seconds_to_samples(job.stop_s, reader.sample_rate)
+    for block in reader.stretch(first, last):
+        if block.shape[1]:
+            mixer.add(block)
+        job.progress()
     mixer.finish()
     return mixer
 

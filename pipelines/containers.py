@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -40,22 +39,75 @@ class LibsndfileError(AudioError):
     """libsndfile fails in the middle of a file, where FFmpeg may get further."""
 
 
-@dataclass(frozen=True)
 class Reader:
-    """An open file."""
+    """An open file, read forwards, or from any frame where its encoding allows that to the sample."""
 
-    sample_rate: int
-    """Hz, as found in the file."""
-    channels: int
-    blocks: Iterator[Samples]
-    """(channels, n) float32, in order; raises AudioError where decoding fails."""
-    seek: Callable[[int], bool]
-    """Make `blocks` begin at a frame, before it is used; False where that would not be exact to the sample."""
+    def __init__(
+        self,
+        sample_rate: int,
+        channels: int,
+        blocks: Callable[[], Iterator[Samples]],
+        seek: Callable[[int], int] | None = None,
+    ) -> None:
+        """`seek` returns the frame from which new `blocks` then go on; without it they are made once."""
+        self.sample_rate, self.channels = sample_rate, channels
+        self._new_blocks, self._seek = blocks, seek
+        self._blocks = blocks()
+        self._position = 0
+        self._held: Samples | None = None
+
+    def reaches(self, frame: int) -> bool:
+        """Whether `stretch` can begin there."""
+        return frame >= self._position or self._seek is not None
+
+    def stretch(self, first: int, last: int | None) -> Iterator[Samples]:
+        """Blocks (channels, n) float32 of the frames from `first` to before `last`, empty ones while it skips.
+
+        Raises AudioError where decoding fails.
+        """
+        if self._seek is not None and first != self._position:
+            self._position, self._held, self._blocks = self._seek(first), None, self._new_blocks()
+        while last is None or self._position < last:
+            block = next(self._blocks, None) if self._held is None else self._held
+            if block is None:
+                return
+            start = self._position
+            stop = block.shape[1] if last is None else min(block.shape[1], last - start)
+            self._position += stop
+            self._held = block[:, stop:] if stop < block.shape[1] else None
+            yield block[:, min(stop, max(0, first - start)) : stop]
+
+
+class AudioFile:
+    """A file that is opened when it is read, and read on where the last stretch ended if the next one lies behind."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stack = ExitStack()
+        self._reader: Reader | None = None
+
+    def reader(self, start_s: float) -> Reader:
+        """Ready for a stretch from `start_s`; raises what `open_reader` does."""
+        if self._reader is None or not self._reader.reaches(round(start_s * self._reader.sample_rate)):
+            self.close()
+            self._reader = self._stack.enter_context(open_reader(self._file))
+        return self._reader
+
+    def reader_without_libsndfile(self) -> Reader:
+        """FFmpeg's, from the start of the file."""
+        self.close()
+        return self._stack.enter_context(open_reader(self._file, with_libsndfile=False))
+
+    def close(self) -> None:
+        """Forget the place. The file itself stays open."""
+        self._reader = None
+        self._stack.close()
 
 
 @contextmanager
 def open_reader(file: BinaryIO, *, with_libsndfile: bool = True) -> Iterator[Reader]:
     """Open an audio file; raises AudioError (empty, unreadable), LibsndfileError and MemoryError."""
+    file.seek(0)
     head = file.read(12)
     file.seek(0)
     if not head:
@@ -83,17 +135,19 @@ def _open_soundfile(file: BinaryIO) -> Any:
 def _soundfile_reader(sound: Any) -> Reader:
     import soundfile
 
-    def seek(frame: int) -> bool:
-        if not sound.subtype.startswith(_SEEKABLE):
-            return False
+    def seek(frame: int) -> int:
         try:
-            return bool(sound.seek(frame) == frame)
+            return int(sound.seek(frame))
         except (soundfile.LibsndfileError, OSError):
             # Beyond the end of a truncated file, say: reading tells what there is.
-            sound.seek(0)
-            return False
+            return int(sound.seek(0))
 
-    return Reader(sound.samplerate, sound.channels, _soundfile_blocks(sound), seek)
+    return Reader(
+        sound.samplerate,
+        sound.channels,
+        lambda: _soundfile_blocks(sound),
+        seek if sound.subtype.startswith(_SEEKABLE) else None,
+    )
 
 
 def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
@@ -137,9 +191,12 @@ def av_reader(container: Any) -> Reader:
         raise AudioError(Reason.UNREADABLE, "FFmpeg has no decoder for its audio")
     if not context.sample_rate or not context.channels:
         raise AudioError(Reason.UNREADABLE, "states neither sample rate nor channels")
-    blocks = _gathered(_av_frames(container, stream), context.channels)
-    # FFmpeg's seeking goes by time stamps, which are not exact to the sample.
-    return Reader(context.sample_rate, context.channels, blocks, lambda frame: frame == 0)
+    # No seeking: FFmpeg's goes by time stamps, which are not exact to the sample.
+    return Reader(
+        context.sample_rate,
+        context.channels,
+        lambda: _gathered(_av_frames(container, stream), context.channels),
+    )
 
 
 def _gathered(frames: Iterator[Samples], channels: int) -> Iterator[Samples]:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import BinaryIO
@@ -25,6 +26,7 @@ import numpy as np
 from catalog.reasons import Reason
 from pipelines import audio
 from pipelines.audio import AudioError, Samples
+from pipelines.containers import AudioFile
 from pipelines.sources import files
 from pipelines.stages.decoder import Beat, DecodeSettings, Done, Opened, OutOfMemory, Release, Request, Wanted
 
@@ -64,14 +66,25 @@ class SharedSink:
         return np.frombuffer(found, np.float32, self.written, before)
 
 
+@dataclass(frozen=True)
+class _Held:
+    """The last file: stretches of one come one after the other."""
+
+    uri: str
+    stat: str | None
+    digest: str
+    file: BinaryIO
+    audio: AudioFile
+    in_memory: bool
+
+
 class Child:
     """Decodes; `send` tells the parent."""
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._send = send
         self._told = 0.0
-        self._hashed = ("", "", "")
-        """URI, stat and digest of the last large file: its stretches come one after the other."""
+        self._held: _Held | None = None
 
     def serve(self, connection: Connection) -> None:
         """Answer requests until the other side goes away."""
@@ -113,40 +126,57 @@ class Child:
         return done
 
     def _decode(self, wanted: Wanted, settings: DecodeSettings, sink: SharedSink) -> None:
-        with files.open_file(wanted.uri) as opened:
-            stat = _stat(wanted, opened)
-            file, digest = self.loaded(wanted.uri, opened, stat)
-            # Sent before decoding: the row of a file that kills the decoder still says which bytes it was.
-            self._send(Opened(digest, stat))
-            decoded = audio.decode(
-                file,
-                settings.sample_rate,
-                settings.limits,
-                start_s=wanted.start_s,
-                stop_s=wanted.stop_s,
-                sink=sink,
-                progress=self._beat,
+        held = self._open(wanted)
+        # Sent before decoding: the row of a file that kills the decoder still says which bytes it was.
+        self._send(Opened(held.digest, held.stat))
+        decoded = audio.decode(
+            held.audio,
+            settings.sample_rate,
+            settings.limits,
+            start_s=wanted.start_s,
+            stop_s=wanted.stop_s,
+            sink=sink,
+            progress=self._beat,
+        )
+        if settings.loudness != "keep":
+            gain = audio.level_gain(decoded.samples, settings.loudness, settings.target_dbfs)
+            np.multiply(decoded.samples, np.float32(gain), out=decoded.samples)
+        if not held.in_memory and _stat(wanted, held.file) != held.stat:
+            raise AudioError(
+                Reason.CHANGED, f"was {held.stat} (bytes:nanoseconds) when opened, and changed since"
             )
-            if settings.loudness != "keep":
-                gain = audio.level_gain(decoded.samples, settings.loudness, settings.target_dbfs)
-                np.multiply(decoded.samples, np.float32(gain), out=decoded.samples)
-            if file is opened and _stat(wanted, opened) != stat:
-                raise AudioError(
-                    Reason.CHANGED, f"was {stat} (bytes:nanoseconds) when opened, and changed since"
-                )
 
-    def loaded(self, uri: str, opened: BinaryIO, stat: str | None) -> tuple[BinaryIO, str]:
+    def _open(self, wanted: Wanted) -> _Held:
+        """The file, opened and hashed; the last one as it was left, if this is another stretch of the same bytes."""
+        opened = files.open_file(wanted.uri)
+        stat = _stat(wanted, opened)
+        if self._held is not None:
+            if self._held.uri == wanted.uri and stat is not None and stat == self._held.stat:
+                opened.close()
+                return self._held
+            self.release()
+        file, digest = self.loaded(wanted.uri, opened)
+        self._held = _Held(wanted.uri, stat, digest, file, AudioFile(file), isinstance(file, io.BytesIO))
+        return self._held
+
+    def release(self) -> None:
+        """Close the last file."""
+        if self._held is not None:
+            self._held.audio.close()
+            self._held.file.close()
+        self._held = None
+
+    def loaded(self, uri: str, opened: BinaryIO) -> tuple[BinaryIO, str]:
         """A seekable file and the digest of its bytes. All but large local files are read into memory."""
         local = files.local_path(uri) is not None
         if local and os.fstat(opened.fileno()).st_size > IN_MEMORY_BYTES:
-            if self._hashed[:2] != (uri, stat):
-                self._hashed = (uri, stat or "", self.copy(opened, None))
-            return opened, self._hashed[2]
+            return opened, self.copy(opened, None)
         if isinstance(opened, io.BytesIO):
             return opened, hashlib.sha256(opened.getbuffer()).hexdigest()
-        held = _Named()
-        held.name = uri.rpartition("/")[2]
-        return held, self.copy(opened, held)
+        with opened:
+            held = _Named()
+            held.name = uri.rpartition("/")[2]
+            return held, self.copy(opened, held)
 
     def copy(self, source: BinaryIO, target: BinaryIO | None) -> str:
         """The digest of what `source` holds, which goes to `target` too; whichever is to be read is rewound."""

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|file:")
 _STEPS = {"", ".", ".."}
+_REVISION = re.compile(r"hf://[^#]*(?:@|%40)([0-9a-f]{40})/")
 _ENCODED = {"file", "http", "https"}
 """Schemes whose URIs people write percent-encoded; names in object stores are written as they are."""
 
@@ -185,13 +186,15 @@ def _remote_directory(uri: str) -> Directory:
 def _entry(info: Any, uri: str) -> Entry:
     from pyarrow import fs
 
-    known = info.size is not None and info.mtime_ns is not None
+    # A hub tells no times, but a revision never changes.
+    revision = _REVISION.search(uri)
+    changed = info.mtime_ns if info.mtime_ns is not None else revision and revision[1]
     return Entry(
         info.base_name,
         uri,
         info.type == fs.FileType.Directory,
         info.size or 0,
-        f"{info.size}:{info.mtime_ns}" if known else None,
+        f"{info.size}:{changed}" if info.size is not None and changed is not None else None,
     )
 
 

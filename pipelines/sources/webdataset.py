@@ -6,6 +6,7 @@ the headers and the JSON are read to list it; a worker then reads the audio at i
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pipelines.sources.metadata import identifier
 
 _OTHER = {".txt", ".lab", ".json", ".csv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd", ".pickle", ".jpg",
           ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
+_BUFFER = 64 << 10
 _MOST_JSON = 16 << 20
 
 
@@ -28,13 +30,19 @@ def shard_recordings(shard: files.Entry, name: str, split: str | None = None) ->
     """Recordings of a tar under ids `<name>/<member without its ending>`; raises UsageError for a broken tar."""
     shown = str(files.local_path(shard.uri) or shard.uri)
     try:
-        with files.open_file(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _buffered(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for group in _groups(archive):
                 yield from _recordings(group, file, shard, name, split)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UsageError(f"{shown}: is not a whole, uncompressed tar: {error}") from error
     except ValueError as error:
         raise UsageError(f"{shown}: {error}") from error
+
+
+def _buffered(uri: str) -> BinaryIO:
+    """On an object store each read is a request: a header and the JSON behind it come in one."""
+    file: Any = files.open_file(uri)
+    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, _BUFFER)
 
 
 def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:

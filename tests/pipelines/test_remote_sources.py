@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.command import JobError, UsageError
+from catalog.datasets import Dataset
+from pipelines.audio import Limits
 from pipelines.listing import Listing
+from pipelines.prepare import codec_identity
 from pipelines.sources import files, open_source
 from pipelines.sources.interface import Recording
+from pipelines.stages.codec import CodecStage
+from pipelines.stages.decode import DecodeStage
+from pipelines.stages.decoder import DecodeSettings
+from pipelines.stages.write import WriteStage, Written
 
 ODD = "odd #1 100% ?&=+@{x}/tä ü.wav"
 
@@ -136,3 +144,32 @@ def test_a_changed_object_is_seen(bucket: Any) -> None:
     bucket.put_object(Key="d/a.wav", Body=b"after")
     with pytest.raises(JobError, match=r"recording 'a\.wav' has changed"):
         listing.refuse_changed(done)
+
+
+def test_a_remote_source_becomes_a_remote_dataset(bucket: Any, speech_folder: Path) -> None:
+    for path in sorted(speech_folder.iterdir())[:4]:
+        bucket.put_object(Key=f"in put/{path.name}", Body=path.read_bytes())
+    listing = Listing(open_source(f"s3://{bucket.name}/in put"))
+    codec = codec_identity("pcm-16khz")
+    dataset = Dataset.create(f"s3://{bucket.name}/out", codec, {})
+    stages = [
+        DecodeStage(DecodeSettings(16_000, Limits())),
+        CodecStage("pcm-16khz"),
+        WriteStage(dataset.uri, "run1", codec, 0.0, 0),
+    ]
+    for batch in listing.batches(dataset.committed()):
+        rows = batch.rows
+        for stage in stages:
+            rows = stage(rows)
+        dataset.append(Written.from_table(rows).shards)
+    committed = Dataset.open(dataset.uri).committed()
+    assert committed["recording_id"].to_pylist() == ["utterance0.wav", "utterance1.wav"]
+    digests = [
+        hashlib.sha256((speech_folder / f"utterance{one}.wav").read_bytes()).hexdigest() for one in (0, 1)
+    ]
+    assert committed["source_digest"].to_pylist() == digests
+    assert not listing.any_new(committed)
+    listing.refuse_changed(committed)
+    (shard,) = dataset.shards()
+    texts = pq.read_table(dataset.storage.open(shard.path))["text"].to_pylist()
+    assert texts == [(speech_folder / f"utterance{one}.txt").read_text() for one in (0, 1)]

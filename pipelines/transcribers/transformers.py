@@ -141,7 +141,9 @@ class TransformersTranscriber:
 
     def _any(self, wave: Samples) -> Transcript:
         heard = {"raw": np.array(wave, np.float32), "sampling_rate": SAMPLE_RATE}
-        return Transcript(f" {self._pipeline(heard)['text']}", None, None, 0)
+        options = {"num_beams": self._settings.beam_size, "max_new_tokens": self._settings.max_tokens}
+        said = self._pipeline(heard, generate_kwargs=options if self._pipeline.type == "seq2seq" else {})
+        return Transcript(f" {said['text']}", None, None, 0)
 
     def _detect(self, encoded: Any) -> list[Language]:
         import torch

@@ -32,6 +32,7 @@ from pipelines.prepare_settings import PrepareSettings
 from pipelines.progress import Progress
 from pipelines.sources import KINDS, open_source
 from pipelines.streaming import stream
+from pipelines.transcribers import check_model
 
 name = "prepare"
 help = "recordings -> committed, codec-tokenised shards"
@@ -179,6 +180,8 @@ def _listing(source: str, settings: PrepareSettings, asked: _Asked) -> Listing:
 
 def _plan(listing: Listing, output: str, settings: PrepareSettings, asked: _Asked) -> _Plan:
     codec = codec_identity(settings.codec.name)
+    if settings.transcribe is not None:
+        check_model(settings.transcribe)
     # Before the dataset is made: a source that cannot be read leaves nothing behind.
     if listing.is_empty():
         raise UsageError(f"source {listing.source.uri!r} holds no recordings")

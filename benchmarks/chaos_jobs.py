@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_raylet_start_wait_time_s": "600",
     "RAY_worker_niceness": "0",
 }
+_STARTS = 10
 Rows = dict[str, str]
 """id -> digest of the row."""
 
@@ -163,14 +164,15 @@ def cluster(scratch: Path, *cpus: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster  # reads the environment when it is imported
 
     head = {"num_cpus": cpus[0], "include_dashboard": False, "temp_dir": str(temp)}
-    for attempt in range(5):
+    for attempt in range(_STARTS):
         try:
             made = Cluster(initialize_head=True, head_node_args=head)
             break
         except Exception as error:
             kill_all(mark)
-            if attempt == 4:
-                raise RuntimeError("Ray did not start in five attempts") from error
+            sys.stderr.write(f"Ray did not start: {error}\n")
+            if attempt == _STARTS - 1:
+                raise RuntimeError(f"Ray did not start in {_STARTS} attempts") from error
     try:
         for count in cpus[1:]:
             made.add_node(num_cpus=count)

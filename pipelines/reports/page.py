@@ -93,7 +93,8 @@ def _totals(dataset: Dataset, summary: Summary) -> str:
         "utterances": f"{totals.utterances:,}",
         "recordings": f"{totals.recordings:,}",
         "rejected rows": f"{totals.rejected:,}" + (f" ({totals.rejected / offered:.1%})" if offered else ""),
-        "speakers": f"{len(summary.speakers.rows.keys() - {None}):,}",
+        "speakers": ("over " if summary.speakers.others else "")
+        + f"{len(summary.speakers.rows.keys() - {None}):,}",
         "files": f"{len(dataset.shards()):,}",
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())

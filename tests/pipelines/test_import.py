@@ -121,6 +121,24 @@ def test_the_utterances_of_a_recording_are_one_commit(row, toy, tmp_path: Path, 
     assert import_rows(rows, str(tmp_path / "new"), toy) == {}
 
 
+def test_an_import_that_breaks_off_adds_nothing_and_leaves_nothing(
+    row, toy, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("pipelines.import_shards._FILE_ROWS", 2)
+
+    def unplugged():
+        for name in "abcde":
+            yield row(name)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        import_rows(unplugged(), str(tmp_path / "new"), toy)
+    assert Dataset.open(tmp_path / "new").totals().recordings == 0
+    assert list((tmp_path / "new").rglob("*.parquet")) == []
+    assert import_rows(map(row, "abcde"), str(tmp_path / "new"), toy) == {"": 5}
+    assert set(stored(tmp_path / "new", [])) == set("abcde")
+
+
 def test_a_source_that_grew_adds_what_is_new(row, toy, tmp_path: Path) -> None:
     import_rows([row("a")], str(tmp_path / "new"), toy)
     assert import_rows([row("a"), row("b")], str(tmp_path / "new"), toy) == {"": 1}

@@ -25,6 +25,7 @@ from models.codecs import load_codec
 from pipelines.listening import identity_of
 from pipelines.reports.distribution import Distribution
 from pipelines.reports.drawing import spectrogram
+from pipelines.reports.page import page
 from pipelines.reports.statistics import examples, summarize
 
 SCRIPT = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title='pwned'\">"
@@ -205,9 +206,11 @@ def test_codebook_use(make_dataset, row) -> None:
 def test_names_beyond_the_bound_are_counted_as_unknown(make_dataset, row, monkeypatch) -> None:
     monkeypatch.setattr("pipelines.reports.statistics._MOST_NAMES", 3)
     rows = [row(f"u{index}", speaker=f"s{index}") for index in range(8)]
-    summary = summarize(make_dataset(rows))
+    dataset = make_dataset(rows)
+    summary = summarize(dataset)
     assert (len(summary.speakers.rows), summary.speakers.others) == (4, 5)
     assert summary.speakers.rows.total() == 8
+    assert "over 3" in Page(page(dataset, summary, [])).said()
 
 
 @given(st.lists(st.floats(-300, 300) | st.none() | st.just(float("nan")), min_size=1, max_size=300))

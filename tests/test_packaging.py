@@ -35,7 +35,7 @@ def test_wheel_holds_every_module_and_the_codec(tmp_path: Path) -> None:
     wanted = {
         path.relative_to(source).as_posix()
         for package in PACKAGES
-        for pattern in ("*.py", "*.safetensors", "*.json")
+        for pattern in ("*.py", "*.safetensors", "*.json", "*.css", "*.js")
         for path in (source / package).rglob(pattern)
     }
     assert any(name.endswith("model.safetensors") for name in wanted)

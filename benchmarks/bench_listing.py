@@ -91,11 +91,13 @@ def _done(recordings: int) -> object:
     """Rows as a dataset gives them; sha256 as hex."""
     import pyarrow as pa
 
-    ids = pa.array(
-        (f"audio/{index // 1000:04d}/utterance-{index:08d}.flac" for index in range(recordings)), pa.string()
-    )
-    digests = pa.array((f"{index:064x}" for index in range(recordings)), pa.string())
-    return pa.table({"recording_id": ids, "source_digest": digests})
+    schema = pa.schema([("recording_id", pa.string()), ("source_digest", pa.string())])
+    parts = []
+    for start in range(0, recordings, 10_000):
+        part = range(start, min(recordings, start + 10_000))
+        ids = [f"audio/{index // 1000:04d}/utterance-{index:08d}.flac" for index in part]
+        parts.append(pa.record_batch([ids, [f"{index:064x}" for index in part]], schema=schema))
+    return pa.Table.from_batches(parts, schema)
 
 
 def in_a_process(location: Path, committed: int = 0) -> dict[str, float]:

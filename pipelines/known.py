@@ -37,11 +37,13 @@ class Known:
     @staticmethod
     def of(committed: pa.Table) -> Known:
         """From rows of `recording_id, source_digest` and perhaps `source_stat`."""
-        parts = [_part(batch) for batch in committed.to_batches(max_chunksize=1 << 16)]
-        if not parts:
-            none = np.empty(0, dtype=np.uint64)
-            return Known(none, none, np.empty(0, dtype=_DIGEST), none)
-        keys, checks, digests, stats = (np.concatenate(column) for column in zip(*parts, strict=True))
+        keys, checks, stats = (np.zeros(committed.num_rows, dtype=np.uint64) for _ in range(3))
+        digests = np.zeros(committed.num_rows, dtype=_DIGEST)
+        at = 0
+        for batch in committed.to_batches(max_chunksize=1 << 14):
+            here = slice(at, at + batch.num_rows)
+            keys[here], checks[here], digests[here], stats[here] = _part(batch)
+            at += batch.num_rows
         order = np.argsort(keys, kind="stable")
         return Known(keys[order], checks[order], digests[order], stats[order])
 

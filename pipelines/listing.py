@@ -93,10 +93,6 @@ class Listing:
             new += int((known.find(window.ids, window.keys) < 0).sum())
         return Planned(recordings, size_bytes, new)
 
-    def plan(self, committed: pa.Table | Known) -> Planned:
-        """The same as `count`."""
-        return self.count(committed)
-
     def batches(self, committed: pa.Table | Known) -> Iterator[Batch]:
         """Batches of recordings that are not committed, in the order of the source.
 

@@ -115,7 +115,7 @@ def _path(heard: FloatArray, spoken: FloatArray) -> Integers:
     path: Integers = np.zeros((len(heard), 2), np.int64)
     for begin, end in _unbroken(coarse):
         rows_at = slice(begin * _COARSE, min(len(heard), end * _COARSE))
-        low, high = int(coarse[begin, 1] if begin else 0), int(coarse[end - 1, 0])
+        low, high = int(coarse[begin, 0] if begin else 0), int(coarse[end - 1, 0])
         high = len(columns) - 1 if end == len(coarse) else high
         columns_at = slice(low * _COARSE, min(len(spoken), (high + 1) * _COARSE))
         part_rows, part_columns = heard[rows_at], spoken[columns_at]

@@ -72,7 +72,8 @@ def _cepstra(mel: FloatArray, power: FloatArray, loud: float) -> FloatArray:
 
     floor = loud / _MELS * 10 ** (_FLOOR_DB / 10)
     cepstra = dct(np.log(mel + floor), type=2, axis=1, norm="ortho")[:, :_CEPSTRA]
-    heard = cepstra[power > loud * 10 ** (_LOUD_DB / 10)]
+    audible = power > loud * 10 ** (_LOUD_DB / 10)
+    heard = cepstra[audible] if audible.any() else cepstra
     cepstra = (cepstra - heard.mean(axis=0)) / (heard.std(axis=0) + 1e-3)
     columns = [cepstra]
     for reach in _DIFFERENCES:

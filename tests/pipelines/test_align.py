@@ -145,6 +145,26 @@ def test_a_spoken_phrase_depends_on_nothing_said_before() -> None:
     assert len(alone.starts_s) == len(words)
 
 
+def test_silence_and_noise_are_no_reading_of_a_text() -> None:
+    words = split_words(" ".join(SENTENCES[:3]))
+    noise = np.random.default_rng(0).normal(scale=0.1, size=10 * RATE).astype(np.float32)
+    for wave in (np.zeros(10 * RATE, np.float32), noise):
+        aligned = EspeakDtw().align(wave, words, "en")
+        assert np.mean([word.score for word in aligned]) < EspeakDtw.min_score
+
+
+def test_chinese_is_aligned_by_characters() -> None:
+    text = "今天天气很好，我们去公园散步。孩子们喜欢在湖边看鸭子。"
+    pcm, rate = synthesize_espeak(text, Voice("cmn+f2", speed=130))
+    wave = resample(np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32768), rate, RATE)
+    words = split_words(text)
+    aligned = EspeakDtw().align(wave, words, "zh")
+    starts = [word.start_s for word in aligned]
+    assert starts == sorted(starts)
+    assert len(set(starts)) > 0.8 * len(words)
+    assert np.mean([word.score for word in aligned]) > EspeakDtw.min_score
+
+
 def test_an_unknown_language_is_refused_by_name() -> None:
     with pytest.raises(AlignmentError, match="no voice for the language 'tlh-x'"):
         EspeakDtw().align(np.zeros(RATE, np.float32), split_words("a b"), "tlh-x")
@@ -273,29 +293,37 @@ class Given:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([0.0, 0.2, 0.6]))
-def test_no_word_is_lost_and_utterances_do_not_overlap(seed: int, count: int, wrong: float) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 60),
+    st.sampled_from([0.0, 0.2, 0.6]),
+    st.sampled_from([RATE, 8_000]),
+)
+def test_no_word_is_lost_and_utterances_do_not_overlap(
+    seed: int, count: int, wrong: float, rate: int
+) -> None:
     draw = np.random.default_rng(seed)
     seconds = 40.0
-    wave = draw.normal(scale=0.1, size=int(seconds * RATE)).astype(np.float32)
+    wave = draw.normal(scale=0.1, size=int(seconds * rate)).astype(np.float32)
     for pause in draw.uniform(0, seconds, 25):
-        wave[int(pause * RATE) : int((pause + 0.4) * RATE)] *= 0.01
+        wave[int(pause * rate) : int((pause + 0.4) * rate)] *= 0.01
     words = [f"w{index}" + draw.choice(["", "", ",", "."]) for index in range(count)]
     edges = np.sort(draw.uniform(0, seconds, 2 * count))
     scores = np.where(draw.uniform(size=count) < wrong, 0.0, 1.0)
     aligned = [AlignedWord(edges[2 * n], edges[2 * n + 1], scores[n]) for n in range(count)]
-    stage = AlignStage(AlignSettings(), RATE, Given(aligned))
+    stage = AlignStage(AlignSettings(), rate, Given(aligned))
     result = stage(table([wave], [" ".join(words)], start_s=100.0))
-    held = [samples is not None for samples in waves(result)]
+    lengths = [None if samples is None else len(samples) for samples in waves(result)]
     rows = _light(result)
     assert " ".join(row["text"] for row in rows) == " ".join(words)
     assert len({row["id"] for row in rows}) == len(rows)
     free = 100.0
-    for row, holds in zip(rows, held, strict=True):
-        assert (row["reason"] is None) == holds
+    for row, length in zip(rows, lengths, strict=True):
+        assert (row["reason"] is None) == (length is not None)
         if row["reason"] is None:
             assert row["start_s"] >= free - 1e-6
             free = row["start_s"] + row["duration_s"]
+            assert length == round(row["duration_s"] * rate)
             assert 3.0 <= row["duration_s"] <= 30.0
             assert free <= 100.0 + seconds + 1e-6
 

@@ -36,7 +36,8 @@ WINDOW = 144_160
 _FRAME, _FRAME_HOP, _FRAMES = 320, 160, 900
 # speechmos 0.0.1.1, DNSMOS.get_polyfit_val: from the network's overall score to the scale of the listeners.
 _TO_MOS = (-0.06766283, 1.11546468, 0.04602535)
-_STRIP = 192
+_STRIP = 92
+"""Frames: 96 steps after the second convolution, a whole number of NNPACK's Winograd tiles of 6."""
 _WINDOWS_AT_ONCE = 128
 _LAYERS = ("conv2d", *(f"conv2d_{layer}" for layer in range(1, 7)))
 _DENSE = ("dense", "dense_1", "dense_3")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,9 +25,11 @@ def endpoint() -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         try:
-            yield next(
-                match[1] for line in server.stderr if (match := re.search(r"Running on (http://\S+)", line))
-            )
+            found = (re.search(r"Running on (http://\S+)", line) for line in server.stderr)
+            address = next(match[1] for match in found if match)
+            # It logs every request: once nobody reads that, it stops answering.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            yield address
         finally:
             server.kill()
 
@@ -56,8 +60,10 @@ def test_files(bucket) -> None:
     assert storage.read("split=train/a.parquet") == b"1234"
     assert {path: stat.size_bytes for path, stat in storage.listing().items()} == {"split=train/a.parquet": 4}
     assert set(storage.listing("split=train")) == {"split=train/a.parquet"}
-    storage.delete("split=train/a.parquet")
-    storage.delete("split=train/a.parquet")
+    storage.move("split=train/a.parquet", "_corrupt/split=train/a.parquet")
+    assert set(storage.listing()) == {"_corrupt/split=train/a.parquet"}
+    storage.delete("_corrupt/split=train/a.parquet")
+    storage.delete("_corrupt/split=train/a.parquet")
     with pytest.raises(FileNotFoundError):
         storage.read("split=train/a.parquet")
 
@@ -81,3 +87,9 @@ def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
     assert delete_abandoned(newest) == []
     assert verify(Dataset.open(bucket)) == []
     assert Dataset.open(bucket).totals() == newest.totals()
+    newest.committed()
+    newest.append(write_shard(rows(["a"]), bucket, "again", codec), replace=True)
+    assert (newest.totals().recordings, newest.totals().utterances) == (3, 6)
+    made = Dataset.restart(bucket, dataclasses.replace(codec, edition="2"), {})
+    assert (made.shards(), made.codec.edition) == ([], "2")
+    assert verify(Dataset.open(bucket, made.version - 1)) == []

@@ -157,7 +157,8 @@ def cluster(scratch: Path, *cpus: int) -> Iterator[Any]:
     mark = f"{os.getpid()}-cluster-of-{len(cpus)}"
     temp = Path(f"/tmp/chaos-{os.getpid()}-nodes{len(cpus)}")
     temp.mkdir()
-    own = ENVIRONMENT | {MARK: mark, "HOME": str(scratch)}
+    # Elsewhere Ray would write down this cluster as the one that any ray.init() of this machine attaches to.
+    own = ENVIRONMENT | {MARK: mark, "HOME": str(scratch), "RAY_TMPDIR": str(temp)}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     from ray.cluster_utils import Cluster  # reads the environment when it is imported

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.alignment.dtw import Distances, Integers, band, band_along, warp
-from pipelines.alignment.features import FRAME_RATE, average_pairs, features
+from pipelines.alignment.features import FRAME_RATE, LEVEL_RATE, average, cepstra, features, mel_power
 from pipelines.alignment.interface import SAMPLE_RATE, AlignedWord, AlignmentError
 from pipelines.alignment.reference import Speaker
 from pipelines.alignment.text_units import Word, phrases
@@ -60,14 +60,13 @@ class EspeakDtw:
             raise AlignmentError("the transcript has no word")
         groups = phrases(words)
         reference = _speak(words, groups, language or self._default_language)
-        tempo = len(samples) / SAMPLE_RATE / (len(reference.samples) / SAMPLE_RATE)
+        tempo = len(samples) / SAMPLE_RATE / reference.length_s
         if not _TEMPO[0] <= tempo <= _TEMPO[1]:
             raise AlignmentError(
                 f"the recording lasts {tempo:.2f} times as long as espeak-ng takes for its transcript; "
                 f"allowed are {_TEMPO[0]:g} to {_TEMPO[1]:g} times"
             )
-        heard = features(samples).cepstra
-        spoken = features(reference.samples).cepstra
+        heard, spoken = features(samples), reference.cepstra
         path = _path(heard, spoken)
         scores = _phrase_scores(heard, spoken, path, reference.phrase_s)
         starts, ends = _places(path, reference.starts_s), _places(path, reference.ends_s)
@@ -81,15 +80,17 @@ class EspeakDtw:
 
 @dataclass(frozen=True)
 class _Reference:
-    samples: Samples
+    cepstra: FloatArray
+    length_s: float
     starts_s: list[float]
     ends_s: list[float]
     phrase_s: list[tuple[float, float]]
 
 
 def _speak(words: Sequence[Word], groups: Sequence[range], language: str) -> _Reference:
-    pause = np.zeros(seconds_to_samples(_PAUSE_S, SAMPLE_RATE), np.float32)
-    parts: list[Samples] = [pause]
+    """The transcript spoken, phrase by phrase; of the audio only the power in mel bands is kept."""
+    pause = seconds_to_samples(_PAUSE_S, SAMPLE_RATE)
+    parts = [mel_power(np.zeros(pause, np.float32))]
     now = _PAUSE_S
     starts: list[float] = []
     ends: list[float] = []
@@ -102,14 +103,16 @@ def _speak(words: Sequence[Word], groups: Sequence[range], language: str) -> _Re
             starts += begun
             ends += [*begun[1:], now + length]
             spans.append((now, now + length))
-            parts += [spoken.samples, pause]
-            now += length + _PAUSE_S
-    return _Reference(np.concatenate(parts), starts, ends, spans)
+            # Whole frames, so that the power of phrases can be put together as if of one wave.
+            padded = np.pad(spoken.samples, (0, pause + -len(spoken.samples) % (SAMPLE_RATE // LEVEL_RATE)))
+            parts.append(mel_power(padded))
+            now += len(padded) / SAMPLE_RATE
+    return _Reference(cepstra(np.concatenate(parts)), now, starts, ends, spans)
 
 
 def _path(heard: FloatArray, spoken: FloatArray) -> Integers:
     """For each frame heard, the first and last frame spoken that it is matched with (T, 2)."""
-    rows, columns = average_pairs(heard, _COARSE), average_pairs(spoken, _COARSE)
+    rows, columns = average(heard, _COARSE), average(spoken, _COARSE)
     width = min(len(columns), round(_BAND_S * FRAME_RATE / _COARSE))
     coarse = warp(Distances.centred(rows, columns), band(len(rows), len(columns), width), width, 2.0)
     path: Integers = np.zeros((len(heard), 2), np.int64)

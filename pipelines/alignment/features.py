@@ -1,12 +1,10 @@
-"""Speech as cepstra for comparing what two voices say, and as levels for finding pauses.
+"""Speech as cepstra for comparing what two voices say.
 
 13 mel cepstra with two widths of differences, each normalised by its own mean and spread over the loud frames: that
 takes out most of what differs between a recording and a synthetic voice.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 FRAME_RATE = 25
 """Frames of cepstra a second."""
 LEVEL_RATE = 50
-"""Levels a second."""
+"""Frames of mel power a second."""
 _HOP, _WINDOW, _BLOCK = SAMPLE_RATE // LEVEL_RATE, 512, 4096
 _MELS, _CEPSTRA = 40, 13
 _FLOOR_DB = -50.0
@@ -29,59 +27,51 @@ _DIFFERENCES, _DIFFERENCE_WEIGHT = (3, 6), 0.7
 """Frames on each side at LEVEL_RATE. On kathleen_en and kerstin_de, both together told right from wrong text best."""
 
 
-@dataclass(frozen=True)
-class Features:
-    """`cepstra` (T, 39) at FRAME_RATE, `level_db` (2T or 2T + 1,) at LEVEL_RATE, `loud_db` the level of loud frames."""
-
-    cepstra: FloatArray
-    level_db: FloatArray
-    loud_db: float
+def features(samples: Samples) -> FloatArray:
+    """Cepstra (T, 39) at FRAME_RATE of a wave at SAMPLE_RATE. Memory beside the wave: about 2 MB a minute."""
+    return cepstra(mel_power(samples))
 
 
-def features(samples: Samples) -> Features:
-    """Features of a wave (T,) at 16 kHz. Memory: about 4 MB a minute."""
-    mel = _mel_power(samples)
-    power = mel.sum(axis=1)
-    loud = float(np.percentile(power, 95)) + 1e-12
-    level_db = 10 * np.log10(power + 1e-12)
-    return Features(_cepstra(mel, power, loud), level_db, 10 * float(np.log10(loud)))
-
-
-def average_pairs(frames: FloatArray, size: int) -> FloatArray:
+def average(frames: FloatArray, size: int) -> FloatArray:
     """Means of `size` consecutive frames; what is left at the end is averaged too."""
     edges = np.arange(0, len(frames), size)
     counts = np.diff(np.append(edges, len(frames)))[:, None]
     return (np.add.reduceat(frames, edges, axis=0) / counts).astype(np.float32)
 
 
-def _mel_power(samples: Samples) -> FloatArray:
+def mel_power(samples: Samples) -> FloatArray:
+    """Power in mel bands (frames, 40) at LEVEL_RATE: a frame for every whole or partial hop, centred on its start."""
     from scipy.fft import rfft
 
-    padded = np.pad(samples, (_WINDOW // 2, _WINDOW))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP][: len(samples) // _HOP + 1]
     taper, filters = np.hanning(_WINDOW).astype(np.float32), _mel_filters()
-    blocks = [
-        np.square(np.abs(rfft(frames[start : start + _BLOCK] * taper, axis=1))) @ filters
-        for start in range(0, len(frames), _BLOCK)
-    ]
-    return np.concatenate(blocks).astype(np.float32)
+    blocks = []
+    for start in range(0, len(samples), _BLOCK * _HOP):
+        stop = min(len(samples), start + _BLOCK * _HOP)
+        begin, end = start - _WINDOW // 2, stop + _WINDOW
+        part = np.pad(samples[max(0, begin) : end], (max(0, -begin), max(0, end - len(samples))))
+        frames = np.lib.stride_tricks.sliding_window_view(part, _WINDOW)[::_HOP][: -(-(stop - start) // _HOP)]
+        blocks.append((np.square(np.abs(rfft(frames * taper, axis=1))) @ filters).astype(np.float32))
+    return np.concatenate(blocks) if blocks else np.zeros((0, _MELS), np.float32)
 
 
-def _cepstra(mel: FloatArray, power: FloatArray, loud: float) -> FloatArray:
+def cepstra(mel: FloatArray) -> FloatArray:
+    """Normalised cepstra and their differences (T, 39) at FRAME_RATE, of power in mel bands at LEVEL_RATE."""
     from scipy.fft import dct
 
+    power = mel.sum(axis=1)
+    loud = float(np.percentile(power, 95)) + 1e-12
     floor = loud / _MELS * 10 ** (_FLOOR_DB / 10)
-    cepstra = dct(np.log(mel + floor), type=2, axis=1, norm="ortho")[:, :_CEPSTRA]
+    plain = dct(np.log(mel + np.float32(floor)), type=2, axis=1, norm="ortho")[:, :_CEPSTRA]
     audible = power > loud * 10 ** (_LOUD_DB / 10)
-    heard = cepstra[audible] if audible.any() else cepstra
-    cepstra = (cepstra - heard.mean(axis=0)) / (heard.std(axis=0) + 1e-3)
-    columns = [cepstra]
+    heard = plain[audible] if audible.any() else plain
+    plain = (plain - heard.mean(axis=0)) / (heard.std(axis=0) + 1e-3)
+    columns = [plain]
     for reach in _DIFFERENCES:
-        padded = np.pad(cepstra, ((reach, reach), (0, 0)), mode="edge")
+        padded = np.pad(plain, ((reach, reach), (0, 0)), mode="edge")
         change = padded[2 * reach :] - padded[: -2 * reach]
         columns.append(_DIFFERENCE_WEIGHT * change / (change.std(axis=0) + 1e-3))
     joined = np.concatenate(columns, axis=1).astype(np.float32)
-    return average_pairs(joined, LEVEL_RATE // FRAME_RATE)
+    return average(joined, LEVEL_RATE // FRAME_RATE)
 
 
 def _mel_filters(low_hz: float = 60.0, high_hz: float = 7600.0) -> FloatArray:

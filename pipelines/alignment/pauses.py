@@ -45,8 +45,8 @@ class Levels:
     @classmethod
     def of(cls, samples: Samples) -> Levels:
         """Levels of a wave (T,) at SAMPLE_RATE, at least one."""
-        whole = np.pad(samples, (0, -len(samples) % _HOP or (0 if len(samples) else _HOP)))
-        frames = whole.reshape(-1, _HOP)
+        whole = samples if len(samples) >= _HOP else np.pad(samples, (0, _HOP - len(samples)))
+        frames = whole[: len(whole) // _HOP * _HOP].reshape(-1, _HOP)
         power = [
             np.square(frames[start : start + _BLOCK], dtype=np.float32).mean(axis=1)
             for start in range(0, len(frames), _BLOCK)

@@ -3,7 +3,7 @@
 Features, prompt, options and scores are those of `whisperx.asr.FasterWhisperPipeline` 3.8.6 (m-bain/whisperX), and so
 are texts and `avg_logprob`. What differs: every row of a batch has its own language, the pipeline has one for all; a
 wave is encoded once where its language is detected, there twice; `whisperx.asr` is not imported, because it brings
-pyannote's voice activity detection and Lightning, 30 s of processor time at every start of a worker.
+pyannote's voice activity detection and Lightning: 33 s of processor time at every start of a worker, not 8.
 """
 
 from __future__ import annotations

@@ -106,10 +106,12 @@ def steps_of(
 
 def _reading(settings: PrepareSettings, codec: CodecIdentity) -> list[Stage]:
     """From a recording to utterances: all that needs only the audio and a given text."""
-    audio, rate, threads = settings.audio, codec.sample_rate, settings.resources.threads
+    audio, resources, rate = settings.audio, settings.resources, codec.sample_rate
+    threads = resources.threads
     limits = Limits(audio.min_duration_s, audio.max_duration_s)
     decoding = DecodeSettings(rate, limits, audio.loudness, audio.target_dbfs)
-    stages = [Stage(DecodeStage, {"settings": decoding, "timeout_s": settings.resources.decode_timeout_s})]
+    bounds = {"timeout_s": resources.decode_timeout_s, "memory_limit_bytes": resources.decode_memory_bytes}
+    stages = [Stage(DecodeStage, {"settings": decoding, **bounds})]
     if settings.align is not None:
         stages.append(Stage(AlignStage, {"settings": _located(settings.align), "sample_rate": rate}))
     if settings.segmenting:

@@ -185,6 +185,9 @@ class ResourceSettings(Settings):
     decode_timeout_s: float = Field(
         default=600.0, gt=0, description="a decoder that makes no progress for longer counts as crashed"
     )
+    decode_memory_bytes: int = Field(
+        default=3 << 30, gt=0, description="a decoder that needs more, beside the samples, counts as crashed"
+    )
 
 
 class PrepareSettings(Settings):
@@ -218,8 +221,8 @@ class PrepareSettings(Settings):
     @property
     def segmenting(self) -> bool:
         """Whether recordings without text are cut."""
-        mode = self.segment.mode
-        return mode == "vad" or (mode == "auto" and self.transcribe is not None)
+        wanted = {"vad": True, "auto": self.transcribe is not None, "none": False}
+        return wanted[self.segment.mode]
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -261,7 +264,7 @@ class PrepareSettings(Settings):
         return rows
 
 
-_NO_ROW = {"mode", "batch_size", "device", "preset"}
+_NO_ROW = {"batch_size", "device", "preset"}
 
 
 def _named(name: str, value: Any) -> Any:

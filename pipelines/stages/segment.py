@@ -18,7 +18,8 @@ class SegmentSettings(CutSettings):
     """Which recordings are cut, and into what."""
 
     mode: Literal["auto", "vad", "none"] = "auto"
-    """auto: those without text, if they are to be transcribed; vad: all without text; none: nothing."""
+    """auto: those without text that are longer than `max_s`, if they are to be transcribed; vad: all without text;
+    none: nothing."""
 
 
 class SegmentStage:
@@ -39,11 +40,17 @@ class SegmentStage:
             return table
         parts: list[_Part] = []
         for row, (wave, text) in enumerate(zip(waves(table), table["text"].to_pylist(), strict=True)):
-            if wave is None or text:
+            if wave is None or text or self._fits(wave):
                 parts.append(_Part(row, wave))
             else:
                 parts += self._cut(row, wave, self._detector)
         return self._exploded(table, parts)
+
+    def _fits(self, wave: Samples) -> bool:
+        return (
+            self._settings.mode == "auto"
+            and samples_to_seconds(len(wave), self._sample_rate) <= self._settings.max_s
+        )
 
     def _cut(self, row: int, wave: Samples, detector: SpeechDetector) -> list[_Part]:
         probabilities = detector.speech_probabilities(wave, self._sample_rate)

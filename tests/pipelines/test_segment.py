@@ -249,9 +249,19 @@ def test_short_speech_is_rejected_and_not_lost(spoken: np.ndarray, speech_folder
 )
 def test_modes(mode: str, transcribing: bool, is_cut: bool, spoken: np.ndarray) -> None:
     wave = spoken[: 8 * RATE]
-    stage = SegmentStage(SegmentSettings(mode=mode), RATE, transcribing)  # type: ignore[arg-type]
+    settings = SegmentSettings(mode=mode, min_s=1.0, max_s=6.0)  # type: ignore[arg-type]
     table = table_of(row_of("a", wave), samples=[wave])
-    assert (stage(table)["id"].to_pylist() != ["a"]) is is_cut
+    assert (SegmentStage(settings, RATE, transcribing)(table)["id"].to_pylist() != ["a"]) is is_cut
+
+
+@pytest.mark.parametrize(("mode", "is_cut"), [("auto", False), ("vad", True)])
+def test_auto_leaves_alone_what_is_no_longer_than_an_utterance(
+    mode: str, is_cut: bool, spoken: np.ndarray
+) -> None:
+    wave = spoken[: 8 * RATE]
+    settings = SegmentSettings(mode=mode, min_s=1.0, max_s=8.0)  # type: ignore[arg-type]
+    table = table_of(row_of("a", wave), samples=[wave])
+    assert (SegmentStage(settings, RATE, transcribing=True)(table)["id"].to_pylist() != ["a"]) is is_cut
 
 
 def test_an_empty_batch_stays_empty() -> None:

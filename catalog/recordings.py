@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,10 @@ def recording_key(recording_id: str) -> bytes:
     return hashlib.blake2b(recording_id.encode(), digest_size=8).digest()
 
 
-def hashed(ids: pa.ChunkedArray | pa.Array | Sequence[str]) -> Keys:
+def hashed(ids: pa.ChunkedArray | pa.Array | Iterable[str]) -> Keys:
     """The key of each id as a number (big-endian, so that numbers sort as keys do), in the order given."""
-    names = ids if isinstance(ids, Sequence) else ids.to_pylist()
-    return _numbers(b"".join(map(recording_key, names)))
+    names = ids.to_pylist() if isinstance(ids, pa.ChunkedArray | pa.Array) else ids
+    return numbers(map(recording_key, names))
 
 
 def pack_keys(ids: pa.ChunkedArray | pa.Array) -> str:
@@ -39,6 +39,11 @@ def key_bytes(keys: Keys) -> list[bytes]:
     """Numbers as the keys that `recording_key` gives."""
     packed = keys.astype(">u8").tobytes()
     return [packed[at : at + 8] for at in range(0, len(packed), 8)]
+
+
+def numbers(keys: Iterable[bytes]) -> Keys:
+    """What `recording_key` gives, as numbers."""
+    return _numbers(b"".join(keys))
 
 
 def _numbers(packed: bytes) -> Keys:

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.reasons import Reason
+from catalog.recordings import hashed
 from pipelines import looks
 from pipelines.known import short
 from pipelines.sources.interface import Recording
-from pipelines.sources.keys import KeySet, keys_of
+from pipelines.sources.keys import KeySet
 
 
 class Duplicates:
@@ -33,7 +34,7 @@ class Duplicates:
         """Take in recordings with their committed digests, where they have one; all of them before `marked`."""
         self._sizes.append(np.array(looks.exact_sizes(recordings, pool), dtype=np.int64))
         pairs = zip(recordings, committed, strict=True)
-        self._seen.add(keys_of(_content(one, digest) for one, digest in pairs if digest is not None))
+        self._seen.add(hashed(_content(one, digest) for one, digest in pairs if digest is not None))
 
     def marked(self, recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[Recording]:
         """The recordings in their order, those with bytes seen before as `duplicate_audio`."""
@@ -43,7 +44,7 @@ class Duplicates:
         suspects = [index for index in alike if recordings[index].problem is None]
         found = looks.digests([recordings[index] for index in suspects], pool)
         pairs = [(index, digest) for index, digest in zip(suspects, found, strict=True) if digest is not None]
-        again = self._seen.add(keys_of(_content(recordings[index], short(digest)) for index, digest in pairs))
+        again = self._seen.add(hashed(_content(recordings[index], short(digest)) for index, digest in pairs))
         for (index, _), is_again in zip(pairs, again, strict=True):
             if is_again:
                 marked[index] = replace(marked[index], problem=Reason.DUPLICATE_AUDIO)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.sources.keys import Keys, keys_of
+from catalog.recordings import Keys, hashed
 
 _DIGITS = 32
 """Hex digits of the sha256 that are kept: enough to see a change, and to say from what."""
@@ -94,7 +94,7 @@ def _part(batch: pa.RecordBatch) -> tuple[Keys, Keys, npt.NDArray[np.bytes_], Ke
     if "source_stat" in batch.schema.names:
         stats = batch["source_stat"].to_pylist()
     return (
-        keys_of(ids),
+        hashed(ids),
         np.array([check_of(one) for one in ids], dtype=np.uint64),
         np.array([short(one or "") for one in batch["source_digest"].to_pylist()], dtype=_DIGEST),
         np.array([0 if one is None else check_of(one) for one in stats], dtype=np.uint64),

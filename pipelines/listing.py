@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from catalog.command import JobError
 from catalog.reasons import Reason
+from catalog.recordings import Keys, hashed, numbers
 from pipelines import looks
 from pipelines.duplicates import Duplicates
 from pipelines.known import Known, short
 from pipelines.sources.interface import Recording, Source, to_table
-from pipelines.sources.keys import Keys, KeySet, keys_of
-from pipelines.sources.keys import recording_key as recording_key
+from pipelines.sources.keys import KeySet
 
 _FIRST_BYTES = 256 * 1024
 _LEAST_BYTES = 16 * 1024
@@ -70,7 +70,7 @@ class Listing:
     duplicates: Literal["keep", "reject"] = "keep"
     """Whether a recording with the same bytes as an earlier one is rejected; looks through the source first."""
     only: frozenset[bytes] | None = None
-    """Keys (`recording_key`) of the only recordings that are offered."""
+    """Keys (`catalog.recordings.recording_key`) of the only recordings that are offered."""
 
     def is_empty(self) -> bool:
         """Whether the source offers nothing; raises UsageError for a source that cannot be read."""
@@ -164,7 +164,7 @@ class Listing:
 
     @cached_property
     def _wanted(self) -> Keys:
-        return np.sort(np.frombuffer(b"".join(self.only or ()), dtype=np.uint64))
+        return np.sort(numbers(self.only or ()))
 
     def _windows(self) -> Iterator[_Window]:
         everything = self._everything()
@@ -179,11 +179,11 @@ class Listing:
             if self.prefix:
                 batch = [replace(one, recording_id=f"{self.prefix}/{one.recording_id}") for one in batch]
             ids = [one.recording_id for one in batch]
-            keys = keys_of(ids).copy()
+            keys = hashed(ids)
             for index in np.flatnonzero(seen.add(keys)):
                 batch[index] = _renamed(batch[index], again, seen)
                 ids[index] = batch[index].recording_id
-                keys[index] = keys_of([ids[index]])[0]
+                keys[index] = hashed([ids[index]])[0]
             yield _Window(batch, ids, keys)
 
 
@@ -206,7 +206,7 @@ def _renamed(recording: Recording, again: dict[str, int], seen: KeySet) -> Recor
     while True:
         again[name] = again.get(name, 1) + 1
         renamed = f"{name}#{again[name]}"
-        if not seen.add(keys_of([renamed]))[0]:
+        if not seen.add(hashed([renamed]))[0]:
             return replace(recording, recording_id=renamed, problem=Reason.DUPLICATE_ID)
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catalog.command import UsageError
+from catalog.recordings import hashed
 from pipelines.sources import columnar, files
 from pipelines.sources.interface import Recording
-from pipelines.sources.keys import KeySet, keys_of
+from pipelines.sources.keys import KeySet
 from pipelines.sources.metadata import identifier
 from pipelines.sources.shards import Shard, ShardsSource, file_recordings
 
@@ -46,7 +47,7 @@ class FolderSource:
                 yield from self._table(files.join(folder, name), prefix + name, named)
         for window in _windows(directory.entries):
             for entry, is_named in zip(
-                window, named.contains(keys_of(one.uri for one in window)), strict=True
+                window, named.contains(hashed(one.uri for one in window)), strict=True
             ):
                 if entry.name.startswith("."):
                     continue
@@ -60,7 +61,7 @@ class FolderSource:
         found = KeySet()
         rows = ShardsSource(table, (Shard(table, name),)).recordings()
         while window := list(itertools.islice(rows, _WINDOW)):
-            keys = keys_of(one.uri for one in window)
+            keys = hashed(one.uri for one in window)
             found.add(keys)
             for recording, already in zip(window, named.contains(keys), strict=True):
                 if not already:

@@ -1,24 +1,11 @@
-"""Eight bytes for an id, and sets of millions of them in little memory."""
+"""Sets of millions of names in little memory."""
 
 from __future__ import annotations
-
-import hashlib
-from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
-
-
-def recording_key(recording_id: str) -> bytes:
-    """Eight bytes of BLAKE2b: two of a million ids share one with a probability of 3e-8."""
-    return hashlib.blake2b(recording_id.encode(), digest_size=8).digest()
-
-
-def keys_of(names: Iterable[str]) -> Keys:
-    """The keys of names as numbers, in the order of the names."""
-    return np.frombuffer(b"".join(map(recording_key, names)), dtype=np.uint64)
+from catalog.recordings import Keys
 
 
 class KeySet:

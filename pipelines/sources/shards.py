@@ -11,10 +11,11 @@ from itertools import islice, product
 from pathlib import PurePosixPath
 
 from catalog.command import UsageError
+from catalog.recordings import hashed
 from pipelines.sources import columnar, files, manifest
 from pipelines.sources.attributes import AUDIO, SPLITS
 from pipelines.sources.interface import Recording
-from pipelines.sources.keys import KeySet, keys_of
+from pipelines.sources.keys import KeySet
 from pipelines.sources.manifest import manifest_recordings
 from pipelines.sources.metadata import identifier, table_recordings
 from pipelines.sources.webdataset import shard_recordings
@@ -52,13 +53,13 @@ class ShardsSource:
                 raise UsageError(f"{files.local_path(shard.uri) or shard.uri}: no such file")
             if _names_files(shard) and len(self.shards) > 1:
                 yield from _learned(file_recordings(entry, shard.name, shard.split), named)
-            elif not named.contains(keys_of([shard.uri]))[0]:
+            elif not named.contains(hashed([shard.uri]))[0]:
                 yield from file_recordings(entry, shard.name, shard.split)
 
 
 def _learned(recordings: Iterator[Recording], named: KeySet) -> Iterator[Recording]:
     while window := list(islice(recordings, _WINDOW)):
-        named.add(keys_of(one.uri for one in window))
+        named.add(hashed(one.uri for one in window))
         yield from window
 
 

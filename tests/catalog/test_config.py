@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -167,6 +167,7 @@ def test_no_such_file(tmp_path) -> None:
         register=st.none() | st.text(),
     )
 )
+@settings(deadline=None)
 def test_yaml_reads_back(tmp_path_factory, config) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
@@ -188,6 +189,7 @@ json_values = (
 
 
 @given(st.dictionaries(st.text(), json_values))
+@settings(deadline=None)
 def test_digest_does_not_depend_on_order(mapping) -> None:
     assert digest(mapping) == digest(dict(reversed(mapping.items())))
     assert digest(mapping) != digest({**mapping, "another": mapping})

@@ -44,8 +44,8 @@ class EspeakDtw:
     """Aligner `espeak-dtw`. `default_language` speaks for rows without a language."""
 
     min_score = 0.1
-    """Of 101 right and 101 wrong sentences (kathleen_en, kerstin_de), it keeps 95 % and 6 %; of groups of three all
-    and none."""
+    """Keeps 98 % of 144 right phrases (7 readings in English, German and Spanish) and 21 % of 142 phrases of the same
+    transcripts shuffled, so that the neighbours of a phrase must be looked at too."""
 
     def __init__(self, default_language: str = "en") -> None:
         self._default_language = default_language

@@ -35,8 +35,9 @@ def decoder(bench: Bench) -> Outcome:
         (folder / f"{fault[6:]}.wav").write_bytes(marked[:head] + spelled + marked[head + len(spelled) :])
         (folder / f"{fault[6:]}.txt").write_text("a fault")
     paths = os.pathsep.join((str(FAULTS), str(REPOSITORY)))
-    output, timeout = bench.output(), ("--set", "resources.decode_timeout_s=10")
-    words = (str(folder), str(output), "--workers", "2", *timeout, *bench.codec)
+    bounds = ("--set", "resources.decode_timeout_s=10", "--set", "resources.decode_memory_bytes=1000000000")
+    output = bench.output()
+    words = (str(folder), str(output), "--workers", "2", *bounds, *bench.codec)
     ended = bench.job(*words, own_ray=True, PYTHONPATH=paths, SPEECHMILL_CHAOS_FAULTS=str(log)).finish()
     reasons = {name: f"{row['reason']}: {row['detail']}" for name, row in plain_rows(output).items()}
     faulty = {f"{fault[6:]}.wav": reasons.get(f"{fault[6:]}.wav", "lost") for fault in sitecustomize.FAULTS}

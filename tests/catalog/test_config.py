@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -168,6 +168,7 @@ def test_no_such_file(tmp_path) -> None:
     )
 )
 @settings(deadline=None)
+@example(Job(name="line\x85break\u2028", register="\x85"))
 def test_yaml_reads_back(tmp_path_factory, config) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")

@@ -156,7 +156,7 @@ def cluster(scratch: Path, *cpus: int) -> Iterator[Any]:
     """A Ray cluster on this machine with a node (a raylet) for each number of CPUs; yields it."""
     mark = f"{os.getpid()}-cluster-of-{len(cpus)}"
     temp = Path(f"/tmp/chaos-{os.getpid()}-nodes{len(cpus)}")
-    temp.mkdir()
+    (temp / "ray").mkdir(parents=True)
     # Elsewhere Ray would write down this cluster as the one that any ray.init() of this machine attaches to.
     own = ENVIRONMENT | {MARK: mark, "HOME": str(scratch), "RAY_TMPDIR": str(temp)}
     before = {name: os.environ.get(name) for name in own}

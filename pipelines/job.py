@@ -20,6 +20,7 @@ from pipelines.stages.write import Written
 
 COMMIT_S = 5.0
 COMMIT_FILES = 100
+COMMIT_SHARE = 0.01
 
 
 def commit(
@@ -30,6 +31,8 @@ def commit(
     replace: bool = False,
 ) -> None:
     """Commit what appears: the first file at once, then what has gathered for `COMMIT_S` or `COMMIT_FILES`.
+
+    Commits to a table of very many files take longer; then they wait longer, to cost no more than `COMMIT_SHARE`.
 
     `retry` and `replace` are those of `Dataset.append`. What is finished is committed even when the job then fails or
     is interrupted.
@@ -54,6 +57,7 @@ class _Committer:
         self._pending: list[Shard] = []
         self._seen: dict[int, str] = {}
         self._last: float | None = None
+        self._pause_s = COMMIT_S
 
     def add(self, index: int, key: str, table: pa.Table) -> None:
         """Take one result; a batch that Ray made a second time, as after the loss of a node, is left out."""
@@ -72,7 +76,7 @@ class _Committer:
         """Commit what is due and show how far the job is."""
         with self._lock:
             now = time.monotonic()
-            if self._last is None or len(self._pending) >= COMMIT_FILES or now - self._last >= COMMIT_S:
+            if self._last is None or len(self._pending) >= COMMIT_FILES or now - self._last >= self._pause_s:
                 self.commit()
             self._progress.tick()
 
@@ -80,9 +84,11 @@ class _Committer:
         """Commit all that is pending."""
         with self._lock:
             if self._pending:
+                started = time.monotonic()
                 self._append(self._pending)
                 self._pending = []
                 self._last = time.monotonic()
+                self._pause_s = max(COMMIT_S, (self._last - started) / COMMIT_SHARE)
 
 
 class _Clock:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +105,42 @@ def tiny_whisper(_tiny_whispers: tuple[Path, Path]) -> Path:
 def tiny_whisper_hf(_tiny_whispers: tuple[Path, Path]) -> Path:
     """The weights of `tiny_whisper` as a transformers directory."""
     return _tiny_whispers[0]
+
+
+@pytest.fixture(scope="session")
+def _s3_endpoint() -> Iterator[str]:
+    """moto's server as a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
+    pytest.importorskip("moto.server")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stderr is not None
+            found = (re.search(r"Running on (http://\S+)", line) for line in server.stderr)
+            address = next(match[1] for match in found if match)
+            # It logs every request: once nobody reads that, it stops answering.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            yield address
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def s3_bucket(_s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """An empty boto3 bucket on a local S3, which the environment names to every client."""
+    boto3 = pytest.importorskip("boto3")
+    settings = {
+        "AWS_ENDPOINT_URL": _s3_endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    name = f"{request.node.module.__name__.rpartition('.')[2]}-{request.node.name}"
+    allowed = re.sub("[^a-z0-9-]+", "-", name.lower())[:60].strip("-")
+    made = boto3.resource("s3", endpoint_url=_s3_endpoint, region_name="us-east-1").Bucket(allowed)
+    made.create()
+    return made

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,39 +13,9 @@ from catalog.storage import open_storage
 from catalog.upkeep import compact, history, vacuum, verify
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The server is a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
-    pytest.importorskip("moto.server")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
-        try:
-            found = (re.search(r"Running on (http://\S+)", line) for line in server.stderr)
-            address = next(match[1] for match in found if match)
-            # It logs every request: once nobody reads that, it stops answering.
-            threading.Thread(target=server.stderr.read, daemon=True).start()
-            yield address
-        finally:
-            server.kill()
-
-
 @pytest.fixture
-def bucket(endpoint, monkeypatch, request) -> str:
-    boto3 = pytest.importorskip("boto3")
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    name = request.node.name.replace("_", "-")
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=name)
-    return f"s3://{name}/data"
+def bucket(s3_bucket) -> str:
+    return f"s3://{s3_bucket.name}/data"
 
 
 def test_files(bucket) -> None:

@@ -6,11 +6,7 @@ import gzip
 import hashlib
 import io
 import json
-import re
-import subprocess
-import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,40 +29,6 @@ from pipelines.stages.write import WriteStage, Written
 ODD = "odd #1 100% ?&=+@{x}/tä ü.wav"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """A process, because clients hold the interpreter's lock while they wait for an answer."""
-    pytest.importorskip("moto.server")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
-        try:
-            yield next(
-                match[1] for line in server.stderr if (match := re.search(r"Running on (http://\S+)", line))
-            )
-        finally:
-            server.kill()
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    boto3 = pytest.importorskip("boto3")
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    name = request.node.name.replace("_", "-")[:60]
-    made = boto3.resource("s3", endpoint_url=endpoint, region_name="us-east-1").Bucket(name)
-    made.create()
-    return made
-
-
 def offered(location: str) -> list[Recording]:
     return list(open_source(location).recordings())
 
@@ -76,11 +38,11 @@ def content(recording: Recording) -> bytes:
         return file.read()
 
 
-def test_a_folder_of_odd_keys(bucket: Any) -> None:
+def test_a_folder_of_odd_keys(s3_bucket: Any) -> None:
     keys = [ODD, "a/b/deep.flac", "a/b/deep.txt", "top.mp3", ".hidden"]
     for key in keys:
-        bucket.put_object(Key=f"my data/{key}", Body=key.encode())
-    found = offered(f"s3://{bucket.name}/my data/")
+        s3_bucket.put_object(Key=f"my data/{key}", Body=key.encode())
+    found = offered(f"s3://{s3_bucket.name}/my data/")
     assert [(one.recording_id, content(one).decode()) for one in found] == [
         (key, key) for key in ("a/b/deep.flac", ODD, "top.mp3")
     ]
@@ -88,52 +50,52 @@ def test_a_folder_of_odd_keys(bucket: Any) -> None:
     assert [one.source_stat for one in found] == [files.stat_of(one.uri) for one in found]
     with files.open_file(str(found[0].text_uri)) as text:
         assert text.read() == b"a/b/deep.txt"
-    for location in (f"s3://{bucket.name}/absent", "s3://no-such-bucket-of-mine/x"):
+    for location in (f"s3://{s3_bucket.name}/absent", "s3://no-such-bucket-of-mine/x"):
         with pytest.raises(UsageError, match=r"does not exist|cannot be reached"):
             open_source(location)
 
 
-def test_tables_and_manifests_name_objects(bucket: Any) -> None:
-    bucket.put_object(Key=f"c/{ODD}", Body=b"odd")
-    bucket.put_object(Key="c/wavs/LJ1.wav", Body=b"lj")
-    bucket.put_object(Key="c/metadata.csv", Body=b"LJ1|one|one\n")
-    elsewhere = {"path": f"s3://{bucket.name}/c/{ODD}", "text": "y"}
+def test_tables_and_manifests_name_objects(s3_bucket: Any) -> None:
+    s3_bucket.put_object(Key=f"c/{ODD}", Body=b"odd")
+    s3_bucket.put_object(Key="c/wavs/LJ1.wav", Body=b"lj")
+    s3_bucket.put_object(Key="c/metadata.csv", Body=b"LJ1|one|one\n")
+    elsewhere = {"path": f"s3://{s3_bucket.name}/c/{ODD}", "text": "y"}
     lines = [{"path": ODD, "text": "x", "duration": 1}, elsewhere]
     packed = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
-    bucket.put_object(Key="c/m.jsonl.gz", Body=packed)
-    assert [content(one) for one in offered(f"s3://{bucket.name}/c/m.jsonl.gz")] == [b"odd", b"odd"]
-    (row,) = offered(f"s3://{bucket.name}/c/metadata.csv")
+    s3_bucket.put_object(Key="c/m.jsonl.gz", Body=packed)
+    assert [content(one) for one in offered(f"s3://{s3_bucket.name}/c/m.jsonl.gz")] == [b"odd", b"odd"]
+    (row,) = offered(f"s3://{s3_bucket.name}/c/metadata.csv")
     assert (row.recording_id, row.text, content(row)) == ("wavs/LJ1.wav", "one", b"lj")
 
 
-def test_tars_and_parquet_are_read_in_place(bucket: Any) -> None:
+def test_tars_and_parquet_are_read_in_place(s3_bucket: Any) -> None:
     shard = io.BytesIO()
     with tarfile.open(fileobj=shard, mode="w") as archive:
         for name, data in (("a.mp3", b"member"), ("a.json", b'{"text": "A"}')):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    bucket.put_object(Key="shards/s-0.tar", Body=shard.getvalue())
+    s3_bucket.put_object(Key="shards/s-0.tar", Body=shard.getvalue())
     table = io.BytesIO()
     pq.write_table(pa.table({"audio": [b"one", b"two"], "text": ["1", "2"]}), table)
-    bucket.put_object(Key="shards/t.parquet", Body=table.getvalue())
+    s3_bucket.put_object(Key="shards/t.parquet", Body=table.getvalue())
     stream = io.BytesIO()
     with pa.ipc.new_stream(stream, pa.schema([("audio", pa.binary())])) as writer:
         writer.write_table(pa.table({"audio": [b"three"]}))
-    bucket.put_object(Key="shards/u.arrow", Body=stream.getvalue())
-    found = offered(f"s3://{bucket.name}/shards")
+    s3_bucket.put_object(Key="shards/u.arrow", Body=stream.getvalue())
+    found = offered(f"s3://{s3_bucket.name}/shards")
     assert [(one.recording_id, one.text, content(one)) for one in found] == [
         ("s-0.tar/a", "A", b"member"),
         ("t.parquet#0", "1", b"one"),
         ("t.parquet#1", "2", b"two"),
         ("u.arrow#0", None, b"three"),
     ]
-    assert offered(f"s3://{bucket.name}/shards/s-*.tar")[0].uri == found[0].uri
+    assert offered(f"s3://{s3_bucket.name}/shards/s-*.tar")[0].uri == found[0].uri
 
 
-def test_a_changed_object_is_seen(bucket: Any) -> None:
-    bucket.put_object(Key="d/a.wav", Body=b"before")
-    listing = Listing(open_source(f"s3://{bucket.name}/d"))
+def test_a_changed_object_is_seen(s3_bucket: Any) -> None:
+    s3_bucket.put_object(Key="d/a.wav", Body=b"before")
+    listing = Listing(open_source(f"s3://{s3_bucket.name}/d"))
     (first,) = listing.source.recordings()
     digest = hashlib.sha256(b"before").hexdigest()
     done = pa.table(
@@ -141,17 +103,17 @@ def test_a_changed_object_is_seen(bucket: Any) -> None:
     )
     assert not listing.any_new(done)
     listing.refuse_changed(done)
-    bucket.put_object(Key="d/a.wav", Body=b"after")
+    s3_bucket.put_object(Key="d/a.wav", Body=b"after")
     with pytest.raises(JobError, match=r"recording 'a\.wav' has changed"):
         listing.refuse_changed(done)
 
 
-def test_a_remote_source_becomes_a_remote_dataset(bucket: Any, speech_folder: Path) -> None:
+def test_a_remote_source_becomes_a_remote_dataset(s3_bucket: Any, speech_folder: Path) -> None:
     for path in sorted(speech_folder.iterdir())[:4]:
-        bucket.put_object(Key=f"in put/{path.name}", Body=path.read_bytes())
-    listing = Listing(open_source(f"s3://{bucket.name}/in put"))
+        s3_bucket.put_object(Key=f"in put/{path.name}", Body=path.read_bytes())
+    listing = Listing(open_source(f"s3://{s3_bucket.name}/in put"))
     codec = codec_identity("pcm-16khz")
-    dataset = Dataset.create(f"s3://{bucket.name}/out", codec, {})
+    dataset = Dataset.create(f"s3://{s3_bucket.name}/out", codec, {})
     stages = [
         DecodeStage(DecodeSettings(16_000, Limits())),
         CodecStage("pcm-16khz"),

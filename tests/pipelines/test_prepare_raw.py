@@ -90,8 +90,8 @@ def test_the_files_of_a_version_are_read_by_others(prepared: Path) -> None:
     assert len(loaded[0]["codes"][0]) == loaded[0]["target_length"]
     counted = duckdb.sql(
         "select count(*), sum(len(codes[1])) from read_parquet($files)", params={"files": files}
-    ).fetchone()
-    assert counted == (len(accepted), sum(row["target_length"] for row in accepted.values()))
+    ).fetchall()
+    assert counted[0] == (len(accepted), sum(row["target_length"] for row in accepted.values()))
 
 
 def test_steps_apart_give_the_same_rows(
@@ -106,4 +106,9 @@ def test_steps_apart_give_the_same_rows(
         codec={"cpus": 0.5},
     )
     prepare(str(raw), str(tmp_path / "data"), apart)
-    assert rows(tmp_path / "data") == rows(prepared)
+    found, expected = rows(tmp_path / "data"), rows(prepared)
+    # Windows that share a call of the transcriber move the last bits of its probabilities, and nothing else.
+    scores = ("avg_logprob", "text_confidence")
+    for row in (*found.values(), *expected.values()):
+        row.update({name: None if row[name] is None else round(row[name], 3) for name in scores})
+    assert found == expected

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from pipelines.cluster import Claim
 from pipelines.listing import Batch
 
 _RETRIES = 3
-"""How often Ray repeats a batch whose worker died. What only raises is not repeated."""
+"""How often a batch whose worker died is repeated. What only raises is not repeated."""
 _ROW = pa.schema(
     [("index", pa.int64()), ("key", pa.string()), ("rows", pa.large_binary()), ("error", pa.string())]
 )
@@ -43,11 +44,24 @@ class Step:
     stages: Sequence[Stage]
 
 
+class Attempts:
+    """How often each batch was begun in each step. An actor beside the driver: no death of a worker takes it along."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[tuple[int, int]] = Counter()
+
+    def begin(self, step: int, index: int) -> int:
+        """Count one more; returns how many that makes."""
+        self._begun[step, index] += 1
+        return self._begun[step, index]
+
+
 class Worker:
     """The Ray actor of a step: unpacks a batch, runs the stages, packs the result."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[Stage], step: int, attempts: Any) -> None:
         self._stages = [stage.factory(**stage.arguments) for stage in stages]
+        self._step, self._attempts = step, attempts
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Rows of batches in, as many rows out; a batch that fails becomes a row that says so."""
@@ -58,12 +72,22 @@ class Worker:
         if error is not None:
             return pa.Table.from_batches([row])
         try:
+            self._begin(index)
             table = _unpack(packed)
             for stage in self._stages:
                 table = stage(table)
             return _pack(index, key, table)
         except Exception as failure:  # noqa: BLE001 - recorded, and raised again in the driver
             return _failed(failure)
+
+    def _begin(self, index: int) -> None:
+        import ray
+
+        if ray.get(self._attempts.begin.remote(self._step, index)) > _RETRIES + 1:
+            raise JobError(
+                f"a worker died {_RETRIES + 1} times on the same batch, often for want of memory; "
+                "lower resources.max_batch_bytes or --workers, then run the same command again"
+            )
 
 
 def stream(
@@ -85,19 +109,21 @@ def stream(
     with DataContext.current(context), warnings.catch_warnings():
         # Listing takes no CPU slot: workers may then claim all of them without starving it.
         data = ray.data.read_datasource(_datasource(batches), override_num_blocks=1, num_cpus=0)
-        # The only way to bound retries is through arguments that Ray 2.60 calls deprecated.
+        # Ray repeats what a dead worker had for ever, and `Attempts` counts: a bound of Ray's own is used up within a
+        # second where a node is lost. These arguments, which Ray 2.60 calls deprecated, let a worker come back.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", module=__name__)
-        for step in steps:
+        attempts = _beside_the_driver(Attempts)
+        for number, step in enumerate(steps):
             data = data.map_batches(
                 Worker,
-                fn_constructor_args=(step.stages,),
+                fn_constructor_args=(step.stages, number, attempts),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=step.claim.workers),
                 num_cpus=step.claim.num_cpus,
                 num_gpus=step.claim.num_gpus,
                 max_restarts=-1,
-                max_task_retries=_RETRIES,
+                max_task_retries=-1,
             )
         try:
             for rows in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -107,15 +133,18 @@ def stream(
                         raise _raised(error)
                     yield index, key, _unpack(packed)
         except ray.exceptions.RayActorError as error:
-            if "never ran" in str(error):
-                raise JobError(
-                    "workers could not start: the cluster went away, or other jobs hold its CPUs and GPUs; "
-                    "run the same command again when there is room"
-                ) from error
             raise JobError(
-                f"a worker died {_RETRIES + 1} times on the same batch, often for want of memory; "
-                "lower resources.max_batch_bytes or --workers, then run the same command again"
+                "workers are gone or could not start: the cluster went away, or other jobs hold its CPUs and GPUs; "
+                "run the same command again when there is room"
             ) from error
+
+
+def _beside_the_driver(actor: type) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor).remote()
 
 
 def _datasource(batches: Callable[[], Iterator[Batch]]) -> Any:

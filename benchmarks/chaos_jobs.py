@@ -151,39 +151,47 @@ def _signal(pid: int) -> None:
         return
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that is up."""
+
+    address: str
+    raylets: list[int]
+    """Process ids, the head's first."""
+
+
 @contextmanager
-def cluster(scratch: Path, *cpus: int) -> Iterator[Any]:
-    """A Ray cluster on this machine with a node (a raylet) for each number of CPUs; yields it."""
+def cluster(scratch: Path, *cpus: int) -> Iterator[Cluster]:
+    """A Ray cluster on this machine with a node (a raylet) for each number of CPUs."""
     mark = f"{os.getpid()}-cluster-of-{len(cpus)}"
     temp = Path(f"/tmp/chaos-{os.getpid()}-nodes{len(cpus)}")
     (temp / "ray").mkdir(parents=True)
     # Elsewhere Ray would write down this cluster as the one that any ray.init() of this machine attaches to.
     own = ENVIRONMENT | {MARK: mark, "HOME": str(scratch), "RAY_TMPDIR": str(temp)}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    from ray.cluster_utils import Cluster  # reads the environment when it is imported
-
-    head = {"num_cpus": cpus[0], "include_dashboard": False, "temp_dir": str(temp)}
-    for attempt in range(_STARTS):
-        try:
-            made = Cluster(initialize_head=True, head_node_args=head)
-            break
-        except Exception as error:
-            kill_all(mark)
-            sys.stderr.write(f"Ray did not start: {error}\n")
-            if attempt == _STARTS - 1:
-                raise RuntimeError(f"Ray did not start in {_STARTS} attempts") from error
+    words = [sys.executable, str(Path(__file__).with_name("chaos_cluster.py")), str(temp), *map(str, cpus)]
     try:
-        for count in cpus[1:]:
-            made.add_node(num_cpus=count)
-        yield made
+        for _ in range(_STARTS):
+            host = subprocess.Popen(
+                words, env=os.environ | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            told = _first_json(host)
+            if told:
+                break
+            kill_all(mark)
+        else:
+            raise RuntimeError(f"Ray did not start in {_STARTS} attempts; is the machine very busy?")
+        yield Cluster(**json.loads(told[0]))
     finally:
-        made.shutdown()
         kill_all(mark)
         shutil.rmtree(temp, ignore_errors=True)
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({} if value is None else {name: value})
+
+
+def _first_json(host: subprocess.Popen[str]) -> list[str]:
+    """The first line that is JSON; none when the process ends without one."""
+    for line in host.stdout or []:
+        if line.startswith("{"):
+            return [line]
+    return []
 
 
 @dataclass(frozen=True)

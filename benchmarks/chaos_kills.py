@@ -97,8 +97,7 @@ def node(bench: Bench) -> Outcome:
         job.wait_for_commit(output)
         time.sleep(bench.draw.uniform(2, 2 + wall_s / 6))
         running = job.process.poll() is None
-        second = next(iter(two.worker_nodes))
-        os.kill(second.all_processes["raylet"][0].process.pid, 9)
+        os.kill(two.raylets[1], 9)
         ended = job.finish()
     left = compare(output, expected)
     return Outcome(

@@ -143,8 +143,14 @@ def run_stage(stage: Callable[[pa.Table], pa.Table]) -> list[int]:
 
 
 @pytest.mark.ray
-def test_a_fast_step_does_not_run_ahead_of_a_slow_one(ray_session: None, tmp_path: Path) -> None:
+def test_memory_holds_a_fast_step_back(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Waves of many batches would otherwise pile up between decoding and the codec."""
+    from ray.data import DataContext, ExecutionResources
+
+    options = DataContext.get_current().execution_options
+    monkeypatch.setattr(options, "resource_limits", ExecutionResources(object_store_memory=48_000_000))
     log = tmp_path / "log"
 
     def note(word: str) -> None:
@@ -153,22 +159,22 @@ def test_a_fast_step_does_not_run_ahead_of_a_slow_one(ray_session: None, tmp_pat
 
     def inflate(table: pa.Table) -> pa.Table:
         note("inflated")
-        return pa.table({"value": [table["value"][0].as_py()] * 1_000_000})
+        return pa.table({"value": pa.array([table["value"][0].as_py()] * 1_000_000, pa.int64())})
 
     def work(table: pa.Table) -> pa.Table:
         total = sum(hash(str(one)) % 7 for one in table["value"].to_pylist())
         note("worked")
         return pa.table({"value": [total]})
 
-    batches = [Batch(index, str(index), pa.table({"value": [index]})) for index in range(12)]
+    batches = [Batch(index, str(index), pa.table({"value": [index]})) for index in range(20)]
     steps = [
         Step(Claim("inflate", 1, 1.0), (Stage(lambda: inflate, {}),)),
         Step(Claim("work", 1, 1.0), (Stage(lambda: work, {}),)),
     ]
-    assert len(list(stream(lambda: iter(batches), steps))) == 12
+    assert len(list(stream(lambda: iter(batches), steps))) == 20
     ahead = list(itertools.accumulate(1 if line == "inflated" else -1 for line in log.read_text().split()))
-    assert len(ahead) == 24
-    assert max(ahead) <= 5
+    assert len(ahead) == 40
+    assert max(ahead) * 8_000_000 <= 96_000_000, "twice the limit: what runs and what waits"
 
 
 @pytest.mark.ray

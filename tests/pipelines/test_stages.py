@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from pipelines.sources.interface import to_table
 from pipelines.stages import codec
 from pipelines.stages.codec import CodecStage, buckets, codes_array
 from pipelines.stages.decode import DecodeStage
-from pipelines.stages.decoder import Decoder, DecodeSettings
+from pipelines.stages.decoder import DecodeSettings
 from pipelines.stages.text import TextStage
 from pipelines.stages.write import WriteStage, Written, split_of
 from pipelines.text import normalise
@@ -99,40 +97,6 @@ def test_normalised_text_stays_and_has_no_odd_space(text: str) -> None:
     assert normalise(once) == once
     assert "  " not in once
     assert once == once.strip()
-
-
-def test_a_file_that_kills_the_decoder_is_named_and_the_next_one_decodes(
-    tmp_path: Path, speech_folder: Path
-) -> None:
-    """A named pipe keeps the child waiting where it can be killed, as a crash in a codec library would."""
-    os.mkfifo(tmp_path / "killer.wav")
-    decoder = Decoder(SETTINGS)
-    killed: list[int] = []
-
-    def kill_whoever_opens() -> None:
-        for _ in range(2):
-            with (tmp_path / "killer.wav").open("wb"):  # opening waits until a child reads
-                child = decoder._child
-                assert child is not None
-                killed.append(child.pid)
-                child.kill()
-                child.wait()
-
-    killer = threading.Thread(target=kill_whoever_opens)
-    killer.start()
-    outcome = decoder.decode((tmp_path / "killer.wav").as_uri())
-    killer.join()
-    assert outcome.reason is Reason.DECODER_CRASHED
-    assert outcome.detail == "the decoder died (exit code -9) (2 attempts)"
-    assert len(set(killed)) == 2
-    assert decoder.decode((speech_folder / "utterance0.wav").as_uri()).samples is not None
-
-
-def test_a_decoder_that_hangs_is_given_up(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "hangs.wav")
-    outcome = Decoder(SETTINGS, timeout_s=0.1).decode((tmp_path / "hangs.wav").as_uri())
-    assert outcome.reason is Reason.DECODER_CRASHED
-    assert "gave no answer within 0.1 s" in outcome.detail
 
 
 @given(st.lists(st.integers(0, 500), max_size=40), st.integers(1, 2000))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from trainers.objectives import Objective
 from trainers.sharding import like, local
@@ -18,7 +19,7 @@ class Ema:
     def __init__(self, objective: Objective, decay: float) -> None:
         self.decay = decay
         self.weights: dict[str, Tensor] = {
-            name: p.detach().clone() for name, p in objective.named_parameters()
+            name: p.detach().clone() for name, p in averaged(objective).items()
         }
         self.weights["updates"] = torch.zeros((), dtype=torch.int64)
 
@@ -31,7 +32,7 @@ class Ema:
         """Move towards the present weights by 1 - min(decay, (1 + n) / (10 + n)) after n updates."""
         updates = int(self.weights["updates"])
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        parameters = dict(objective.named_parameters())
+        parameters = averaged(objective)
         averages = [local(self.weights[name]) for name in parameters]
         torch._foreach_lerp_(averages, [local(p.detach()) for p in parameters.values()], 1 - decay)
         self.weights["updates"] += 1
@@ -39,7 +40,7 @@ class Ema:
     @contextmanager
     def applied(self, objective: Objective) -> Iterator[None]:
         """The averages in place of the weights."""
-        kept = {name: p.detach().clone() for name, p in objective.named_parameters()}
+        kept = {name: p.detach().clone() for name, p in averaged(objective).items()}
         load(objective, self.weights)
         try:
             yield
@@ -47,8 +48,17 @@ class Ema:
             load(objective, kept)
 
 
+def averaged(objective: Objective) -> dict[str, Parameter]:
+    """Parameters by name that are averaged: the first phase's where there are several, for only those make sound."""
+    named = objective.named_parameters()
+    if len(objective.phases) == 1:
+        return dict(named)
+    first = {id(p) for group in objective.parameter_groups(objective.phases[0]) for p in group["params"]}
+    return {name: p for name, p in named if id(p) in first}
+
+
 @torch.no_grad()
 def load(objective: Objective, weights: Mapping[str, Tensor]) -> None:
     """Copy weights by parameter name into the objective."""
-    for name, parameter in objective.named_parameters():
+    for name, parameter in averaged(objective).items():
         parameter.copy_(weights[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from trainers.data import BatchConfig, Batches, open_batches
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import DataInfo
-from trainers.objectives.codec import CodecObjective, CodecSettings, change_speed
+from trainers.objectives.codec import CodecObjective, CodecSettings
 from trainers.optim import OptimConfig
 
 TINY = MillConfig(
@@ -211,13 +210,3 @@ def test_codes_of_another_codec_are_refused() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CodecSettings(**wrong)
-
-
-@pytest.mark.parametrize("length", [6000, 8000, 10_000])
-def test_change_of_speed_moves_the_pitch_and_keeps_the_level(length: int) -> None:
-    wave_BN = torch.sin(2 * math.pi * 1000 / 16_000 * torch.arange(8000))[None]
-    changed_BN = change_speed(wave_BN, length)
-    assert changed_BN.shape == (1, length)
-    peak_hz = float(torch.fft.rfft(changed_BN).abs().argmax()) * 16_000 / length
-    assert abs(peak_hz - 1000 * 8000 / length) < 16_000 / length
-    torch.testing.assert_close(changed_BN.square().mean(), wave_BN.square().mean(), rtol=0.02, atol=0.0)

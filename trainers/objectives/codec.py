@@ -22,8 +22,7 @@ from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
-
-_FULL_SCALE = 32768.0
+from trainers.objectives.variation import samples_of, vary
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,10 @@ class CodecObjective(Objective):
             raise ValueError(
                 f"a codec is trained on samples: prepare the data with pcm-16khz, not {data.codec}"
             )
+        if model.head is not None:
+            raise ValueError(
+                "family codec trains no waveform head: leave model.head out, or use family codec_head"
+            )
         self.config, self.choices = model, settings
         self.network = MillNetwork(model)
         self.codebooks = RunningCodebooks(
@@ -118,8 +121,8 @@ class CodecObjective(Objective):
     def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Loss over all frames of the crops."""
         wave_BN = self._vary(self._wave(batch), generator)
-        kept_B = self._kept_levels(wave_BN.shape[0], generator).to(wave_BN.device)
-        return self._reconstruct(wave_BN, kept_B, generator)
+        kept_B = kept_levels(len(wave_BN), self.config.n_codebooks, self.choices.level_dropout, generator)
+        return self._reconstruct(wave_BN, kept_B.to(wave_BN.device), generator)
 
     def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
         """The same without variation, from all levels, and without commitment: it grows with the latents' scale, which
@@ -147,16 +150,7 @@ class CodecObjective(Objective):
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
-        codec = MillCodec(_copy(self.network), self.choices.name, self.choices.edition, "training")
-        wave_BN = self._wave(batch)
-        decoded = codec.decode(codec.encode(wave_BN, torch.full((len(wave_BN),), wave_BN.shape[1])))
-        rate = self.config.sample_rate
-        pairs = zip(wave_BN.cpu(), decoded.wave_BT.cpu(), strict=True)
-        return [
-            Sample(f"{name}-{row}", wave_N, rate)
-            for row, pair in enumerate(pairs)
-            for name, wave_N in zip(("original", "reconstructed"), pair, strict=True)
-        ]
+        return before_and_after(self.network, batch)
 
     def export(self, directory: Path) -> None:
         """Write a codec directory for `models.codecs.load_codec`."""
@@ -164,31 +158,12 @@ class CodecObjective(Objective):
 
     def _wave(self, batch: Batch) -> Tensor:
         """Samples (B, N) of a batch, cut to whole frames."""
-        hop = self.config.hop_length
-        wave_BN = batch.codes_BQT[:, 0].float() / _FULL_SCALE
-        return (
-            wave_BN[:, : wave_BN.shape[1] // hop * hop]
-            if wave_BN.shape[1] >= hop
-            else functional.pad(wave_BN, (0, hop - wave_BN.shape[1]))
-        )
+        return samples_of(batch, self.config.hop_length)
 
     def _vary(self, wave_BN: Tensor, generator: torch.Generator) -> Tensor:
         """Another speed for the batch, another gain for each row."""
-        speeds = self.choices.speeds
-        speed = speeds[int(torch.randint(len(speeds), (1,), generator=generator))]
-        hop = self.config.hop_length
-        wave_BN = change_speed(wave_BN, max(hop, round(wave_BN.shape[1] / speed / hop) * hop))
-        low, high = self.choices.gain_db
-        gain_db_B = low + (high - low) * torch.rand(wave_BN.shape[0], generator=generator)
-        gain_B = (10 ** (gain_db_B / 20)).to(wave_BN.device)
-        loudest_B = wave_BN.abs().amax(dim=1).clamp(min=1e-6)
-        return wave_BN * torch.minimum(gain_B, 1 / loudest_B)[:, None]
-
-    def _kept_levels(self, rows: int, generator: torch.Generator) -> Tensor:
-        levels = self.config.n_codebooks
-        fewer_B = torch.randint(1, levels + 1, (rows,), generator=generator)
-        dropped_B = torch.rand(rows, generator=generator) < self.choices.level_dropout
-        return torch.where(dropped_B, fewer_B, levels)
+        choices = self.choices
+        return vary(wave_BN, choices.speeds, choices.gain_db, self.config.hop_length, generator)
 
     def _reconstruct(self, wave_BN: Tensor, kept_B: Tensor, generator: torch.Generator) -> Loss:
         network, floor = self.network, self.config.log_floor
@@ -230,9 +205,7 @@ class CodecObjective(Objective):
         rows, frames, channels = latents_BTD.shape
         vectors_BTQD = quantizer.lookup(codes_NQ).reshape(rows, frames, -1, channels)
         commitment = functional.mse_loss(latents_BTD, vectors_BTQD.sum(dim=2))
-        levels_Q = torch.arange(self.config.n_codebooks, device=kept_B.device)
-        mask_BQ = (levels_Q < kept_B[:, None]).to(vectors_BTQD.dtype)
-        quantized_BTD = torch.einsum("btqd,bq->btd", vectors_BTQD, mask_BQ)
+        quantized_BTD = sum_levels(vectors_BTQD, kept_B)
         return latents_BTD + (quantized_BTD - latents_BTD).detach(), codes_NQ, commitment
 
     def _code_metrics(self, codes_NQ: Tensor) -> dict[str, Tensor]:
@@ -251,16 +224,32 @@ class CodecObjective(Objective):
             torch.distributed.broadcast(self.codebooks.spare_QSD, src=0)
 
 
-def change_speed(wave_BN: Tensor, length: int) -> Tensor:
-    """The same sound in `length` samples, band-limited: bins of its Fourier transform are cut off or added."""
-    samples = wave_BN.shape[1]
-    if length == samples:
-        return wave_BN
-    spectrum_BF = torch.fft.rfft(wave_BN)
-    bins = length // 2 + 1
-    spectrum_BF = functional.pad(spectrum_BF, (0, max(0, bins - spectrum_BF.shape[1])))[:, :bins]
-    changed_BN: Tensor = torch.fft.irfft(spectrum_BF, n=length) * (length / samples)
-    return changed_BN
+def kept_levels(rows: int, levels: int, dropout: float, generator: torch.Generator) -> Tensor:
+    """How many first levels each row is decoded from (rows,): all, or with probability `dropout` a random number."""
+    fewer_B = torch.randint(1, levels + 1, (rows,), generator=generator)
+    dropped_B = torch.rand(rows, generator=generator) < dropout
+    return torch.where(dropped_B, fewer_B, levels)
+
+
+def sum_levels(vectors_BTQD: Tensor, kept_B: Tensor) -> Tensor:
+    """The sum (B, T, D) of the vectors of each row's first levels."""
+    levels_Q = torch.arange(vectors_BTQD.shape[2], device=kept_B.device)
+    mask_BQ = (levels_Q < kept_B[:, None]).to(vectors_BTQD.dtype)
+    return torch.einsum("btqd,bq->btd", vectors_BTQD, mask_BQ)
+
+
+def before_and_after(network: MillNetwork, batch: Batch) -> list[Sample]:
+    """Every row as it is and through the codec, `original-0`, `reconstructed-0`, `original-1` and so on."""
+    codec = MillCodec(_copy(network), "training", "", "")
+    wave_BN = samples_of(batch, codec.hop_length)
+    lengths_B = batch.lengths_B.clamp(max=wave_BN.shape[1])
+    decoded = codec.decode(codec.encode(wave_BN, lengths_B))
+    rows = zip(wave_BN.cpu(), decoded.wave_BT.cpu(), lengths_B.tolist(), strict=True)
+    return [
+        Sample(f"{name}-{row}", wave_N[:length], codec.sample_rate)
+        for row, (*pair, length) in enumerate(rows)
+        for name, wave_N in zip(("original", "reconstructed"), pair, strict=True)
+    ]
 
 
 def _copy(network: MillNetwork) -> MillNetwork:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from models.codecs.interface import Codec
-from models.codecs.pcm import PcmCodec
+from models.codecs.pcm import PCM_RATES, PcmCodec
 
 EMBEDDED = "mill-16khz"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -14,20 +14,19 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:
     """The codec that `source` names.
 
-    `source`: `pcm-16khz`, `mill-16khz` (its newest embedded edition), `mill-16khz@1`, or a directory that holds
+    `source`: `pcm-16khz` (24khz, 44khz), `mill-16khz` (its newest embedded edition), `mill-16khz@1`, or a directory that holds
     config.json and model.safetensors. ValueError for an unknown name, FileNotFoundError for missing weights.
     """
     name, _, edition = source.partition("@")
-    if name == PcmCodec.name and edition in ("", PcmCodec.edition):
-        return PcmCodec()
-    # Imported here so that reading samples does not pay for the network's modules.
-    from models.codecs.embedded.codec import load_directory
+    if name in PCM_RATES and edition in ("", PcmCodec.edition):
+        return PcmCodec(name)
+    directory = embedded_directory(source) or Path(source)
+    if directory.is_dir():
+        # Imported here so that reading samples does not pay for a network's modules.
+        from models.codecs.files import load_directory
 
-    if name == EMBEDDED:
-        return load_directory(_edition_folder(edition), device)
-    if Path(source).is_dir():
-        return load_directory(Path(source), device)
-    known = [PcmCodec.name, EMBEDDED, *(f"{EMBEDDED}@{edition}" for edition in editions())]
+        return load_directory(directory, device)
+    known = [*PCM_RATES, EMBEDDED, *(f"{EMBEDDED}@{edition}" for edition in editions())]
     raise ValueError(f"codec {source!r} is not known; use {', '.join(known)} or a directory with config.json")
 
 
@@ -39,7 +38,14 @@ def editions() -> list[str]:
     return sorted(found, key=int)
 
 
-def _edition_folder(edition: str) -> Path:
+def embedded_directory(source: str) -> Path | None:
+    """Where `mill-16khz` or `mill-16khz@EDITION` lies; None for another source.
+
+    ValueError for an edition that there is not, FileNotFoundError where no edition has weights.
+    """
+    name, _, edition = source.partition("@")
+    if name != EMBEDDED:
+        return None
     present = editions()
     if not edition and not present:
         raise FileNotFoundError(f"{EMBEDDED}: no {EMBEDDED_FOLDER}/{EMBEDDED}@*/model.safetensors")

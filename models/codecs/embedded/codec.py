@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional
 
+from models.codecs import files
+from models.codecs.embedded.head import HeadConfig
 from models.codecs.embedded.network import MillConfig, MillNetwork
-from models.codecs.embedded.spectrum import cut_at_quiet, griffin_lim, sharpen
+from models.codecs.embedded.spectrum import cut_at_quiet
 from models.codecs.interface import (
     Codes,
     Wave,
@@ -42,8 +42,9 @@ class MillCodec:
         self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
         self.config = config
         self.network = network.float().eval().requires_grad_(False)
-        self._encoder = MillNetwork(config).double().eval().requires_grad_(False)
-        self._encoder.load_state_dict(network.state_dict())
+        self._encoder = MillNetwork(replace(config, head=None)).double().eval().requires_grad_(False)
+        weights = network.state_dict()
+        self._encoder.load_state_dict({key: weights[key] for key in self._encoder.state_dict()})
         self.device = self.network.mean_M.device
         self._encoder.to(self.device)
 
@@ -88,14 +89,14 @@ class MillCodec:
         return Wave(wave_BT.to(self.device), lengths_B, self.sample_rate)
 
     def _decode_row(self, codes_QT: Tensor) -> Tensor:
-        magnitudes_SF = self._magnitudes(codes_QT)
         config = self.config
         longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
+        phrases = cut_at_quiet(self._magnitudes(codes_QT), longest)
+        latents_SD = self.embed(codes_QT[None])[0].T.repeat_interleave(config.spectra_per_frame, dim=0)
+        latents = latents_SD.split([len(phrase_SF) for phrase_SF in phrases])
         waves = [
-            griffin_lim(
-                sharpen(phrase_SF, config.contrast), config.spectrum_hop, config.griffin_lim_iterations
-            )
-            for phrase_SF in cut_at_quiet(magnitudes_SF, longest)
+            self.network.wave(phrase_SF[None], latents_SD[None])[0]
+            for phrase_SF, latents_SD in zip(phrases, latents, strict=True)
         ]
         return torch.cat(waves).clamp(-1.0, 1.0)
 
@@ -119,41 +120,29 @@ class MillCodec:
 
 
 def save_directory(network: MillNetwork, directory: Path, name: str, edition: str) -> None:
-    """Write config.json and model.safetensors (float16, as the codec is meant to be carried along)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
-    (directory / "model.safetensors").write_bytes(save(weights))
-    described = {"kind": KIND, "name": name, "edition": edition, "config": asdict(network.config)}
-    (directory / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    """Write config.json and model.safetensors in half precision."""
+    config = asdict(network.config)
+    if network.config.head is None:
+        del config["head"]
+    weights = network.state_dict()
+    files.write(directory, kind=KIND, name=name, edition=edition, config=config, weights=weights)
 
 
 def load_directory(directory: Path, device: str | torch.device = "cpu") -> MillCodec:
     """Read what `save_directory` wrote; FileNotFoundError or ValueError names the file that is missing or wrong."""
-    for name in ("config.json", "model.safetensors"):
-        if not (directory / name).is_file():
-            raise FileNotFoundError(f"codec directory {directory} has no {name}")
-    described = _read_config(directory / "config.json")
-    network = MillNetwork(described["config"])
-    content = (directory / "model.safetensors").read_bytes()
-    weights = load(content)
-    wanted = network.state_dict()
-    if weights.keys() != wanted.keys() or any(weights[key].shape != wanted[key].shape for key in wanted):
-        differing = sorted(weights.keys() ^ wanted.keys()) or [
-            k for k in wanted if weights[k].shape != wanted[k].shape
-        ]
-        raise ValueError(
-            f"{directory / 'model.safetensors'} does not fit its config.json: {', '.join(differing)}"
-        )
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
-    digest = hashlib.sha256(content).hexdigest()
-    return MillCodec(network.to(device), described["name"], described["edition"], digest)
+    if (directory / files.CONFIG).is_file() and files.kind_of(directory) != KIND:
+        kind = files.kind_of(directory)
+        raise ValueError(f"{directory / files.CONFIG}: kind is {kind!r}; this reads codecs of kind {KIND!r}")
+    stored = files.read(directory)
+    try:
+        config = _config(stored.config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{directory / files.CONFIG}: {error}") from error
+    network = MillNetwork(config)
+    files.fill(network, stored.weights, directory)
+    return MillCodec(network.to(device), stored.name, stored.edition, stored.sha256)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    described = json.loads(path.read_text(encoding="utf-8"))
-    if described.get("kind") != KIND:
-        raise ValueError(f"{path}: kind is {described.get('kind')!r}; this reads codecs of kind {KIND!r}")
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in described["config"].items()
-    }
-    return {**described, "config": MillConfig(**values)}
+def _config(values: Mapping[str, Any]) -> MillConfig:
+    head = values.get("head")
+    return MillConfig(**{**values, "head": HeadConfig(**head) if head is not None else None})

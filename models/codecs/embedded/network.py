@@ -2,7 +2,8 @@
 
 Encoder: log-mel spectra -> principal components + convolutional correction -> residual vector quantization.
 Decoder: quantized components -> log-mel -> magnitudes by the filters' pseudo-inverse + convolutional correction of
-their logarithm. The corrections start at zero, so before any training this is a classical vector-quantized vocoder.
+their logarithm; phases by Griffin-Lim, which a learned head may refine (`head.py`). The corrections start at zero, so
+before any training this is a classical vector-quantized vocoder.
 
 Shape suffixes: B batch, N samples, T frames, M mel values of a frame, D latent channels, F magnitudes of a frame,
 C hidden channels.
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codecs.embedded.spectrum import magnitudes, mel_filters
+from models.codecs.embedded.head import HeadConfig, WaveHead
+from models.codecs.embedded.spectrum import griffin_lim_spectrum, magnitudes, mel_filters, sharpen, synthesize
 from models.codecs.quantizer import ResidualQuantizer
 
 
@@ -47,6 +49,9 @@ class MillConfig:
     """Exponent of the decoded magnitudes: 1 leaves them as they are, more undoes some of the flattening that comes from
     predicting the middle of what is likely (PESQ-WB 2.85 -> 3.01 at 1.1, STOI unchanged; lower again from 1.2)."""
     griffin_lim_iterations: int = 48
+    """Of fast Griffin-Lim; a head needs fewer."""
+    head: HeadConfig | None = None
+    """The learned waveform head of the second edition; None is Griffin-Lim alone."""
 
     def __post_init__(self) -> None:
         if self.hop_length % (2 * self.spectra_per_frame):
@@ -54,6 +59,8 @@ class MillConfig:
                 f"hop_length is {self.hop_length}: must be a multiple of {2 * self.spectra_per_frame} "
                 f"(2 * spectra_per_frame)"
             )
+        if self.griffin_lim_iterations < 0:
+            raise ValueError(f"griffin_lim_iterations is {self.griffin_lim_iterations}: must not be negative")
         if self.contrast <= 0:
             raise ValueError(f"contrast is {self.contrast}: must be above 0")
         if self.latent_channels > self.spectra_per_frame * self.n_mels:
@@ -120,7 +127,7 @@ class Correction(nn.Module):
 
 
 class MillNetwork(nn.Module):
-    """Spectra, encoder, quantizer and decoder; no phase, no batching rules (see `codec.py`)."""
+    """Spectra, encoder, quantizer, decoder and waveform head; no batching rules (see `codec.py`)."""
 
     filters_FM: Tensor
     inverse_MF: Tensor
@@ -144,6 +151,13 @@ class MillNetwork(nn.Module):
         self.expand = nn.Linear(config.latent_channels, config.mel_values)
         self.decoder = Correction(
             config.latent_channels, config.decoder_channels, config.magnitude_values, config.decoder_dilations
+        )
+        self.head = self._head(config.head) if config.head is not None else None
+
+    def _head(self, sizes: HeadConfig) -> WaveHead:
+        config = self.config
+        return WaveHead(
+            sizes, config.fft_length, config.spectrum_hop, config.latent_channels, config.log_floor
         )
 
     @property
@@ -190,6 +204,21 @@ class MillNetwork(nn.Module):
         rows, frames, values = magnitudes_BTF.shape
         per_frame = self.config.spectra_per_frame
         return magnitudes_BTF.reshape(rows, frames * per_frame, values // per_frame)
+
+    def wave(self, magnitudes_BSF: Tensor, latents_BSD: Tensor) -> Tensor:
+        """Magnitudes and the latents of their frames -> wave (B, S * spectrum_hop), not bounded to [-1, 1].
+
+        Gradients reach the magnitudes and the head, not the phases that Griffin-Lim found.
+        """
+        hop = self.config.spectrum_hop
+        sharp_BSF = sharpen(magnitudes_BSF, self.config.contrast)
+        with torch.no_grad():
+            spectrum_BSF = griffin_lim_spectrum(sharp_BSF, hop, self.config.griffin_lim_iterations)
+        if sharp_BSF.requires_grad:
+            spectrum_BSF = spectrum_BSF * (sharp_BSF / sharp_BSF.detach().clamp(min=1e-8))
+        if self.head is not None:
+            spectrum_BSF = self.head(spectrum_BSF, latents_BSD)
+        return synthesize(spectrum_BSF, hop)
 
     @torch.no_grad()
     def fit_linear(self, wave_BN: Tensor) -> Tensor:

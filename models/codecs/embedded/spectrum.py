@@ -18,16 +18,7 @@ def magnitudes(wave_BN: Tensor, fft_length: int, hop_length: int) -> Tensor:
 
     N is a multiple of the hop; what lies outside the wave counts as zero.
     """
-    edge = (fft_length - hop_length) // 2
-    spectrum_BFS = torch.stft(
-        functional.pad(wave_BN, (edge, edge)),
-        fft_length,
-        hop_length,
-        window=_window(fft_length, wave_BN),
-        center=False,
-        return_complex=True,
-    )
-    return spectrum_BFS.abs().transpose(1, 2)
+    return analyse(wave_BN, fft_length, hop_length).abs()
 
 
 def mel_filters(fft_length: int, n_mels: int, sample_rate: int) -> Tensor:
@@ -44,13 +35,20 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentu
     """A wave (S * hop,) whose magnitudes are near the given ones: fast Griffin-Lim (Perraudin et al. 2013).
 
     The inverse of `magnitudes` up to the phase. It starts from fixed phases, so equal magnitudes give equal waves.
+    Leading dimensions are rows: (B, S, F) -> (B, S * hop).
     """
-    spectra, fft_length = magnitudes_SF.shape[0], 2 * (magnitudes_SF.shape[1] - 1)
-    # Silent spectra at both ends, so that every sample of the wave lies under as many windows as in the middle.
-    border = math.ceil(fft_length / hop_length / 2)
-    target_FS = functional.pad(magnitudes_SF.T, (border, border))
+    return synthesize(griffin_lim_spectrum(magnitudes_SF, hop_length, iterations, momentum), hop_length)
+
+
+def griffin_lim_spectrum(
+    magnitudes_SF: Tensor, hop_length: int, iterations: int, momentum: float = 0.99
+) -> Tensor:
+    """The complex spectra (S, F) that `griffin_lim` makes its wave of: the given magnitudes, with phases."""
+    fft_length = 2 * (magnitudes_SF.shape[-1] - 1)
+    border = _border(fft_length, hop_length)
+    target_FS = functional.pad(magnitudes_SF.transpose(-1, -2), (border, border))
     window = _window(fft_length, magnitudes_SF)
-    length = hop_length * (spectra + 2 * border - 1)
+    length = hop_length * (target_FS.shape[-1] - 1)
     estimate_FS = target_FS * _initial_phases(target_FS)
     previous_FS = torch.zeros_like(estimate_FS)
     for _ in range(iterations):
@@ -61,15 +59,40 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentu
         estimate_FS = consistent_FS - momentum / (1 + momentum) * previous_FS
         estimate_FS = target_FS * estimate_FS / estimate_FS.abs().clamp(min=1e-8)
         previous_FS = consistent_FS
-    wave_N = torch.istft(estimate_FS, fft_length, hop_length, window=window, length=length)
+    return estimate_FS[..., border:-border].transpose(-1, -2)
+
+
+def synthesize(spectrum_SF: Tensor, hop_length: int) -> Tensor:
+    """Complex spectra (..., S, F), laid out as those of `magnitudes` -> wave (..., S * hop), by least squares."""
+    spectra, fft_length = spectrum_SF.shape[-2], 2 * (spectrum_SF.shape[-1] - 1)
+    border = _border(fft_length, hop_length)
+    padded_FS = functional.pad(spectrum_SF.transpose(-1, -2), (border, border))
+    window = _window(fft_length, spectrum_SF.real)
+    length = hop_length * (padded_FS.shape[-1] - 1)
+    wave_N = torch.istft(padded_FS, fft_length, hop_length, window=window, length=length)
     start = hop_length * border - hop_length // 2
-    return wave_N[start : start + hop_length * spectra]
+    return wave_N[..., start : start + hop_length * spectra]
+
+
+def analyse(wave_N: Tensor, fft_length: int, hop_length: int) -> Tensor:
+    """Complex Hann-windowed spectra (..., N / hop, F) of waves (..., N): `magnitudes` before the absolute value."""
+    edge = (fft_length - hop_length) // 2
+    spectrum_FS = torch.stft(
+        functional.pad(wave_N, (edge, edge)),
+        fft_length,
+        hop_length,
+        window=_window(fft_length, wave_N),
+        center=False,
+        return_complex=True,
+    )
+    return spectrum_FS.transpose(-1, -2)
 
 
 def sharpen(magnitudes_SF: Tensor, contrast: float) -> Tensor:
-    """Magnitudes to the power of `contrast`, scaled so that their energy stays what it was."""
+    """Magnitudes (..., S, F) to the power of `contrast`, scaled so that the energy of a row stays what it was."""
     powered_SF = magnitudes_SF.pow(contrast)
-    sharper_SF: Tensor = powered_SF * (magnitudes_SF.norm() / powered_SF.norm().clamp(min=1e-12))
+    before, after = (values.norm(dim=(-2, -1), keepdim=True) for values in (magnitudes_SF, powered_SF))
+    sharper_SF: Tensor = powered_SF * (before / after.clamp(min=1e-12))
     return sharper_SF
 
 
@@ -89,11 +112,16 @@ def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:
 
 def _initial_phases(target_FS: Tensor) -> Tensor:
     """Pseudo-random but fixed unit phasors: bin and spectrum index decide, not the length of the wave."""
-    bins, spectra = target_FS.shape
+    bins, spectra = target_FS.shape[-2:]
     generator = torch.Generator().manual_seed(0)
     # Row-major by spectrum, so that a longer wave begins with the phases of a shorter one.
     phases_SF = torch.rand(spectra, bins, generator=generator, dtype=torch.float64) * (2 * math.pi)
     return torch.polar(torch.ones_like(phases_SF), phases_SF).T.to(target_FS.device, torch.complex64)
+
+
+def _border(fft_length: int, hop_length: int) -> int:
+    """Silent spectra at both ends, so that every sample lies under as many windows as in the middle."""
+    return math.ceil(fft_length / hop_length / 2)
 
 
 def _window(fft_length: int, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from models.codecs import load_codec
 from models.codecs.embedded.codec import save_directory
+from models.codecs.embedded.head import HeadConfig
 from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.interface import Codec
 
@@ -48,10 +50,29 @@ def tiny_directory(tiny_network: MillNetwork, tmp_path_factory: pytest.TempPathF
     return directory
 
 
-@pytest.fixture(params=["pcm-16khz", "mill-16khz", "tiny"])
-def codec(request: pytest.FixtureRequest, tiny_directory: Path) -> Codec:
+@pytest.fixture(scope="session")
+def headed_network(tiny_network: MillNetwork) -> MillNetwork:
+    """The same with a waveform head that does something."""
+    torch.manual_seed(1)
+    network = MillNetwork(replace(TINY, head=HeadConfig(channels=16, blocks=2, expansion=2)))
+    network.load_state_dict({**network.state_dict(), **tiny_network.state_dict()})
+    assert network.head is not None
+    torch.nn.init.normal_(network.head.leave.weight, std=0.1)
+    return network
+
+
+@pytest.fixture(scope="session")
+def headed_directory(headed_network: MillNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("codec") / "headed"
+    save_directory(headed_network, directory, "tiny", "2")
+    return directory
+
+
+@pytest.fixture(params=["pcm-16khz", "mill-16khz", "tiny", "headed"])
+def codec(request: pytest.FixtureRequest, tiny_directory: Path, headed_directory: Path) -> Codec:
     """Every codec the contract must hold for."""
-    return load_codec(str(tiny_directory) if request.param == "tiny" else request.param)
+    made = {"tiny": str(tiny_directory), "headed": str(headed_directory)}
+    return load_codec(made.get(request.param, request.param))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,145 @@
+"""Codec directories: config.json and model.safetensors, written and read in one place for every kind of codec.
+
+config.json holds `kind` (which architecture), `name`, `edition` and `config`, the architecture's sizes. A directory of
+Hugging Face's `DacModel` (config.json with `model_type: dac`) counts as one of kind `dac`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from models.codecs.interface import Codec
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KINDS: dict[str, str] = {"mill": "models.codecs.embedded.codec", "dac": "models.codecs.convolutional"}
+"""Kind -> the module whose `load_directory(directory, device)` reads it; imported only when asked for."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a codec directory holds."""
+
+    name: str
+    edition: str
+    config: Mapping[str, Any]
+    """Sizes, with lists as tuples."""
+    weights: Mapping[str, Tensor]
+    """As stored, float16 or float32."""
+    sha256: str
+    """Of model.safetensors."""
+
+
+def load_directory(directory: Path, device: str | torch.device = "cpu") -> Codec:
+    """The codec in `directory`, whatever its kind.
+
+    FileNotFoundError for a file that is missing, ValueError for one that is damaged, of an unknown kind or does not
+    fit.
+    """
+    module = importlib.import_module(KINDS[kind_of(directory)])
+    reader: Callable[[Path, str | torch.device], Codec] = module.load_directory
+    return reader(directory, device)
+
+
+def kind_of(directory: Path) -> str:
+    """The kind that config.json names. ValueError names the known ones."""
+    described = read_config(directory)
+    kind = described.get("kind", described.get("model_type"))
+    if kind not in KINDS:
+        raise ValueError(f"{directory / CONFIG}: kind is {kind!r}; codecs are of kind {', '.join(KINDS)}")
+    return str(kind)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json as it is."""
+    path = directory / CONFIG
+    _require(path)
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path} holds {type(described).__name__}; must be an object")
+    return described
+
+
+def read(directory: Path) -> Stored:
+    """Read what `write` wrote."""
+    _require(directory / CONFIG)
+    _require(directory / WEIGHTS)
+    described = read_config(directory)
+    missing = [key for key in ("name", "edition", "config") if key not in described]
+    if missing:
+        raise ValueError(f"{directory / CONFIG} lacks {', '.join(missing)}")
+    weights, digest = read_weights(directory)
+    config = {key: _frozen(value) for key, value in described["config"].items()}
+    return Stored(str(described["name"]), str(described["edition"]), config, weights, digest)
+
+
+def read_weights(directory: Path) -> tuple[dict[str, Tensor], str]:
+    """model.safetensors, and the sha256 of its bytes."""
+    path = directory / WEIGHTS
+    _require(path)
+    content = path.read_bytes()
+    try:
+        return load(content), hashlib.sha256(content).hexdigest()
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def write(
+    directory: Path,
+    *,
+    kind: str,
+    name: str,
+    edition: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a codec directory; half precision by default, as a codec is meant to be carried along.
+
+    ValueError names a weight that is not finite in `dtype`; nothing is written then.
+    """
+    stored = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
+    for key, value in stored.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"weight {key} is not finite in {dtype}; a codec with it would not decode")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / WEIGHTS).write_bytes(save(stored))
+    described = {"kind": kind, "name": name, "edition": edition, "config": dict(config)}
+    (directory / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> None:
+    """Load stored weights into a module, in the module's precision. ValueError names every key that does not fit."""
+    wanted = module.state_dict()
+    differing = sorted(weights.keys() ^ wanted.keys()) or [
+        key for key in wanted if weights[key].shape != wanted[key].shape
+    ]
+    if differing:
+        raise ValueError(f"{directory / WEIGHTS} does not fit its {CONFIG}: {', '.join(differing)}")
+    module.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()})
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"codec directory {path.parent} has no {path.name}")
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has no tuples, and a frozen configuration no lists."""
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(_frozen(inner) for inner in value) if isinstance(value, list) else value

@@ -1,0 +1,146 @@
+"""Training of the embedded codec's waveform head: its encoder and codebooks stay, so the same recording has the same
+codes, and the head learns how to sound what they say.
+
+`init` is the trained codec whose codes are decoded: a codec directory, or an embedded edition such as `mill-16khz@1`.
+
+Shape suffixes as in `models/codecs/embedded/network.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.codecs.embedded.codec import load_directory, save_directory
+from models.codecs.embedded.head import HeadConfig, WaveHead
+from models.codecs.embedded.network import MillConfig, MillNetwork
+from trainers.data import Batch
+from trainers.objectives import DataInfo, Sample
+from trainers.objectives.codec import before_and_after, kept_levels, sum_levels
+from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
+
+
+@dataclass(frozen=True)
+class CodecHeadSettings(WaveformSettings):
+    """What the head is called and learns from, besides what its waves are compared by."""
+
+    name: str = "mill-16khz"
+    """What the exported codec is called."""
+    edition: str = "2"
+    level_dropout: float = 0.2
+    """Share of rows that are decoded from a random number of first levels."""
+    search_width: int = 1
+    """Beginnings kept while codes are looked for; below the codec's own width training is faster, and its codes are a
+    little worse than those that the head will decode."""
+    decoder_lr_scale: float = 0.0
+    """Learning rate of the magnitude decoder relative to the head's; 0 leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.level_dropout <= 1:
+            raise ValueError(f"level_dropout is {self.level_dropout}: must be in [0, 1]")
+        if self.search_width < 1:
+            raise ValueError(f"search_width is {self.search_width}: must be at least 1")
+        if self.decoder_lr_scale < 0:
+            raise ValueError(f"decoder_lr_scale is {self.decoder_lr_scale}: must not be negative")
+
+
+class CodecHeadObjective(WaveformObjective):
+    """The wave of a frozen codec's codes, compared with the recording over many resolutions and by discriminators."""
+
+    model_config = MillConfig
+    settings = CodecHeadSettings
+
+    def __init__(self, model: MillConfig, settings: CodecHeadSettings, data: DataInfo) -> None:
+        super().__init__(settings, data, model.hop_length)
+        self.config = replace(model, head=model.head or HeadConfig())
+        self.choices = settings
+        self.network = MillNetwork(self.config).requires_grad_(False)
+        self.head.requires_grad_(True)
+        if settings.decoder_lr_scale:
+            self.network.decoder.requires_grad_(True)
+        self.warm = False
+
+    @property
+    def head(self) -> WaveHead:
+        """What is trained."""
+        assert self.network.head is not None
+        return self.network.head
+
+    @classmethod
+    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+        """The codec works at the sample rate of its data."""
+        return {"sample_rate": data.sample_rate}
+
+    def networks(self) -> Sequence[nn.Module]:
+        """The head."""
+        return [self.head]
+
+    def generator_groups(self) -> list[dict[str, Any]]:
+        """The head, and the magnitude decoder if it learns."""
+        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters())}]
+        scale = self.choices.decoder_lr_scale
+        return (
+            [*groups, {"params": list(self.network.decoder.parameters()), "lr_scale": scale}]
+            if scale
+            else groups
+        )
+
+    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:  # noqa: ARG002
+        """Refuse to train the head of nothing."""
+        if not self.warm:
+            raise ValueError(
+                "family codec_head trains the head of a trained codec: name that codec with `init`"
+            )
+
+    def warm_start(self, directory: Path) -> None:
+        """Take the codec in `directory`, whose codes are decoded, and its head if it has one of the same sizes.
+
+        ValueError where the codec has other sizes; head, contrast and Griffin-Lim iterations may differ.
+        """
+        network = load_directory(directory).network
+        found = network.config
+        decoding = {
+            "head": found.head,
+            "contrast": found.contrast,
+            "griffin_lim_iterations": found.griffin_lim_iterations,
+        }
+        if replace(self.config, **decoding) != found:
+            raise ValueError(f"{directory} holds a codec of {found}, not of {self.config}")
+        weights = network.state_dict()
+        if found.head != self.config.head:
+            weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        self.network.load_state_dict({**self.network.state_dict(), **weights})
+        self.warm = True
+
+    def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:
+        """Codes of the wave, as many levels of them as are kept, and the wave that they sound like."""
+        network, per_frame = self.network, self.config.spectra_per_frame
+        dropout = self.choices.level_dropout if self.training else 0.0
+        kept_B = kept_levels(len(wave_BN), self.config.n_codebooks, dropout, generator)
+        with torch.autocast(wave_BN.device.type, enabled=False):
+            latents_BTD = self._quantized(wave_BN, kept_B.to(wave_BN.device))
+            magnitudes_BSF = network.from_log(network.decode(latents_BTD))
+        return Reconstruction(network.wave(magnitudes_BSF, latents_BTD.repeat_interleave(per_frame, dim=1)))
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+        """Every row before and after the codec."""
+        return before_and_after(self.network, batch)
+
+    def export(self, directory: Path) -> None:
+        """Write a codec directory for `models.codecs.load_codec`."""
+        save_directory(self.network, directory, self.choices.name, self.choices.edition)
+
+    @torch.no_grad()
+    def _quantized(self, wave_BN: Tensor, kept_B: Tensor) -> Tensor:
+        """The latents (B, T, D) of the first levels of a wave's codes."""
+        network = self.network
+        latents_BTD = network.encode(network.log_mel(network.magnitudes(wave_BN)))
+        codes_NQ = network.quantizer.search(latents_BTD.flatten(0, 1), self.choices.search_width)
+        vectors_NQD = network.quantizer.lookup(codes_NQ)
+        return sum_levels(vectors_NQD.unflatten(0, latents_BTD.shape[:2]), kept_B)

@@ -14,6 +14,7 @@ import torch
 
 from catalog.command import JobError
 from catalog.config import digest, to_yaml
+from models.codecs import embedded_directory
 from trainers.checkpoint import Checkpoints, load
 from trainers.console import console_hooks
 from trainers.data import Batches, open_batches
@@ -114,7 +115,8 @@ def train_here(
     if settings.init is not None and Checkpoints(checkpoints).latest() is None:
         from catalog.models import resolve
 
-        run.objective.warm_start(resolve(settings.init, settings.tracking.uri))
+        embedded = embedded_directory(settings.init)
+        run.objective.warm_start(embedded or resolve(settings.init, settings.tracking.uri))
     stream = console or sys.stderr
     hooks = console_hooks(settings.loop, stream, live=stream.isatty())
     tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None

@@ -65,7 +65,8 @@ class FitSettings(Settings):
         default=None, description="run directory; default runs/<family>. A run found there is continued"
     )
     init: str | None = Field(
-        default=None, description="generator directory or models:/ URI whose weights to start from"
+        default=None,
+        description="directory, models:/ URI or embedded codec (mill-16khz@1) whose weights to start from",
     )
     device: str = Field(
         "auto", description="auto, cpu, cuda, cuda:1, ...; with workers, what each of them uses"

@@ -23,6 +23,7 @@ from catalog.models import tracking_uri
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
+from trainers.speech_quality import pairs
 from trainers.wav import wav_bytes
 
 RECORD = "mlflow_run.json"
@@ -116,7 +117,7 @@ class Tracker:
         self._thread.start()
 
     def hooks(self) -> Hooks:
-        """Metrics at each log entry; metrics, WAV files and spectrograms at each validation."""
+        """Metrics at each log entry; metrics, WAV files and spectrograms (pairs together) at each validation."""
         return Hooks(on_log=self.log_metrics, on_validate=self._validated)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -162,9 +163,10 @@ class Tracker:
     def _log_samples(self, step: int, samples: Sequence[Sample]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for sample in samples:
-                name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample.name)
-                (Path(folder) / f"{name}.wav").write_bytes(wav_bytes(sample.wave_T, sample.sample_rate))
-                (Path(folder) / f"{name}.png").write_bytes(spectrogram_png(sample.wave_T, sample.sample_rate))
+                path = Path(folder) / f"{_file_name(sample.name)}.wav"
+                path.write_bytes(wav_bytes(sample.wave_T, sample.sample_rate))
+            for name, shown in pictures(samples).items():
+                (Path(folder) / f"{_file_name(name)}.png").write_bytes(spectrogram_png(shown))
             if samples:
                 self._client.log_artifacts(self.run.run_id, folder, f"samples/step-{step:08d}")
 
@@ -179,23 +181,43 @@ class Tracker:
             _log.warning("MLflow run %s: %s", self.run.run_id, error)
 
 
-def spectrogram_png(wave_T: Tensor, sample_rate: int) -> bytes:
-    """Log-magnitude spectrogram (1024-point window, hop 256), 80 dB deep, time in s against kHz."""
+def pictures(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """What is shown together, by name: an original above its reconstruction as `pair-...`, others alone."""
+    together = pairs(samples)
+    paired = {sample.name for pair in together.values() for sample in pair}
+    alone = {sample.name: [sample] for sample in samples if sample.name not in paired}
+    return {**{f"pair-{key}": list(pair) for key, pair in together.items()}, **alone}
+
+
+def spectrogram_png(samples: Sequence[Sample]) -> bytes:
+    """Log-magnitude spectrograms, one below the other, 80 dB deep from the loudest of the first; time in s, kHz."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    padded_T = torch.nn.functional.pad(wave_T.float().cpu(), (0, max(0, 1024 - len(wave_T))))
-    spectrum_FT = torch.stft(padded_T, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
-    level_FT = 20 * torch.log10(spectrum_FT / spectrum_FT.max().clamp(min=1e-9) + 1e-9)
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = FigureCanvasAgg(figure).figure.subplots()
-    extent = (0.0, len(padded_T) / sample_rate, 0.0, sample_rate / 2000)
-    axes.imshow(level_FT.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
-    axes.set_xlabel("time (s)")
-    axes.set_ylabel("frequency (kHz)")
+    figure = Figure(figsize=(8, 3 * len(samples)), layout="constrained")
+    FigureCanvasAgg(figure)
+    spectra = [_spectrum(sample.wave_T) for sample in samples]
+    for at, (sample, spectrum_FT) in enumerate(zip(samples, spectra, strict=True)):
+        level_FT = 20 * torch.log10(spectrum_FT / spectra[0].max().clamp(min=1e-9) + 1e-9)
+        axes = figure.add_subplot(len(samples), 1, at + 1)
+        extent = (0.0, len(sample.wave_T) / sample.sample_rate, 0.0, sample.sample_rate / 2000)
+        axes.imshow(level_FT.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
+        axes.set_title(sample.name)
+        axes.set_xlabel("time (s)")
+        axes.set_ylabel("frequency (kHz)")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()
+
+
+def _spectrum(wave_T: Tensor) -> Tensor:
+    """Magnitudes of a 1024-point window every 256 samples."""
+    padded_T = torch.nn.functional.pad(wave_T.float().cpu(), (0, max(0, 1024 - len(wave_T))))
+    return torch.stft(padded_T, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

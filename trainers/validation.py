@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import torch
 
-from trainers.data import Batches, Position
+from trainers.data import Batch, Batches, Position
 from trainers.draws import generator_at
 from trainers.ema import Ema
 from trainers.loop_config import LoopConfig
@@ -12,6 +15,9 @@ from trainers.meters import Totals
 from trainers.objectives import Objective, Sample
 from trainers.parallel import Parallel
 from trainers.sharding import gathered
+from trainers.speech_quality import speech_quality
+
+_LONGEST_HEARD_S = 8
 
 
 class Validator:
@@ -25,12 +31,15 @@ class Validator:
 
     @torch.no_grad()
     def run(self, objective: Objective, ema: Ema | None) -> tuple[dict[str, float], list[Sample]]:
-        """Means over all ranks, named `validation_*`, and rank 0's samples, with averaged weights if there are any."""
+        """Means over all ranks, named `validation_*`, and rank 0's samples, with averaged weights if there are any.
+
+        Where samples are pairs of original and reconstruction, rank 0's means hold their STOI and PESQ-WB too.
+        """
         objective.eval()
-        if ema is None:
-            return self._measure(objective), self._samples(objective)
-        with ema.applied(objective):
-            return self._measure(objective), self._samples(objective)
+        with ema.applied(objective) if ema is not None else nullcontext():
+            metrics, samples = self._measure(objective), self._samples(objective)
+        metrics |= {f"validation_{name}": value for name, value in speech_quality(samples).items()}
+        return metrics, samples
 
     def _measure(self, objective: Objective) -> dict[str, float]:
         totals = Totals(self.device)
@@ -50,11 +59,20 @@ class Validator:
     def _samples(self, objective: Objective) -> list[Sample]:
         if not self.makes_samples:
             return []
-        batch = self.batches.load(Position(0, 0)).rows(self.config.samples).to(self.device)
+        batch = self._heard(objective).to(self.device)
         with gathered(objective):
             if self.parallel.rank:
                 return []
             return objective.samples(batch, generator_at(self.config.seed, "samples"))
+
+    def _heard(self, objective: Objective) -> Batch:
+        """The rows made audible: whole ones up to a few seconds, though training may use shorter crops."""
+        batches, count = self.batches, self.config.samples
+        if batches.config.crop_frames is not None:
+            longest = _LONGEST_HEARD_S * objective.data.sample_rate // objective.data.hop_length
+            config = replace(batches.config, crop_frames=longest, max_samples=count, crops_per_epoch=count)
+            batches = Batches(batches.store, config, batches.seed)
+        return batches.load(Position(0, 0)).rows(count)
 
 
 def autocast(config: LoopConfig, device: torch.device) -> torch.autocast:

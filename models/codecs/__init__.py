@@ -14,8 +14,8 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:
     """The codec that `source` names.
 
-    `source`: `pcm-16khz` (24khz, 44khz), `mill-16khz` (its newest embedded edition), `mill-16khz@1`, or a directory that holds
-    config.json and model.safetensors. ValueError for an unknown name, FileNotFoundError for missing weights.
+    `source`: `pcm-16khz` (24khz, 44khz), `mill-16khz` (its newest embedded edition), `mill-16khz@1`, or a directory
+    that holds config.json and model.safetensors. ValueError for an unknown name, FileNotFoundError for missing weights.
     """
     name, _, edition = source.partition("@")
     if name in PCM_RATES and edition in ("", PcmCodec.edition):

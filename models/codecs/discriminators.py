@@ -95,7 +95,8 @@ class _Convolution(nn.Module):
 
     def forward(self, values_BCXY: Tensor) -> Tensor:
         weight = self.weight_v * (self.weight_g / _lengths(self.weight_v))
-        return functional.conv2d(values_BCXY, weight, self.bias, self.stride, self.padding)
+        found: Tensor = functional.conv2d(values_BCXY, weight, self.bias, self.stride, self.padding)
+        return found
 
 
 def _lengths(weight: Tensor) -> Tensor:

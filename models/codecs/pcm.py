@@ -1,4 +1,4 @@
-"""`pcm-16khz`: the samples themselves as codes, so that codec training data travels in the same shards."""
+"""`pcm-*`: the samples themselves as codes, so that codec training data travels in the same shards."""
 
 import hashlib
 
@@ -7,19 +7,23 @@ from torch import Tensor
 
 from models.codecs.interface import Codes, Wave, check_code_lengths, check_codes, check_wave, mask_rows
 
+PCM_RATES = {"pcm-16khz": 16_000, "pcm-24khz": 24_000, "pcm-44khz": 44_100}
+"""Name -> sample rate, Hz: the rates that codecs are trained at."""
 _FULL_SCALE = 32768
 
 
 class PcmCodec:
     """Lossless for 16-bit audio: one codebook, one frame a sample, codes in [-32768, 32767]."""
 
-    name = "pcm-16khz"
     edition = "1"
-    weights_sha256 = hashlib.sha256(b"pcm-16khz@1: round(32768 * sample), no weights").hexdigest()
-    sample_rate = 16_000
     hop_length = 1
     n_codebooks = 1
     codebook_size = 2 * _FULL_SCALE
+
+    def __init__(self, name: str = "pcm-16khz") -> None:
+        self.name, self.sample_rate = name, PCM_RATES[name]
+        described = f"{name}@{self.edition}: round(32768 * sample), no weights"
+        self.weights_sha256 = hashlib.sha256(described.encode()).hexdigest()
 
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
         """(B, T) float32 -> codes (B, 1, T); samples outside [-1, 1) are clipped."""

@@ -237,7 +237,7 @@ def test_bfloat16_reaches_the_networks_only(batches: Batches, tmp_path: Path) ->
 
 
 def test_codes_are_refused() -> None:
-    with pytest.raises(ValueError, match="prepare the data with pcm-16khz, not mill-16khz@1"):
+    with pytest.raises(ValueError, match="prepare the data with pcm-16khz or the like, not mill-16khz@1"):
         Smoother(data=DataInfo("mill-16khz@1", 16_000, 320, 8, 1024, 0.0))
 
 

@@ -21,6 +21,8 @@ OBJECTIVES: dict[str, str] = {
     "maskgct_t2s": "trainers.objectives.maskgct:MaskGCTT2SObjective",
     "maskgct_s2a": "trainers.objectives.maskgct:MaskGCTS2AObjective",
     "codec": "trainers.objectives.codec:CodecObjective",
+    "codec_dac": "trainers.objectives.convolutional:ConvolutionalObjective",
+    "codec_head": "trainers.objectives.codec_head:CodecHeadObjective",
 }
 """Family name -> `module:class`; imported only when asked for, so that one family's needs stay its own."""
 

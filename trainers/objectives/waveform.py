@@ -75,7 +75,7 @@ class WaveformObjective(Objective):
         super().__init__(data)
         if (data.hop_length, data.n_codebooks) != (1, 1):
             raise ValueError(
-                f"a codec is trained on samples: prepare the data with pcm-16khz, not {data.codec}"
+                f"a codec is trained on samples: prepare the data with pcm-16khz or the like, not {data.codec}"
             )
         self.waveform, self.adversarial, self.hop_length = settings, settings.adversarial, hop_length
         self.mel = MelDistance(settings.spectral, data.sample_rate)

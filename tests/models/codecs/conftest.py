@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs import load_codec
+from models.codecs import convolutional, load_codec
+from models.codecs.convolutional import ConvolutionalConfig, build_trainable
 from models.codecs.embedded.codec import save_directory
 from models.codecs.embedded.head import HeadConfig
 from models.codecs.embedded.network import MillConfig, MillNetwork
@@ -68,10 +69,28 @@ def headed_directory(headed_network: MillNetwork, tmp_path_factory: pytest.TempP
     return directory
 
 
-@pytest.fixture(params=["pcm-16khz", "mill-16khz", "tiny", "headed"])
-def codec(request: pytest.FixtureRequest, tiny_directory: Path, headed_directory: Path) -> Codec:
+@pytest.fixture(scope="session")
+def convolutional_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = ConvolutionalConfig(16_000, (2, 4, 5, 8), 3, 16, 4, encoder_channels=2, decoder_channels=32)
+    directory = tmp_path_factory.mktemp("codec") / "convolutional"
+    convolutional.save_directory(build_trainable(config), config, directory, "tiny", "1")
+    return directory
+
+
+@pytest.fixture(params=["pcm-16khz", "mill-16khz", "tiny", "headed", "convolutional"])
+def codec(
+    request: pytest.FixtureRequest,
+    tiny_directory: Path,
+    headed_directory: Path,
+    convolutional_directory: Path,
+) -> Codec:
     """Every codec the contract must hold for."""
-    made = {"tiny": str(tiny_directory), "headed": str(headed_directory)}
+    made = {
+        "tiny": str(tiny_directory),
+        "headed": str(headed_directory),
+        "convolutional": str(convolutional_directory),
+    }
     return load_codec(made.get(request.param, request.param))
 
 

@@ -138,7 +138,7 @@ def test_names_and_editions() -> None:
     assert (first.name, first.edition, len(first.weights_sha256)) == ("mill-16khz", "1", 64)
     with pytest.raises(ValueError, match=r"has no edition '99'; editions with weights: 1"):
         load_codec("mill-16khz@99")
-    with pytest.raises(ValueError, match=r"codec 'opus' is not known; use pcm-16khz, mill-16khz"):
+    with pytest.raises(ValueError, match=r"codec 'opus' is not known; use pcm-16khz, .*, mill-16khz"):
         load_codec("opus")
     with pytest.raises(ValueError, match="codec 'pcm-16khz@2' is not known"):
         load_codec("pcm-16khz@2")

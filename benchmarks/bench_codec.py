@@ -1,10 +1,12 @@
 """Codecs side by side on the same recordings: bit rate, STOI, PESQ-WB, mel distance, speed with one thread.
 
-    python -m benchmarks.bench_codec SPEECH [--codec mill-16khz ...] [--limit FILES]
+    python -m benchmarks.bench_codec SPEECH [--codec mill-16khz@1 ...] [--limit FILES]
 
 SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
-that no edition was trained on are used). Needs the `bench` extra (PESQ). Speeds are seconds of audio per second of
-processor time, so that other work on the machine does not decide them.
+that no edition was trained on are used). Without --codec all embedded editions are measured, the newest first. Needs
+the `bench` extra (PESQ); with the package resemblyzer (its weights are in its wheel; it needs webrtcvad-wheels) the
+likeness of the voices is measured, too. Speeds are seconds of audio per second of processor time, so that other work
+on the machine does not decide them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from pystoi import stoi
 from torch import Tensor
 
 from benchmarks.codec_corpus import AUDIO, held_out_speakers
-from models.codecs import load_codec
+from models.codecs import EMBEDDED, editions, load_codec
 from models.codecs.embedded.codec import MillCodec
 from models.codecs.embedded.spectrum import griffin_lim, magnitudes, mel_filters
 from models.codecs.interface import Codec, Codes
@@ -37,6 +39,8 @@ from models.codecs.quantizer import perplexity
 from pipelines.audio import decode, resample
 
 RATE = 16_000
+MEL_ITERATIONS = 48
+Likeness = Callable[[Tensor, Tensor], float]
 RESULTS = Path(__file__).parent / "results" / "codec.json"
 
 
@@ -93,7 +97,7 @@ def through_codec(codec: Codec, levels: int, counts_QV: Tensor) -> Callable[[Cli
 
 
 def through_mel(codec: MillCodec) -> Callable[[Clip], Trip]:
-    """The codec's own log-mel frames without quantization, inverted linearly, phases by Griffin-Lim: its ceiling."""
+    """The codec's own mel frames without quantization, inverted linearly, phases by Griffin-Lim."""
     network, config = codec.network, codec.config
 
     def trip(clip: Clip) -> Trip:
@@ -103,7 +107,7 @@ def through_mel(codec: MillCodec) -> Callable[[Clip], Trip]:
         mel_SM = (network.magnitudes(wave_BN) @ network.filters_FM)[0].flatten(0, 1)
         middle = time.process_time()
         linear_SF = (mel_SM @ network.inverse_MF).clamp(min=0.0)
-        wave_T = griffin_lim(linear_SF, config.spectrum_hop, config.griffin_lim_iterations)
+        wave_T = griffin_lim(linear_SF, config.spectrum_hop, MEL_ITERATIONS)
         end = time.process_time()
         return Trip(wave_T[: len(clip.wave_T)], float("nan"), middle - begin, end - middle)
 
@@ -168,7 +172,24 @@ def mel_distance(original_T: Tensor, decoded_T: Tensor) -> float:
     return float((pair[0] - pair[1]).abs().mean())
 
 
-def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip]) -> dict[str, Any]:
+def voice_likeness() -> Likeness | None:
+    """Cosine of the voices of two waves (GE2E, Wan et al. 2018, as Resemblyzer trained it): about 0.6 for two people,
+    above 0.8 for one. None where that package is missing.
+    """
+    try:
+        from resemblyzer import VoiceEncoder
+    except ImportError:
+        return None
+    encoder = VoiceEncoder("cpu", verbose=False)
+
+    def likeness(original_T: Tensor, decoded_T: Tensor) -> float:
+        voices = [encoder.embed_utterance(wave_T.numpy()) for wave_T in (original_T, decoded_T)]
+        return float(voices[0] @ voices[1])
+
+    return likeness
+
+
+def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip], likeness: Likeness | None) -> dict[str, Any]:
     """Means over clips, per folder and over all, and speeds over the whole."""
     rows: list[tuple[str, dict[str, float]]] = []
     bits = encode_s = decode_s = 0.0
@@ -180,6 +201,8 @@ def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip]) -> dict[str, An
         scores = {"stoi": float(stoi(original, decoded, RATE)), "mel": mel_distance(clip.wave_T, done.wave_T)}
         with contextlib.suppress(NoUtterancesError):
             scores["pesq_wb"] = float(pesq(RATE, original, decoded, "wb"))
+        if likeness is not None:
+            scores["voice"] = likeness(clip.wave_T, done.wave_T)
         rows.append((clip.folder, scores))
     seconds = sum(clip.seconds for clip in clips)
     folders = sorted({folder for folder, _ in rows})
@@ -193,13 +216,14 @@ def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip]) -> dict[str, An
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    names = ("stoi", "pesq_wb", "mel")
-    return {name: round(statistics.fmean(row[name] for row in rows if name in row), 4) for name in names}
+    found = {name: [row[name] for row in rows if name in row] for name in ("stoi", "pesq_wb", "mel", "voice")}
+    return {name: round(statistics.fmean(values), 4) for name, values in found.items() if values}
 
 
 def show(name: str, found: dict[str, Any]) -> None:
     rate = "-" if found["kbit_s"] is None else f"{found['kbit_s']:.2f}"
     line = f"{name:34} {rate:>6} {found['stoi']:6.3f} {found['pesq_wb']:6.2f} {found['mel']:6.3f}"
+    line += f" {found['voice']:6.3f}" if "voice" in found else f" {'-':>6}"
     parts = " ".join(f"{part['stoi']:6.3f} {part['pesq_wb']:5.2f}" for part in found["folders"].values())
     print(f"{line} {found['encode_x']:7.0f}x {found['decode_x']:7.0f}x  {parts}", flush=True)
 
@@ -207,41 +231,44 @@ def show(name: str, found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("speech", type=Path)
-    parser.add_argument(
-        "--codec", nargs="+", default=["mill-16khz"], help="names, name@edition, or directories"
-    )
-    parser.add_argument("--limit", type=int, help="files of each folder at most")
+    embedded = [f"{EMBEDDED}@{edition}" for edition in reversed(editions())]
+    parser.add_argument("--codec", nargs="+", default=embedded, help="names, name@edition, or directories")
+    parser.add_argument("--limit", type=int, help="files of each folder at most; results are then not kept")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    clips = read_clips(arguments.speech, arguments.limit)
+    clips, likeness = read_clips(arguments.speech, arguments.limit), voice_likeness()
     folders = sorted({clip.folder for clip in clips})
     print(f"{len(clips)} recordings, {sum(clip.seconds for clip in clips) / 60:.1f} minutes, one thread")
-    heading = f"{'':34} {'kbit/s':>6} {'STOI':>6} {'PESQ':>6} {'mel':>6} {'encode':>8} {'decode':>8}"
+    heading = (
+        f"{'':34} {'kbit/s':>6} {'STOI':>6} {'PESQ':>6} {'mel':>6} {'voice':>6} {'encode':>8} {'decode':>8}"
+    )
     print(heading, " STOI and PESQ of", ", ".join(folders))
     results: dict[str, Any] = {"recordings": len(clips), "codecs": {}}
-    for source in arguments.codec:
-        results["codecs"] |= measure_codec(source, clips)
-    for kilobits in (6, 9, 12):
-        name = f"opus, {kilobits} kbit/s asked for"
-        results["codecs"][name] = measure(clips, through_opus(kilobits))
+    codecs = [load_codec(source) for source in arguments.codec]
+    for codec in codecs:
+        results["codecs"] |= measure_codec(codec, clips, likeness)
+    others = {f"opus, {kilobits} kbit/s asked for": through_opus(kilobits) for kilobits in (6, 9, 12)}
+    mill = next((codec for codec in codecs if isinstance(codec, MillCodec)), None)
+    if mill is not None:
+        others["mel + Griffin-Lim, not quantized"] = through_mel(mill)
+    for name, trip in others.items():
+        results["codecs"][name] = measure(clips, trip, likeness)
         show(name, results["codecs"][name])
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if arguments.limit is None:
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(results))
 
 
-def measure_codec(source: str, clips: Sequence[Clip]) -> dict[str, Any]:
-    """All levels, half of them, and the ceiling that the codec's spectra set."""
-    codec = load_codec(source)
+def measure_codec(codec: Codec, clips: Sequence[Clip], likeness: Likeness | None) -> dict[str, Any]:
+    """All levels, and half of them."""
     name = f"{codec.name}@{codec.edition}"
     counts_QV = torch.zeros(codec.n_codebooks, codec.codebook_size)
-    found = {name: measure(clips, through_codec(codec, codec.n_codebooks, counts_QV))}
+    found = {name: measure(clips, through_codec(codec, codec.n_codebooks, counts_QV), likeness)}
     found[name]["perplexity"] = [round(value, 1) for value in perplexity(counts_QV).tolist()]
     found[name]["weights_sha256"] = codec.weights_sha256
     half = codec.n_codebooks // 2
     if half:
-        found[f"{name}, {half} levels"] = measure(clips, through_codec(codec, half, counts_QV))
-    if isinstance(codec, MillCodec):
-        found[f"{name}, mel not quantized"] = measure(clips, through_mel(codec))
+        found[f"{name}, {half} levels"] = measure(clips, through_codec(codec, half, counts_QV), likeness)
     for title, values in found.items():
         show(title, values)
     print("perplexity per level:", *found[name]["perplexity"])

@@ -14,10 +14,12 @@ from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.config import to_yaml
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
+from models.codecs.interface import Codec
 from trainers.checkpoint import Checkpoints, check_identity, load
 from trainers.objectives import DataInfo
 from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
+from trainers.store import open_parquet
 from trainers.tracking import RunReference, close_run, open_run
 
 BEST = "best"
@@ -126,9 +128,29 @@ def _given_files(data: DataSettings) -> Source:
 
     assert data.codec is not None
     codec = load_codec(data.codec)
+    for path in (*data.files, *data.validation_files):
+        _check_maker(path, codec, data.codec)
     sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
-    info = DataInfo(data.codec, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256)
+    name = data.codec if Path(data.codec).is_dir() else f"{codec.name}@{codec.edition}"
+    info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256)
     return Source(data.files, data.validation_files, ", ".join(data.files), None, info)
+
+
+def _check_maker(path: str, codec: Codec, given: str) -> None:
+    """JobError if a file says that another codec, or another edition of it, made its codes."""
+    from catalog.identity import CODEC_PROPERTY
+    from catalog.schema import CodecIdentity
+
+    said = open_parquet(path).schema_arrow.metadata or {}
+    if CODEC_PROPERTY.encode() not in said:
+        return
+    made = CodecIdentity.from_json(said[CODEC_PROPERTY.encode()].decode())
+    now = CodecIdentity(**{field: getattr(codec, field) for field in CodecIdentity.__dataclass_fields__})
+    if made != now:
+        raise JobError(
+            f"{path} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "
+            f"data.codec {given} is {now.name}@{now.edition} (weights {now.weights_sha256[:12] or 'none'})"
+        )
 
 
 def absolute(settings: FitSettings) -> FitSettings:

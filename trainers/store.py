@@ -126,7 +126,8 @@ class _Rows:
         return Store(ids, texts, lengths, self.n_codebooks, signed, digest, self.flat, offsets)
 
 
-def _open(path: str) -> pq.ParquetFile:
+def open_parquet(path: str) -> pq.ParquetFile:
+    """A file of training rows, local or by URI. ValueError if it is none."""
     filesystem, name = pa.fs.FileSystem.from_uri(path) if "://" in path else (pa.fs.LocalFileSystem(), path)
     try:
         file = pq.ParquetFile(filesystem.open_input_file(name))
@@ -141,7 +142,7 @@ def _open(path: str) -> pq.ParquetFile:
 
 
 def _read_batches(path: str) -> Iterator[pa.RecordBatch]:
-    with _open(path) as file:
+    with open_parquet(path) as file:
         columns = [name for name in ("id", "text", "codes") if name in file.schema_arrow.names]
         yield from file.iter_batches(batch_size=1024, columns=columns)
 
@@ -150,7 +151,7 @@ def _uncompressed_codes(path: str) -> int:
     """Bytes of all codes as int16 (a Parquet leaf value may be stored in less, so it is counted, not
     measured).
     """
-    with _open(path) as file:
+    with open_parquet(path) as file:
         metadata = file.metadata
         leaves = [
             i for i in range(metadata.num_columns) if metadata.schema.column(i).path.startswith("codes.")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -116,16 +117,22 @@ def test_rows_that_contradict_the_codec_are_refused(
 ) -> None:
     uri = make_dataset(validation=0)
     file = next(Path(uri).glob("split=train/*.parquet"))
+    unsigned = tmp_path / "unsigned.parquet"
+    pq.write_table(pq.read_table(file, partitioning=None).replace_schema_metadata(None), unsigned)
     config = {
         "family": "bigram",
-        "data": {"files": [str(file)], "codec": "pcm-16khz"},
+        "data": {"files": [str(unsigned)], "codec": "pcm-16khz"},
         "loop": {"max_steps": 1},
         "output": str(tmp_path / "run"),
         "tracking": {"enabled": False},
     }
     code, _, error = fit(None, config=config)
     assert code == 1
-    assert "holds rows of 2 codebooks, but its codec pcm-16khz has 1" in error
+    assert "holds rows of 2 codebooks, but its codec pcm-16khz@1 has 1" in error
+    config["data"] = {"files": [str(unsigned)], "validation_files": [str(file)], "codec": "pcm-16khz"}
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert f"{file} holds codes of toy@1 (weights none), but data.codec pcm-16khz is pcm-16khz@1" in error
 
 
 def test_a_continued_run_keeps_its_dataset_version(fit: Fit, make_dataset: MakeDataset) -> None:

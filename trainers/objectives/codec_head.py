@@ -105,12 +105,11 @@ class CodecHeadObjective(WaveformObjective):
         """
         network = load_directory(directory).network
         found = network.config
-        decoding = {
-            "head": found.head,
-            "contrast": found.contrast,
-            "griffin_lim_iterations": found.griffin_lim_iterations,
-        }
-        if replace(self.config, **decoding) != found:
+        iterations = found.griffin_lim_iterations
+        same = replace(
+            self.config, head=found.head, contrast=found.contrast, griffin_lim_iterations=iterations
+        )
+        if same != found:
             raise ValueError(f"{directory} holds a codec of {found}, not of {self.config}")
         weights = network.state_dict()
         if found.head != self.config.head:
@@ -142,5 +141,6 @@ class CodecHeadObjective(WaveformObjective):
         network = self.network
         latents_BTD = network.encode(network.log_mel(network.magnitudes(wave_BN)))
         codes_NQ = network.quantizer.search(latents_BTD.flatten(0, 1), self.choices.search_width)
-        vectors_NQD = network.quantizer.lookup(codes_NQ)
-        return sum_levels(vectors_NQD.unflatten(0, latents_BTD.shape[:2]), kept_B)
+        rows, frames, channels = latents_BTD.shape
+        vectors_BTQD = network.quantizer.lookup(codes_NQ).reshape(rows, frames, -1, channels)
+        return sum_levels(vectors_BTQD, kept_B)

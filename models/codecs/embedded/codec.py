@@ -93,11 +93,11 @@ class MillCodec:
         longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
         phrases = cut_at_quiet(self._magnitudes(codes_QT), longest)
         latents_SD = self.embed(codes_QT[None])[0].T.repeat_interleave(config.spectra_per_frame, dim=0)
-        latents = latents_SD.split([len(phrase_SF) for phrase_SF in phrases])
-        waves = [
-            self.network.wave(phrase_SF[None], latents_SD[None])[0]
-            for phrase_SF, latents_SD in zip(phrases, latents, strict=True)
-        ]
+        waves, start = [], 0
+        for phrase_SF in phrases:
+            end = start + len(phrase_SF)
+            waves.append(self.network.wave(phrase_SF[None], latents_SD[None, start:end])[0])
+            start = end
         return torch.cat(waves).clamp(-1.0, 1.0)
 
     def _magnitudes(self, codes_QT: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 _CHUNK = 8192
-_SEARCH_CHUNK = 1024
+_SEARCH_CHUNK = 256
+_GROUP = 16
 
 
 class ResidualQuantizer(nn.Module):
@@ -37,22 +38,20 @@ class ResidualQuantizer(nn.Module):
     def search(self, vectors_ND: Tensor, width: int) -> Tensor:
         """Vectors -> codes (N, Q) int64; keeps the best `width` beginnings at every level, so a first choice that
         leaves less to the later levels wins over the nearest one. Width 1 is `encode`.
-        """
-        pieces = [
-            self._search_piece(vectors_ND[start : start + _SEARCH_CHUNK], width)
-            for start in range(0, vectors_ND.shape[0], _SEARCH_CHUNK)
-        ]
-        return torch.cat([vectors_ND.new_zeros(0, self.codebooks_QVD.shape[0], dtype=torch.int64), *pieces])
 
-    def _search_piece(self, vectors_ND: Tensor, width: int) -> Tensor:
-        residual_NWD = vectors_ND[:, None]
-        paths_NWQ = vectors_ND.new_zeros(vectors_ND.shape[0], 1, 0, dtype=torch.int64)
-        for codebook_VD in self.codebooks_QVD:
-            parent_NW, code_NW = _best_extensions(residual_NWD, codebook_VD, width)
-            paths_NWQ = torch.cat([_take(paths_NWQ, parent_NW), code_NW[..., None]], dim=2)
-            residual_NWD = _take(residual_NWD, parent_NW) - codebook_VD[code_NW]
-        # Sorted by distance: the first path is the best.
-        return paths_NWQ[:, 0]
+        Codes of float64 vectors are those that float64 arithmetic gives. Scores are computed in float32 first, and
+        again for the vectors (9 in 100 of speech) where rounding could have decided: 2.2x the speed.
+        """
+        exact_QVD, quick_QVD = self.codebooks_QVD, self.codebooks_QVD.float()
+        pieces = [vectors_ND.new_zeros(0, exact_QVD.shape[0], dtype=torch.int64)]
+        for start in range(0, vectors_ND.shape[0], _SEARCH_CHUNK):
+            piece_ND = vectors_ND[start : start + _SEARCH_CHUNK]
+            codes_NQ, sure_N = _search(piece_ND, exact_QVD, quick_QVD, width)
+            unsure_N = ~sure_N
+            if exact_QVD.dtype == torch.float64 and unsure_N.any():
+                codes_NQ[unsure_N], _ = _search(piece_ND[unsure_N], exact_QVD, exact_QVD, width)
+            pieces.append(codes_NQ)
+        return torch.cat(pieces)
 
     def lookup(self, codes_NQ: Tensor) -> Tensor:
         """The vectors (N, Q, D) of the first levels, not yet summed."""
@@ -76,17 +75,55 @@ def nearest(vectors_ND: Tensor, codebook_VD: Tensor) -> Tensor:
     return codes_N
 
 
-def _best_extensions(residual_NWD: Tensor, codebook_VD: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The `width` nearest (path, code) pairs of each row, nearest first."""
+def _search(
+    vectors_ND: Tensor, codebooks_QVD: Tensor, scoring_QVD: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Codes (N, Q) with scores in the precision of `scoring_QVD`, and for which rows (N,) that precision sufficed."""
+    residual_NWD = vectors_ND[:, None]
+    paths_NWQ = vectors_ND.new_zeros(vectors_ND.shape[0], 1, 0, dtype=torch.int64)
+    sure_N = torch.ones(vectors_ND.shape[0], dtype=torch.bool, device=vectors_ND.device)
+    last = len(codebooks_QVD) - 1
+    for level, (codebook_VD, scoring_VD) in enumerate(zip(codebooks_QVD, scoring_QVD, strict=True)):
+        # Of the last level only the best is kept.
+        kept = width if level < last else 1
+        parent_NW, code_NW, near_N = _best_extensions(residual_NWD.to(scoring_VD.dtype), scoring_VD, kept)
+        sure_N &= ~near_N
+        paths_NWQ = torch.cat([_take(paths_NWQ, parent_NW), code_NW[..., None]], dim=2)
+        residual_NWD = _take(residual_NWD, parent_NW) - codebook_VD[code_NW]
+    return paths_NWQ[:, 0], sure_N
+
+
+def _best_extensions(
+    residual_NWD: Tensor, codebook_VD: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The `width` nearest (path, code) pairs of each row, and whether float32 might have taken others (N,).
+
+    Only groups of scores whose least is among the least can hold one of them, and finding the least of every group is
+    far cheaper than sorting.
+    """
     rows, paths, channels = residual_NWD.shape
+    size = codebook_VD.shape[0]
+    # Every groups-th score is a group, so that the least of all groups is found in whole vectors of processor words.
+    members = _GROUP if size % _GROUP == 0 else 1
+    groups, wanted = size // members, min(width + 1, paths * size)
     half_square_V = codebook_VD.square().sum(dim=1) / 2
     scores_MV = torch.addmm(half_square_V, residual_NWD.reshape(-1, channels), codebook_VD.T, alpha=-1)
-    kept = min(width, codebook_VD.shape[0])
-    nearest_MK = scores_MV.topk(kept, dim=1, largest=False)
     half_square_NW = residual_NWD.square().sum(dim=2) / 2
-    totals_NWK = half_square_NW[..., None] + nearest_MK.values.reshape(rows, paths, kept)
-    best_NW = totals_NWK.flatten(1).topk(min(width, paths * kept), dim=1, largest=False).indices
-    return best_NW // kept, nearest_MK.indices.reshape(rows, paths * kept).gather(1, best_NW)
+    least_NWG = scores_MV.view(rows, paths, members, groups).amin(dim=2) + half_square_NW[..., None]
+    chosen_NK = least_NWG.flatten(1).topk(min(wanted, paths * groups), dim=1, largest=False).indices
+    first_NK = chosen_NK // groups * size + chosen_NK % groups
+    members_S = torch.arange(0, size, groups, device=residual_NWD.device)
+    places_NC = (first_NK[..., None] + members_S).flatten(1)
+    totals_NC = scores_MV.view(rows, -1).gather(1, places_NC) + half_square_NW.gather(1, places_NC // size)
+    best = totals_NC.topk(wanted, dim=1, largest=False)
+    best_NW = places_NC.gather(1, best.indices[:, :width])
+    near_N = torch.zeros(rows, dtype=torch.bool, device=residual_NWD.device)
+    if wanted > width:
+        # Rounding of a sum of products is at most one unit a product of what all of them could amount to.
+        largest_N = half_square_NW.amax(dim=1) + half_square_V.amax()
+        bound_N = (channels + 8) * 2**-24 * 2 * largest_N
+        near_N = best.values[:, width] - best.values[:, width - 1] < 2 * bound_N
+    return best_NW // size, best_NW % size, near_N
 
 
 def _take(values_NWX: Tensor, parent_NW: Tensor) -> Tensor:

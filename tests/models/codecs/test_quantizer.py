@@ -56,6 +56,22 @@ def test_search_that_keeps_everything_finds_the_best_codes() -> None:
     assert torch.equal(quantizer.search(vectors_ND, 125), every_NQ[best_N])
 
 
+def test_search_decides_what_float32_cannot_tell_apart() -> None:
+    quantizer = ResidualQuantizer(2, 16, 6).double()
+    quantizer.codebooks_QVD.normal_(generator=seeded(1))
+    first_ND, second_ND = quantizer.codebooks_QVD[0, ::2], quantizer.codebooks_QVD[0, 1::2]
+    nearer_ND = torch.lerp(first_ND, second_ND, 0.5 - 1e-10)
+    farther_ND = torch.lerp(first_ND, second_ND, 0.5 + 1e-10)
+    vectors_ND = torch.cat([nearer_ND, farther_ND])
+    assert float((vectors_ND[:8] - vectors_ND[8:]).abs().max()) < 1e-8
+    every_NQ = torch.cartesian_prod(*[torch.arange(16)] * 2)
+    errors_NMD = vectors_ND[:, None] - quantizer.decode(every_NQ)
+    best_N = errors_NMD.square().sum(dim=2).argmin(dim=1)
+    assert torch.equal(quantizer.search(vectors_ND, 256), every_NQ[best_N])
+    nearest_N = (vectors_ND[:, None] - quantizer.codebooks_QVD[0]).square().sum(dim=2).argmin(dim=1)
+    assert torch.equal(quantizer.search(vectors_ND, 1)[:, 0], nearest_N)
+
+
 def test_a_wider_search_lowers_the_error() -> None:
     vectors_ND = torch.randn(500, 6, generator=seeded())
     quantizer = ResidualQuantizer(4, 16, 6)

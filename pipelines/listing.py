@@ -7,6 +7,7 @@ their size is needed and unknown, or to see whether a committed one has changed.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from pipelines.sources.interface import Recording, Source, to_table
 from pipelines.sources.keys import KeySet
 
 _FIRST_BYTES = 256 * 1024
+_LAST_BYTES = 1 << 20
 _LEAST_BYTES = 16 * 1024
 """What the smallest recording counts: opening a file costs, too."""
 _UNKNOWN_BYTES = 256 * 1024
@@ -97,20 +99,28 @@ class Listing:
         """Batches of recordings that are not committed, in the order of the source.
 
         The first are small, so that a small corpus still feeds every worker and the first commit comes soon; they
-        grow to `max_bytes`. Raises JobError for a committed recording whose bytes have changed.
+        grow to `max_bytes`, and shrink when the end is in sight, so that no worker is left with a large one alone.
+        Raises JobError for a committed recording whose bytes have changed.
         """
-        pending: list[Recording] = []
-        index = size = 0
-        for recording in self._new(_known(committed)):
-            pending.append(recording)
-            size += max(
-                _UNKNOWN_BYTES if recording.size_bytes is None else recording.size_bytes, _LEAST_BYTES
-            )
-            if size >= min(self.max_bytes, _FIRST_BYTES * 1.5 ** min(index // self.workers, 64)):
-                yield _batch(index, pending)
-                pending, index, size = [], index + 1, 0
-        if pending:
-            yield _batch(index, pending)
+        new = self._new(_known(committed))
+        ahead: deque[Recording] = deque()
+        left = index = 0
+        while True:
+            while left < 2 * self.workers * self.max_bytes and (one := next(new, None)) is not None:
+                ahead.append(one)
+                left += _size(one)
+            if not ahead:
+                return
+            growing = _FIRST_BYTES * 1.5 ** min(index // self.workers, 64)
+            limit = min(self.max_bytes, growing, max(left / (2 * self.workers), _LAST_BYTES))
+            taken: list[Recording] = []
+            size = 0
+            while ahead and size < limit:
+                taken.append(ahead.popleft())
+                size += _size(taken[-1])
+            left -= size
+            yield _batch(index, taken)
+            index += 1
 
     def refuse_changed(self, committed: pa.Table | Known) -> None:
         """Raise JobError for a committed recording whose bytes have changed; `batches` does so on its way."""
@@ -212,6 +222,10 @@ def _renamed(recording: Recording, again: dict[str, int], seen: KeySet) -> Recor
 
 def _known(committed: pa.Table | Known) -> Known:
     return committed if isinstance(committed, Known) else Known.of(committed)
+
+
+def _size(recording: Recording) -> int:
+    return max(_UNKNOWN_BYTES if recording.size_bytes is None else recording.size_bytes, _LEAST_BYTES)
 
 
 def _batch(index: int, recordings: Sequence[Recording]) -> Batch:

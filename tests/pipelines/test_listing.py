@@ -96,12 +96,18 @@ def test_new_recordings_are_in_exactly_one_batch(
         assert sum(sizes[:-1]) < most
 
 
-def test_batches_start_small_and_are_the_same_again() -> None:
+def test_batches_start_small_end_small_and_are_the_same_again() -> None:
     listing = Listing(Given(tuple(map(str, range(400))), (100_000,) * 400), workers=2)
     first, second = (list(listing.batches(committed())) for _ in range(2))
     sizes = [batch.rows.num_rows for batch in first]
     assert sizes[0] == 3
-    assert sizes[:-1] == sorted(sizes[:-1])
+    largest = sizes.index(max(sizes))
+    assert sizes[:largest] == sorted(sizes[:largest])
+    assert sizes[largest:] == sorted(sizes[largest:], reverse=True)
+    # No worker is left with more than a megabyte or so when the last batch begins.
+    assert sizes[largest] > 40
+    assert sizes[-1] <= 11
+    assert sum(sizes) == 400
     assert [batch.key for batch in first] == [batch.key for batch in second]
     assert [batch.index for batch in first] == list(range(len(first)))
 

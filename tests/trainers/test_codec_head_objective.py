@@ -195,6 +195,15 @@ def test_the_export_has_the_codes_of_its_start(base: Path, tmp_path: Path) -> No
     torch.testing.assert_close(again.head.leave.weight, objective.head.leave.weight, rtol=1e-3, atol=1e-3)
 
 
+def test_the_magnitude_distance_is_that_of_the_codecs_own_spectra(base: Path) -> None:
+    objective, wave_BN = build(init=base).eval(), waves(2)[:, :6400]
+    made = objective.reconstruct(wave_BN, torch.Generator())
+    weight, distance = made.losses["magnitude"]
+    assert weight == ALONE.magnitude_weight
+    logs = [torch.log(objective.network.magnitudes(wave) + 0.01) for wave in (made.wave_BN, wave_BN)]
+    torch.testing.assert_close(distance, (logs[0] - logs[1]).abs().mean())
+
+
 def test_samples_are_pairs_of_their_rows_length(base: Path, batches: Batches) -> None:
     batch = next(batches.once())
     short = replace(batch, lengths_B=torch.tensor([3200, 1000, 3200, 3200]))
@@ -221,6 +230,7 @@ def test_a_head_needs_a_codec(base: Path, batches: Batches, tmp_path: Path) -> N
         ({"level_dropout": 1.5}, "level_dropout is 1.5"),
         ({"search_width": 0}, "search_width is 0"),
         ({"decoder_lr_scale": -1.0}, "decoder_lr_scale is -1.0"),
+        ({"magnitude_weight": -1.0}, "magnitude_weight is -1.0"),
         ({"speeds": ()}, "needs at least one"),
     ],
 )

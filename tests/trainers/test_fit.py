@@ -266,11 +266,12 @@ def test_the_configurations_that_come_with_it_can_be_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_codecs_configuration_can_be_run(
-    make_dataset: MakeDataset, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["mill-16khz", "mill-16khz-decoder", "mill-16khz-head"])
+def test_the_codecs_configurations_can_be_run(
+    name: str, make_dataset: MakeDataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
     identity = {"name": "pcm-16khz", "hop_length": 1, "n_codebooks": 1, "codebook_size": 65536}
-    config = CONFIGS[0].parents[1] / "codec" / "mill-16khz.yaml"
+    config = CONFIGS[0].parents[1] / "codec" / f"{name}.yaml"
     code = main(["fit", str(config), "--set", f"data.dataset={make_dataset(**identity)}", "--dry-run"])
     out, error = capfd.readouterr()
     assert code == 0, error

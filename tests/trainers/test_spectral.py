@@ -47,6 +47,12 @@ def test_silence_has_finite_gradients(distance: nn.Module) -> None:
     assert bool(made_BN.grad.isfinite().all())
 
 
+def test_what_lies_below_the_floor_is_at_no_distance() -> None:
+    made_BN, real_BN = 1e-4 * noise(4000), 1e-4 * noise(4000, 1)
+    assert float(MelDistance(SpectralSettings(), 16_000)(made_BN, real_BN)) > 0.1
+    assert float(MelDistance(SpectralSettings(mel_floor=0.1), 16_000)(made_BN, real_BN)) == 0.0
+
+
 def test_distances_are_those_of_dac() -> None:
     loss = pytest.importorskip("dac.nn.loss")
     audiotools = pytest.importorskip("audiotools")
@@ -78,6 +84,7 @@ def test_a_tone_is_in_its_bin() -> None:
         ({"mel_counts": (5, 10)}, "mel_windows has 7 entries and mel_counts 2"),
         ({"stft_windows": (510,)}, r"stft_windows is \(510,\): needs multiples of 4"),
         ({"mel_windows": (32,), "mel_counts": (0,)}, r"mel_counts is \(0,\)"),
+        ({"mel_floor": 0.0}, r"mel_floor is 0\.0"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:

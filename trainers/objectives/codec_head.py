@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.codecs.embedded.codec import load_directory, save_directory
 from models.codecs.embedded.head import HeadConfig, WaveHead
@@ -37,6 +38,8 @@ class CodecHeadSettings(WaveformSettings):
     search_width: int = 1
     """Beginnings kept while codes are looked for; below the codec's own width training is faster, and its codes are a
     little worse than those that the head will decode."""
+    magnitude_weight: float = 1.0
+    """L1 between log-magnitudes of the wave, over the codec's own spectra and floor, as its decoder was trained."""
     decoder_lr_scale: float = 0.0
     """Learning rate of the magnitude decoder relative to the head's; 0 leaves it as it is."""
 
@@ -46,8 +49,9 @@ class CodecHeadSettings(WaveformSettings):
             raise ValueError(f"level_dropout is {self.level_dropout}: must be in [0, 1]")
         if self.search_width < 1:
             raise ValueError(f"search_width is {self.search_width}: must be at least 1")
-        if self.decoder_lr_scale < 0:
-            raise ValueError(f"decoder_lr_scale is {self.decoder_lr_scale}: must not be negative")
+        for name in ("magnitude_weight", "decoder_lr_scale"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: must not be negative")
 
 
 class CodecHeadObjective(WaveformObjective):
@@ -125,7 +129,17 @@ class CodecHeadObjective(WaveformObjective):
         with torch.autocast(wave_BN.device.type, enabled=False):
             latents_BTD = self._quantized(wave_BN, kept_B.to(wave_BN.device))
             magnitudes_BSF = network.from_log(network.decode(latents_BTD))
-        return Reconstruction(network.wave(magnitudes_BSF, latents_BTD.repeat_interleave(per_frame, dim=1)))
+        made_BN = network.wave(magnitudes_BSF, latents_BTD.repeat_interleave(per_frame, dim=1))
+        magnitude = self._log_magnitude_distance(made_BN, wave_BN)
+        return Reconstruction(made_BN, {"magnitude": (self.choices.magnitude_weight, magnitude)})
+
+    def _log_magnitude_distance(self, made_BN: Tensor, wave_BN: Tensor) -> Tensor:
+        with torch.autocast(wave_BN.device.type, enabled=False):
+            made, real = (
+                torch.log(self.network.magnitudes(wave.float()) + self.config.log_floor)
+                for wave in (made_BN, wave_BN)
+            )
+        return functional.l1_loss(made, real)
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""

@@ -29,6 +29,8 @@ class SpectralSettings:
     """Samples."""
     mel_counts: tuple[int, ...] = (5, 10, 20, 40, 80, 160, 320)
     """Mel values of a frame, one count for each window."""
+    mel_floor: float = 1e-5
+    """Mel values below it count as it. DAC's; a higher one lets quiet parts weigh less than speech."""
     stft_weight: float = 0.0
     stft_windows: tuple[int, ...] = (2048, 512)
     """Samples."""
@@ -45,6 +47,8 @@ class SpectralSettings:
         for name in ("mel_windows", "stft_windows"):
             if not getattr(self, name) or any(window < 8 or window % 4 for window in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}: needs multiples of 4 from 8 up")
+        if not self.mel_floor > 0:
+            raise ValueError(f"mel_floor is {self.mel_floor}: must be above 0")
         if min(self.mel_counts) < 1:
             raise ValueError(f"mel_counts is {self.mel_counts}: each must be at least 1")
 
@@ -54,7 +58,7 @@ class MelDistance(nn.Module):
 
     def __init__(self, settings: SpectralSettings, sample_rate: int) -> None:
         super().__init__()
-        self.windows = settings.mel_windows
+        self.windows, self.floor = settings.mel_windows, settings.mel_floor
         for window, count in zip(settings.mel_windows, settings.mel_counts, strict=True):
             with warnings.catch_warnings():
                 # 320 mel bands are narrower than a bin at low frequencies; a band without a bin counts as equal.
@@ -69,7 +73,7 @@ class MelDistance(nn.Module):
     def _at(self, window: int, made_BN: Tensor, real_BN: Tensor) -> Tensor:
         filters_FM = self.get_buffer(f"filters_{window}")
         made_BTM, real_BTM = (
-            (spectrum(wave_BN, window).transpose(1, 2) @ filters_FM).clamp(min=_FLOOR).log10()
+            (spectrum(wave_BN, window).transpose(1, 2) @ filters_FM).clamp(min=self.floor).log10()
             for wave_BN in (made_BN, real_BN)
         )
         return functional.l1_loss(made_BTM, real_BTM)

@@ -15,7 +15,7 @@ class Codes:
     """A batch of code sequences (B, Q, T); frames at or after a row's length are padding."""
 
     codes_BQT: Tensor
-    """int64 in [0, codebook_size); `pcm-16khz` alone has signed codes, the samples themselves."""
+    """int64 in [0, codebook_size); `pcm-*` alone have signed codes, the samples themselves."""
     lengths_B: Tensor
     """int64, frames."""
 

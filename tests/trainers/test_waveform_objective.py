@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +79,10 @@ def batches(tmp_path: Path) -> Batches:
     codes = pa.array([[wave.tolist()] for wave in waves], type=pa.list_(pa.list_(pa.int16())))
     ids = [f"row-{index:02}" for index in range(len(waves))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(waves), "codes": codes}), file)
+    return read(file)
+
+
+def read(file: Path) -> Batches:
     config = BatchConfig(crop_frames=1600, max_samples=3)
     return open_batches([file], config, 0, codebook_size=PcmCodec.codebook_size)
 
@@ -248,3 +255,36 @@ def test_codes_are_refused() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WaveformSettings(**wrong)
+
+
+RANK = """
+import importlib.util, sys
+from dataclasses import replace
+from pathlib import Path
+import torch.distributed as dist
+
+spec = importlib.util.spec_from_file_location("waveforms", sys.argv[1])
+waveforms = importlib.util.module_from_spec(spec)
+sys.modules["waveforms"] = waveforms
+spec.loader.exec_module(waveforms)
+folder, rank = Path(sys.argv[2]), int(sys.argv[3])
+dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+batches = waveforms.read(folder / "train.parquet")
+for steps, sharding in ((2, "none"), (4, "fsdp")):
+    config = replace(waveforms.LOOP, max_steps=steps, sharding=sharding)
+    waveforms.train(waveforms.Smoother(), batches, config, directory=folder / "two")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_replicated_then_sharded_equal_one_process(batches: Batches, tmp_path: Path) -> None:
+    train(Smoother(), batches, LOOP, directory=tmp_path / "one")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "-c", RANK, __file__, str(tmp_path)]
+    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in range(2)]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    together, single = state_of(tmp_path / "two"), state_of(tmp_path / "one")
+    assert together["step"] == single["step"] == 4
+    for name, weight in single["objective"].items():
+        torch.testing.assert_close(together["objective"][name], weight, rtol=1e-4, atol=1e-5)

@@ -103,6 +103,11 @@ class ConvolutionalObjective(WaveformObjective):
         """The convolutional parts."""
         return [self.network.encoder, self.network.decoder]
 
+    def generator_groups(self) -> list[dict[str, Any]]:
+        """The convolutional parts, and the quantizer, which is never sharded."""
+        convolutional = [p for network in self.networks() for p in network.parameters()]
+        return [{"params": convolutional}, {"params": list(self.network.quantizer.parameters())}]
+
     def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:
         """Through all levels, in training through fewer for some rows."""
         latents_BDT = self.network.encoder(wave_BN[:, None])

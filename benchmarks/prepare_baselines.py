@@ -1,13 +1,15 @@
 """What `prepare` is measured against, each a program of its own: decode, resample, encode with the same codec.
 
-    python benchmarks/prepare_baselines.py {bare,datasets,ray} FOLDER CODEC WORKERS OUTPUT
+    python benchmarks/prepare_baselines.py {bare,datasets,datasets-tuned,ray} FOLDER CODEC WORKERS OUTPUT
 
 Every worker notes when it has finished a recording. The last line of standard output is a JSON object: `steady`, audio
 seconds per second from when every worker had finished one to the end of the job (writing included), and `total`, from
 the first line on.
 
 - bare: a multiprocessing pool over the files, which keeps nothing.
-- datasets: `datasets.Dataset.map(num_proc=WORKERS)`, which writes its Arrow cache.
+- datasets: `datasets.Dataset.map(num_proc=WORKERS)`, which writes its Arrow cache. As a first script has it, with
+  torch's own number of threads in every process.
+- datasets-tuned: the same with one thread a process.
 - ray: the obvious Ray Data script: read_audio, map_batches on an actor pool, write_parquet.
 """
 
@@ -21,7 +23,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 NOTES = "BENCH_NOTES"
@@ -31,11 +32,8 @@ class Encoder:
     """The codec of one worker process, and its notes."""
 
     def __init__(self, codec: str) -> None:
-        import torch
-
         from models.codecs import load_codec
 
-        torch.set_num_threads(1)
         self.codec = load_codec(codec)
         self.notes = Path(os.environ[NOTES]) / f"{os.getpid()}.txt"
 
@@ -129,12 +127,12 @@ def with_ray(folder: Path, codec: str, workers: int, output: Path) -> None:
     pool = ray.data.ActorPoolStrategy(size=workers)
     # A whole CPU each would leave none for reading, and the job would wait for ever.
     encoded = rows.map_batches(
-        RayEncoder, fn_constructor_args=(codec,), batch_size=8, compute=pool, num_cpus=0.75
+        RayEncoder, fn_constructor_args=(codec,), batch_size=8, compute=pool, num_cpus=0.5
     )
     encoded.write_parquet(str(output / "parquet"))
 
 
-KINDS = {"bare": bare, "datasets": with_datasets, "ray": with_ray}
+KINDS = {"bare": bare, "datasets": with_datasets, "datasets-tuned": with_datasets, "ray": with_ray}
 
 
 def rates(notes: Path, started: float, done: float, workers: int) -> dict[str, float]:

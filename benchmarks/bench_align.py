@@ -28,7 +28,7 @@ from pipelines.alignment.espeak_dtw import EspeakDtw
 from pipelines.alignment.text_units import split_words
 from pipelines.audio import Samples, decode
 from pipelines.stages.align import AlignSettings, AlignStage
-from pipelines.text import normalise
+from pipelines.text.transcripts import normalise
 from pipelines.utterances import SCHEMA, samples_array
 
 RATE = 16_000

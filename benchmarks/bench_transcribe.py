@@ -97,7 +97,7 @@ def clock(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def one_by_one(pipeline: Any, waves: list[Any], batch_size: int) -> list[str]:
-    from pipelines.text import normalise
+    from pipelines.text.transcripts import normalise
 
     texts = []
     for wave in waves:

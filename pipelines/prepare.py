@@ -25,9 +25,9 @@ from catalog.schema import CodecIdentity
 from catalog.strict_yaml import format_yaml
 from pipelines import cluster
 from pipelines.job import commit
-from pipelines.known import Known
 from pipelines.layout import layout_of, steps_of
-from pipelines.listing import Listing
+from pipelines.listing.known import Known
+from pipelines.listing.listing import Listing
 from pipelines.prepare_settings import PrepareSettings
 from pipelines.progress import Progress
 from pipelines.sources import KINDS, open_source

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from catalog.command import JobError, UsageError
 from pipelines.cluster import Claim
-from pipelines.listing import Batch
+from pipelines.listing.listing import Batch
 
 _RETRIES = 3
 """How often a batch whose worker died is repeated. What only raises is not repeated."""

@@ -37,7 +37,7 @@ def from_line(line: str) -> list[str]:
 
 
 def _made(row: Row, language: str) -> list[str]:
-    from pipelines.phonemes import phonemize
+    from pipelines.text.phonemes import phonemize
 
     text = row["normalized_text"] or row["text"]
     return phonemize([text], row["language"] or language)[0] if text else []

@@ -12,7 +12,7 @@ import pyarrow as pa
 from catalog.reasons import Reason
 from pipelines.audio import Samples, samples_to_seconds
 from pipelines.stages.decoder import Decoded, Decoder, DecodeSettings, Wanted
-from pipelines.text import TextError, normalise, read_transcript
+from pipelines.text.transcripts import TextError, normalise, read_transcript
 from pipelines.utterances import SCHEMA
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.phonemes import PhonemeError, phonemize
+from pipelines.text.phonemes import PhonemeError, phonemize
+from pipelines.text.verbalize import verbalize
 from pipelines.utterances import reject, with_column
-from pipelines.verbalize import verbalize
 
 
 class TextStage:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from catalog.command import UsageError
 from catalog.reasons import Reason
 from pipelines.audio import Samples, resample, seconds_to_samples
-from pipelines.text import normalise
+from pipelines.text.transcripts import normalise
 from pipelines.transcribers import load_transcriber
 from pipelines.transcribers.batches import Batches, Failure
 from pipelines.transcribers.interface import (

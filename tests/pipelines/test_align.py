@@ -24,7 +24,7 @@ from pipelines.alignment.text_units import Boundary, Word, boundary, join_words,
 from pipelines.audio import decode, resample
 from pipelines.corpus import Voice, synthesize_espeak
 from pipelines.stages.align import AlignSettings, AlignStage, WordsStage, _trusted
-from pipelines.text import normalise
+from pipelines.text.transcripts import normalise
 from pipelines.utterances import SCHEMA, samples_array, waves
 
 RATE = 16_000

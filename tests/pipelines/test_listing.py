@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.reasons import Reason
 from catalog.recordings import recording_key
-from pipelines.known import Known
-from pipelines.listing import Listing
+from pipelines.listing.known import Known
+from pipelines.listing.listing import Listing
 from pipelines.sources import open_source
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.interface import Recording

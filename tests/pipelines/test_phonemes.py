@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.phonemes import PhonemeError, check_language, phonemize
+from pipelines.text.phonemes import PhonemeError, check_language, phonemize
 
 
 def test_phones_are_characters_with_their_marks() -> None:

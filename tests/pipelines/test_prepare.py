@@ -22,7 +22,7 @@ from catalog.datasets import Dataset
 from catalog.upkeep import verify
 from pipelines.__main__ import main
 from pipelines.cluster import Claim
-from pipelines.listing import Batch
+from pipelines.listing.listing import Batch
 from pipelines.prepare import prepare
 from pipelines.prepare_settings import PrepareSettings
 from pipelines.streaming import Stage, Step, stream

@@ -17,7 +17,7 @@ import pytest
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from pipelines.audio import Limits
-from pipelines.listing import Listing
+from pipelines.listing.listing import Listing
 from pipelines.prepare import codec_identity
 from pipelines.sources import files, open_source
 from pipelines.sources.interface import Recording

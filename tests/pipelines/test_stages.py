@@ -26,7 +26,7 @@ from pipelines.stages.decode import DecodeStage
 from pipelines.stages.decoder import DecodeSettings
 from pipelines.stages.text import TextStage
 from pipelines.stages.write import WriteStage, Written, split_of
-from pipelines.text import normalise
+from pipelines.text.transcripts import normalise
 from pipelines.utterances import SCHEMA, reject, samples_array
 
 SETTINGS = DecodeSettings(16_000, Limits(min_duration_s=0.05))

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.reasons import Reason
-from pipelines.spoken_forms import FORMS
 from pipelines.stages.text import TextStage
+from pipelines.text.spoken_forms import FORMS
+from pipelines.text.verbalize import verbalize
 from pipelines.utterances import SCHEMA, samples_array
-from pipelines.verbalize import verbalize
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_row_does_not_depend_on_its_neighbours_nor_on_the_process() -> None:
     together = stage(transcribed(rows)).to_pylist()
     script = (
         "import sys; sys.path[:0] = sys.argv[1:]\n"
-        "from pipelines.phonemes import phonemize\n"
+        "from pipelines.text.phonemes import phonemize\n"
         "print(ascii([phonemize(['nineteen', text], 'en')[1] for text in ('Read: three', 'He read it')]))"
     )
     alone = [stage(transcribed([row])).to_pylist()[0] for row in reversed(rows)][::-1]
     assert alone == together
-    from pipelines.phonemes import phonemize
+    from pipelines.text.phonemes import phonemize
 
     printed = subprocess.run(
         [sys.executable, "-c", script, *sys.path], capture_output=True, text=True, check=True

@@ -15,7 +15,7 @@ from catalog.command import UsageError
 from catalog.reasons import Reason
 from pipelines.audio import Samples, decode
 from pipelines.stages.transcribe import TranscribeStage
-from pipelines.text import normalise
+from pipelines.text.transcripts import normalise
 from pipelines.transcribers import load_transcriber
 from pipelines.transcribers.interface import (
     Language,

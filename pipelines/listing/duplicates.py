@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from catalog.reasons import Reason
 from catalog.recordings import hashed
-from pipelines import looks
-from pipelines.known import short
+from pipelines.listing import looks
+from pipelines.listing.known import short
 from pipelines.sources.interface import Recording
 from pipelines.sources.keys import KeySet
 

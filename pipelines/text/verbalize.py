@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from pipelines.spoken_forms import FORMS, Money, SpokenForms, Unit
-from pipelines.text import normalise
+from pipelines.text.spoken_forms import FORMS, Money, SpokenForms, Unit
+from pipelines.text.transcripts import normalise
 
 _PLAIN = (
     {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width forms of ASCII

@@ -21,9 +21,9 @@ import pyarrow as pa
 from catalog.command import JobError
 from catalog.reasons import Reason
 from catalog.recordings import Keys, hashed, numbers
-from pipelines import looks
-from pipelines.duplicates import Duplicates
-from pipelines.known import Known, short
+from pipelines.listing import looks
+from pipelines.listing.duplicates import Duplicates
+from pipelines.listing.known import Known, short
 from pipelines.sources.interface import Recording, Source, to_table
 from pipelines.sources.keys import KeySet
 

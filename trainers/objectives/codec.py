@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from models.codecs.embedded.codec import MillCodec, load_directory, save_directory
 from models.codecs.embedded.network import MillConfig, MillNetwork
+from models.codecs.interface import Codec
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
@@ -150,7 +151,7 @@ class CodecObjective(Objective):
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
-        return before_and_after(self.network, batch)
+        return before_and_after(snapshot(self.network), batch)
 
     def export(self, directory: Path) -> None:
         """Write a codec directory for `models.codecs.load_codec`."""
@@ -238,9 +239,8 @@ def sum_levels(vectors_BTQD: Tensor, kept_B: Tensor) -> Tensor:
     return torch.einsum("btqd,bq->btd", vectors_BTQD, mask_BQ)
 
 
-def before_and_after(network: MillNetwork, batch: Batch) -> list[Sample]:
+def before_and_after(codec: Codec, batch: Batch) -> list[Sample]:
     """Every row as it is and through the codec, `original-0`, `reconstructed-0`, `original-1` and so on."""
-    codec = MillCodec(_copy(network), "training", "", "")
     wave_BN = samples_of(batch, codec.hop_length)
     lengths_B = batch.lengths_B.clamp(max=wave_BN.shape[1])
     decoded = codec.decode(codec.encode(wave_BN, lengths_B))
@@ -252,7 +252,8 @@ def before_and_after(network: MillNetwork, batch: Batch) -> list[Sample]:
     ]
 
 
-def _copy(network: MillNetwork) -> MillNetwork:
+def snapshot(network: MillNetwork) -> MillCodec:
+    """The codec that a network is by now; training goes on without it."""
     copied = MillNetwork(network.config)
     copied.load_state_dict(network.state_dict())
-    return copied.to(network.mean_M.device)
+    return MillCodec(copied.to(network.mean_M.device), "training", "", "")

@@ -22,7 +22,7 @@ from models.codecs.embedded.head import HeadConfig, WaveHead
 from models.codecs.embedded.network import MillConfig, MillNetwork
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Sample
-from trainers.objectives.codec import before_and_after, kept_levels, sum_levels
+from trainers.objectives.codec import before_and_after, kept_levels, snapshot, sum_levels
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
 
 
@@ -105,13 +105,16 @@ class CodecHeadObjective(WaveformObjective):
     def warm_start(self, directory: Path) -> None:
         """Take the codec in `directory`, whose codes are decoded, and its head if it has one of the same sizes.
 
-        ValueError where the codec has other sizes; head, contrast and Griffin-Lim iterations may differ.
+        ValueError where the codec has other sizes; head, contrast and Griffin-Lim may differ.
         """
         network = load_directory(directory).network
         found = network.config
-        iterations = found.griffin_lim_iterations
         same = replace(
-            self.config, head=found.head, contrast=found.contrast, griffin_lim_iterations=iterations
+            self.config,
+            head=found.head,
+            contrast=found.contrast,
+            griffin_lim_iterations=found.griffin_lim_iterations,
+            griffin_lim_start=found.griffin_lim_start,
         )
         if same != found:
             raise ValueError(f"{directory} holds a codec of {found}, not of {self.config}")
@@ -143,7 +146,7 @@ class CodecHeadObjective(WaveformObjective):
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
-        return before_and_after(self.network, batch)
+        return before_and_after(snapshot(self.network), batch)
 
     def export(self, directory: Path) -> None:
         """Write a codec directory for `models.codecs.load_codec`."""

@@ -12,13 +12,21 @@ C hidden channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.codecs.embedded.head import HeadConfig, WaveHead
-from models.codecs.embedded.spectrum import griffin_lim_spectrum, magnitudes, mel_filters, sharpen, synthesize
+from models.codecs.embedded.spectrum import (
+    Start,
+    griffin_lim_spectrum,
+    magnitudes,
+    mel_filters,
+    sharpen,
+    synthesize,
+)
 from models.codecs.quantizer import ResidualQuantizer
 
 
@@ -49,7 +57,11 @@ class MillConfig:
     """Exponent of the decoded magnitudes: 1 leaves them as they are, more undoes some of the flattening that comes from
     predicting the middle of what is likely (PESQ-WB 2.85 -> 3.01 at 1.1, STOI unchanged; lower again from 1.2)."""
     griffin_lim_iterations: int = 48
-    """Of fast Griffin-Lim; a head needs fewer."""
+    """Of fast Griffin-Lim."""
+    griffin_lim_start: Start = "random"
+    """The first edition's random phases, or those of tones, from which half of the iterations is enough. STOI and PESQ-WB
+    on 24 clips: random 0.934, 2.95 after 16 and 0.938, 3.10 after 48; tones 0.939, 3.05 and 0.940, 3.08.
+    """
     head: HeadConfig | None = None
     """The learned waveform head of the second edition; None is Griffin-Lim alone."""
 
@@ -61,6 +73,10 @@ class MillConfig:
             )
         if self.griffin_lim_iterations < 0:
             raise ValueError(f"griffin_lim_iterations is {self.griffin_lim_iterations}: must not be negative")
+        if self.griffin_lim_start not in get_args(Start):
+            raise ValueError(
+                f"griffin_lim_start is {self.griffin_lim_start!r}: must be one of {', '.join(get_args(Start))}"
+            )
         if self.contrast <= 0:
             raise ValueError(f"contrast is {self.contrast}: must be above 0")
         if self.latent_channels > self.spectra_per_frame * self.n_mels:
@@ -213,7 +229,9 @@ class MillNetwork(nn.Module):
         hop = self.config.spectrum_hop
         sharp_BSF = sharpen(magnitudes_BSF, self.config.contrast)
         with torch.no_grad():
-            spectrum_BSF = griffin_lim_spectrum(sharp_BSF, hop, self.config.griffin_lim_iterations)
+            spectrum_BSF = griffin_lim_spectrum(
+                sharp_BSF, hop, self.config.griffin_lim_iterations, self.config.griffin_lim_start
+            )
         if sharp_BSF.requires_grad:
             spectrum_BSF = spectrum_BSF * (sharp_BSF / sharp_BSF.detach().clamp(min=1e-8))
         if self.head is not None:

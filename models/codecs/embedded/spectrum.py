@@ -6,11 +6,16 @@ Shape suffixes: B batch, N samples, S spectra, F frequency bins.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torchaudio
 from torch import Tensor
 from torch.nn import functional
+
+Start = Literal["random", "peaks"]
+"""Where Griffin-Lim's phases start: fixed random ones, or those of a steady tone at every peak of a spectrum."""
+_MOMENTUM = 0.99
 
 
 def magnitudes(wave_BN: Tensor, fft_length: int, hop_length: int) -> Tensor:
@@ -31,17 +36,17 @@ def mel_filters(fft_length: int, n_mels: int, sample_rate: int) -> Tensor:
     return filters_FM
 
 
-def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, momentum: float = 0.99) -> Tensor:
+def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, start: Start = "random") -> Tensor:
     """A wave (S * hop,) whose magnitudes are near the given ones: fast Griffin-Lim (Perraudin et al. 2013).
 
-    The inverse of `magnitudes` up to the phase. It starts from fixed phases, so equal magnitudes give equal waves.
-    Leading dimensions are rows: (B, S, F) -> (B, S * hop).
+    The inverse of `magnitudes` up to the phase. It starts from phases that the magnitudes decide, or nothing does, so
+    equal magnitudes give equal waves. Leading dimensions are rows: (B, S, F) -> (B, S * hop).
     """
-    return synthesize(griffin_lim_spectrum(magnitudes_SF, hop_length, iterations, momentum), hop_length)
+    return synthesize(griffin_lim_spectrum(magnitudes_SF, hop_length, iterations, start), hop_length)
 
 
 def griffin_lim_spectrum(
-    magnitudes_SF: Tensor, hop_length: int, iterations: int, momentum: float = 0.99
+    magnitudes_SF: Tensor, hop_length: int, iterations: int, start: Start = "random"
 ) -> Tensor:
     """The complex spectra (S, F) that `griffin_lim` makes its wave of: the given magnitudes, with phases."""
     fft_length = 2 * (magnitudes_SF.shape[-1] - 1)
@@ -49,14 +54,16 @@ def griffin_lim_spectrum(
     target_FS = functional.pad(magnitudes_SF.transpose(-1, -2), (border, border))
     window = _window(fft_length, magnitudes_SF)
     length = hop_length * (target_FS.shape[-1] - 1)
-    estimate_FS = target_FS * _initial_phases(target_FS)
+    estimate_FS = target_FS * (
+        _random_phases(target_FS) if start == "random" else _peak_phases(target_FS, hop_length)
+    )
     previous_FS = torch.zeros_like(estimate_FS)
     for _ in range(iterations):
         wave_N = torch.istft(estimate_FS, fft_length, hop_length, window=window, length=length)
         consistent_FS = torch.stft(
             wave_N, fft_length, hop_length, window=window, pad_mode="constant", return_complex=True
         )
-        estimate_FS = consistent_FS - momentum / (1 + momentum) * previous_FS
+        estimate_FS = consistent_FS - _MOMENTUM / (1 + _MOMENTUM) * previous_FS
         estimate_FS = target_FS * estimate_FS / estimate_FS.abs().clamp(min=1e-8)
         previous_FS = consistent_FS
     return estimate_FS[..., border:-border].transpose(-1, -2)
@@ -110,13 +117,38 @@ def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:
     return [*phrases, magnitudes_SF]
 
 
-def _initial_phases(target_FS: Tensor) -> Tensor:
+def _random_phases(target_FS: Tensor) -> Tensor:
     """Pseudo-random but fixed unit phasors: bin and spectrum index decide, not the length of the wave."""
     bins, spectra = target_FS.shape[-2:]
     generator = torch.Generator().manual_seed(0)
     # Row-major by spectrum, so that a longer wave begins with the phases of a shorter one.
     phases_SF = torch.rand(spectra, bins, generator=generator, dtype=torch.float64) * (2 * math.pi)
     return torch.polar(torch.ones_like(phases_SF), phases_SF).T.to(target_FS.device, torch.complex64)
+
+
+def _peak_phases(target_FS: Tensor, hop_length: int) -> Tensor:
+    """Unit phasors of a steady tone at every peak: single-pass spectrogram inversion (Beauregard et al. 2015).
+
+    A peak's frequency is where a parabola through the three logarithms around it is highest. Its phase in the middle of
+    the window advances by that from spectrum to spectrum, and is that of the bins nearer to it than to another peak;
+    seen from the window's start, bins are half a turn apart. A peak that glides to the next bin so keeps its phase.
+    """
+    bins = target_FS.shape[-2]
+    level_SF = (target_FS.transpose(-1, -2) + 1e-4).log()
+    below_SF = functional.pad(level_SF, (1, 0), value=-math.inf)[..., :-1]
+    above_SF = functional.pad(level_SF, (0, 1), value=-math.inf)[..., 1:]
+    peak_SF = (level_SF > below_SF) & (level_SF >= above_SF)
+    bin_SF = torch.arange(bins, device=level_SF.device).expand(level_SF.shape)
+    lower_SF = torch.where(peak_SF, bin_SF, -2 * bins).cummax(dim=-1).values
+    upper_SF = torch.where(peak_SF, bin_SF, 3 * bins).flip(-1).cummin(dim=-1).values.flip(-1)
+    nearest_SF = torch.where(bin_SF - lower_SF <= upper_SF - bin_SF, lower_SF, upper_SF).clamp(0, bins - 1)
+    bend_SF = (below_SF - 2 * level_SF + above_SF).clamp(min=-1e6, max=-1e-3)
+    offset_SF = ((below_SF - above_SF).clamp(-1e6, 1e6) / (2 * bend_SF)).clamp(-0.5, 0.5)
+    # In turns and in float64: over a minute, radians in float32 would be a quarter of a radian apart.
+    advance_SF = (bin_SF + offset_SF.double()).gather(-1, nearest_SF) * (hop_length / (2 * (bins - 1)))
+    turns_SF = advance_SF.cumsum(dim=-2).gather(-1, nearest_SF) + bin_SF / 2
+    phases_SF = 2 * math.pi * turns_SF.frac()
+    return torch.polar(torch.ones_like(phases_SF), phases_SF).transpose(-1, -2).to(torch.complex64)
 
 
 def _border(fft_length: int, hop_length: int) -> int:

@@ -55,7 +55,8 @@ def tiny_directory(tiny_network: MillNetwork, tmp_path_factory: pytest.TempPathF
 def headed_network(tiny_network: MillNetwork) -> MillNetwork:
     """The same with a waveform head that does something."""
     torch.manual_seed(1)
-    network = MillNetwork(replace(TINY, head=HeadConfig(channels=16, blocks=2, expansion=2)))
+    head = HeadConfig(channels=16, blocks=2, expansion=2)
+    network = MillNetwork(replace(TINY, griffin_lim_start="peaks", head=head))
     network.load_state_dict({**network.state_dict(), **tiny_network.state_dict()})
     assert network.head is not None
     torch.nn.init.normal_(network.head.leave.weight, std=0.1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import soundfile
@@ -17,6 +19,7 @@ from models.codecs import EMBEDDED_FOLDER, editions, load_codec
 from models.codecs.embedded.codec import MillCodec, load_directory
 from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.embedded.spectrum import (
+    Start,
     analyse,
     cut_at_quiet,
     griffin_lim,
@@ -60,11 +63,31 @@ def test_griffin_lim_finds_a_wave_with_the_magnitudes(sweep: Sweep) -> None:
     assert errors[-1] < 0.15
 
 
-def test_griffin_lim_of_rows_is_that_of_each_row(sweep: Sweep) -> None:
+@pytest.mark.parametrize("start", ["random", "peaks"])
+def test_griffin_lim_of_rows_is_that_of_each_row(sweep: Sweep, start: Start) -> None:
     wanted_BSF = magnitudes(torch.stack([sweep(8000, 1), sweep(8000, 2)]), 512, 160)
-    together_BN = griffin_lim(wanted_BSF, 160, 3)
+    together_BN = griffin_lim(wanted_BSF, 160, 3, start)
     for wave_N, wanted_SF in zip(together_BN, wanted_BSF, strict=True):
-        torch.testing.assert_close(wave_N, griffin_lim(wanted_SF, 160, 3))
+        torch.testing.assert_close(wave_N, griffin_lim(wanted_SF, 160, 3, start))
+
+
+@pytest.mark.parametrize("cycles", [40.0, 40.3, 40.5, 101.8])
+def test_phases_of_peaks_make_a_steady_tone_at_once(cycles: float) -> None:
+    n = torch.arange(16_000, dtype=torch.float64)
+    wanted_SF = magnitudes(torch.sin(2 * math.pi * cycles / 512 * n).float()[None], 512, 160)[0, 4:-4]
+    errors = []
+    for start in get_args(Start):
+        found_SF = magnitudes(griffin_lim(wanted_SF, 160, 0, start)[None], 512, 160)[0]
+        errors.append(float((found_SF - wanted_SF)[4:-4].norm() / wanted_SF[4:-4].norm()))
+    assert errors[0] > 0.5
+    assert errors[1] < 0.05
+
+
+def test_phases_of_peaks_stay_exact_over_a_minute() -> None:
+    n = torch.arange(60 * 16_000, dtype=torch.float64)
+    wanted_SF = magnitudes(torch.sin(2 * math.pi * 200.4 / 512 * n).float()[None], 512, 160)[0]
+    found_SF = magnitudes(griffin_lim(wanted_SF, 160, 0, "peaks")[None], 512, 160)[0]
+    assert float((found_SF - wanted_SF)[-100:-4].norm() / wanted_SF[-100:-4].norm()) < 0.05
 
 
 def test_without_iterations_the_magnitudes_get_fixed_phases(sweep: Sweep) -> None:
@@ -81,9 +104,10 @@ def test_synthesis_undoes_analysis(sweep: Sweep) -> None:
     torch.testing.assert_close(found_BN[:, 256:-256], wave_BN[:, 256:-256], atol=1e-5, rtol=0)
 
 
-def test_a_longer_wave_begins_with_the_same_phases(sweep: Sweep) -> None:
+@pytest.mark.parametrize("start", ["random", "peaks"])
+def test_a_longer_wave_begins_with_the_same_phases(sweep: Sweep, start: Start) -> None:
     wanted_SF = magnitudes(sweep(16_000, 1)[None], 512, 160)[0]
-    short, long = griffin_lim(wanted_SF[:50], 160, 0), griffin_lim(wanted_SF, 160, 0)
+    short, long = griffin_lim(wanted_SF[:50], 160, 0, start), griffin_lim(wanted_SF, 160, 0, start)
     torch.testing.assert_close(short[: 160 * 45], long[: 160 * 45])
 
 
@@ -174,6 +198,7 @@ def test_the_first_edition_never_changes() -> None:
         ({"latent_channels": 999}, "at most"),
         ({"contrast": 0.0}, "above 0"),
         ({"griffin_lim_iterations": -1}, "griffin_lim_iterations is -1"),
+        ({"griffin_lim_start": "zero"}, "griffin_lim_start is 'zero': must be one of random, peaks"),
     ],
 )
 def test_impossible_sizes_are_refused(wrong: dict[str, int], message: str) -> None:

@@ -41,14 +41,15 @@ def by_griffin_lim(codec: MillCodec, codes: Codes) -> Tensor:
     latents_BTD = codec.embed(codes.codes_BQT).transpose(1, 2)
     found_BSF = codec.network.from_log(codec.network.decode(latents_BTD))
     sharp_SF = sharpen(found_BSF[0], codec.config.contrast)
-    return griffin_lim(sharp_SF, HOP, codec.config.griffin_lim_iterations).clamp(-1, 1)
+    config = codec.config
+    return griffin_lim(sharp_SF, HOP, config.griffin_lim_iterations, config.griffin_lim_start).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("headed", [False, True])
 def test_an_untrained_decoder_is_griffin_lim(tiny_directory: Path, sweep: Sweep, headed: bool) -> None:
     codec = load_directory(tiny_directory)
     if headed:
-        network = MillNetwork(replace(codec.config, head=HeadConfig(16, 2, 2)))
+        network = MillNetwork(replace(codec.config, griffin_lim_start="peaks", head=HeadConfig(16, 2, 2)))
         network.load_state_dict({**network.state_dict(), **codec.network.state_dict()})
         codec = MillCodec(network, "tiny", "2", "")
     codes = codec.encode(sweep(8000, 1)[None], torch.tensor([8000]))
@@ -59,7 +60,7 @@ def test_the_first_edition_decodes_by_griffin_lim_alone(sweep: Sweep) -> None:
     codec = load_codec("mill-16khz@1")
     assert isinstance(codec, MillCodec)
     assert "head" not in json.loads((EMBEDDED_FOLDER / "mill-16khz@1" / "config.json").read_text())["config"]
-    assert codec.network.head is None
+    assert (codec.network.head, codec.config.griffin_lim_start) == (None, "random")
     codes = codec.encode(sweep(8000, 1)[None], torch.tensor([8000]))
     torch.testing.assert_close(codec.decode(codes).wave_BT[0], by_griffin_lim(codec, codes))
 

@@ -29,9 +29,14 @@ def disk(bench: Bench) -> Outcome:
     """The disk is full in mid-shard, and in mid-commit; then it has room, and the job is run again."""
     corpus = bench.corpus(bench.arguments.small)
     expected, _ = bench.reference(corpus)
-    words = ("--workers", "2", *SMALL_BATCHES, *bench.codec)
+    # A shard that is larger than the disk, and shards that fit until the log does not.
+    large = ("--set", "resources.max_batch_bytes=4000000")
     found, ok = [], True
-    for what, inside, sizes in (("shard", "", (120, 300)), ("commit", "_delta_log", (24, 40))):
+    for what, inside, sizes, batches in (
+        ("shard", "", (40, 120), large),
+        ("commit", "_delta_log", (12, 24), SMALL_BATCHES),
+    ):
+        words = ("--workers", "2", *batches, *bench.codec)
         for size_kib in sizes:
             output = bench.output()
             with small_disk(output / inside, size_kib) as resize:

@@ -168,20 +168,28 @@ def test_names_and_editions() -> None:
         load_codec("pcm-16khz@2")
 
 
-def test_the_embedded_weights_are_small_and_of_the_promised_shape() -> None:
-    codec = load_codec("mill-16khz@1")
+@pytest.mark.parametrize("edition", editions())
+def test_the_embedded_weights_are_small_and_of_the_promised_shape(edition: str) -> None:
+    codec = load_codec(f"mill-16khz@{edition}")
+    assert (codec.name, codec.edition) == ("mill-16khz", edition)
     assert (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size) == (
         16_000,
         320,
         8,
         1024,
     )
-    assert (EMBEDDED_FOLDER / "mill-16khz@1" / "model.safetensors").stat().st_size <= 20e6
+    assert (EMBEDDED_FOLDER / f"mill-16khz@{edition}" / "model.safetensors").stat().st_size <= 20e6
+    assert (EMBEDDED_FOLDER / f"mill-16khz@{edition}" / "MODEL_CARD.md").is_file()
 
 
 def test_the_first_edition_never_changes() -> None:
     codec = load_codec("mill-16khz@1")
     assert codec.weights_sha256 == "ed40e4ce6c0981858c57e916eebdb5ac305ff8550f1cc7e06bc297e851095bd7"
+
+
+@pytest.mark.parametrize("edition", [edition for edition in editions() if edition in ("1", "2")])
+def test_the_second_edition_has_the_codes_of_the_first(edition: str) -> None:
+    codec = load_codec(f"mill-16khz@{edition}")
     n = torch.arange(16_000)
     wave_T = (((n * n // 700) % 97 - 48) * (1 + n // 2000)).float() / 1000
     codes = encode_one(codec, wave_T).to(torch.int16).numpy().tobytes()

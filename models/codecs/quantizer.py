@@ -93,9 +93,7 @@ def _search(
     return paths_NWQ[:, 0], sure_N
 
 
-def _best_extensions(
-    residual_NWD: Tensor, codebook_VD: Tensor, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _best_extensions(residual_NWD: Tensor, codebook_VD: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `width` nearest (path, code) pairs of each row, and whether float32 might have taken others (N,).
 
     Only groups of scores whose least is among the least can hold one of them, and finding the least of every group is

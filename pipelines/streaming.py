@@ -137,6 +137,10 @@ def stream(
                 "workers are gone or could not start: the cluster went away, or other jobs hold its CPUs and GPUs; "
                 "run the same command again when there is room"
             ) from error
+        finally:
+            # What Ray Data keeps of a finished job would keep it alive as long as this process.
+            if ray.is_initialized():
+                ray.kill(attempts)
 
 
 def _beside_the_driver(actor: type) -> Any:

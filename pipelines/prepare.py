@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -198,10 +198,11 @@ def _work(plan: _Plan, settings: PrepareSettings, asked: _Asked) -> int:
     with run_of(plan.dataset) as run_id, Progress() as progress:
         _record(plan, settings, run_id)
         steps = steps_of(layout, settings, plan.codec, plan.dataset.uri, run_id)
-        results = stream(partial(plan.listing.batches, plan.known), steps)
         # A source of millions is still being counted while the first of it are done.
         Thread(target=_count, args=(plan, progress), daemon=True).start()
-        commit(plan.dataset, results, progress, asked.retry, replace=settings.source.changed == "redo")
+        # Closed while Ray is up: what Ray Data clears away later would start another.
+        with closing(stream(partial(plan.listing.batches, plan.known), steps)) as results:
+            commit(plan.dataset, results, progress, asked.retry, replace=settings.source.changed == "redo")
     return progress.recordings
 
 

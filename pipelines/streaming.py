@@ -10,7 +10,7 @@ import json
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ class Worker:
 
 def stream(
     batches: Callable[[], Iterator[Batch]], steps: Sequence[Step]
-) -> Iterator[tuple[int, str, pa.Table]]:
+) -> Generator[tuple[int, str, pa.Table], None, None]:
     """Run every batch through the steps; yields (index, key, result) in the order in which they finish.
 
     `batches` is called, and iterated lazily, in a Ray task of its own.

@@ -32,6 +32,7 @@ from models.codecs.convolutional import (
 from models.codecs.quantizer import perplexity
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Sample, mean_metric
+from trainers.objectives.codec import before_and_after
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
 
 
@@ -131,19 +132,16 @@ class ConvolutionalObjective(WaveformObjective):
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
-        wave_BN = self._wave(batch)
         network = build_network(self.config)
         network.load_state_dict(plain_weights(self.network))
         codec = ConvolutionalCodec(
-            network.to(wave_BN.device), self.config, self.choices.name, self.choices.edition, "training"
+            network.to(batch.codes_BQT.device),
+            self.config,
+            self.choices.name,
+            self.choices.edition,
+            "training",
         )
-        decoded = codec.decode(codec.encode(wave_BN, torch.full((len(wave_BN),), wave_BN.shape[1])))
-        pairs = zip(wave_BN.cpu(), decoded.wave_BT.cpu(), strict=True)
-        return [
-            Sample(f"{name}-{row}", wave_N, self.config.sample_rate)
-            for row, pair in enumerate(pairs)
-            for name, wave_N in zip(("original", "reconstructed"), pair, strict=True)
-        ]
+        return before_and_after(codec, batch)
 
     def export(self, directory: Path) -> None:
         """Write a codec directory for `models.codecs.load_codec`."""

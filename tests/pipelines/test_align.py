@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import wavfile
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
@@ -28,6 +33,7 @@ from pipelines.text.transcripts import normalise
 from pipelines.utterances import SCHEMA, samples_array, waves
 
 RATE = 16_000
+ROOT = Path(__file__).parents[2]
 SENTENCES = [
     "The harbour was quiet when the last boat came in.",
     "Nobody on the pier had expected Mr. Brown to return before winter.",
@@ -68,14 +74,28 @@ def _light(result: pa.Table) -> list[dict[str, object]]:
     return result.drop_columns("samples").to_pylist()
 
 
+SPEAK = """
+import json, sys
+from pathlib import Path
+from pipelines.corpus import Voice, speak
+for number, sentence in enumerate(json.loads(sys.argv[1])):
+    speak(sentence, Voice("en-gb-x-rp+f3", speed=140, pitch=70), Path(sys.argv[2], f"{number}.wav"))
+"""
+
+
 def reading(sentences: Sequence[str], seed: int = 0) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Sentences in another voice than the aligner's, pauses of 0.2 to 0.8 s, noise; and where each is, seconds."""
+    """Sentences in another voice than the aligner's, pauses of 0.2 to 0.8 s, noise; and where each is, seconds.
+
+    Spoken by a process of its own: espeak-ng's samples depend on all that its process said before.
+    """
     draw = np.random.default_rng(seed)
     parts = [np.zeros(RATE // 2, np.float32)]
     spans = []
-    for sentence in sentences:
-        pcm, rate = synthesize_espeak(sentence, Voice("en-gb-x-rp+f3", speed=140, pitch=70))
-        wave = np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32768)
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", SPEAK, json.dumps(sentences), folder], check=True, cwd=ROOT)
+        spoken = [wavfile.read(Path(folder, f"{number}.wav")) for number in range(len(sentences))]
+    for rate, pcm in spoken:
+        wave = pcm.astype(np.float32) / np.float32(32768)
         heard = np.flatnonzero(np.abs(wave) > 0.003)
         wave = resample(wave[heard[0] : heard[-1]], rate, RATE)
         start = sum(map(len, parts)) / RATE
@@ -375,8 +395,6 @@ def test_words_of_an_utterance_get_their_times() -> None:
 @pytest.fixture(scope="module")
 def tiny_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wav2vec 2.0 with random weights, saved as users have them."""
-    import json
-
     import torch
     from transformers import (
         Wav2Vec2Config,

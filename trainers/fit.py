@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainers.checkpoint import Checkpoints, check_identity, load
 from trainers.objectives import DataInfo
 from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
-from trainers.store import open_parquet
+from trainers.store import open_parquet, unreadable
 from trainers.tracking import RunReference, close_run, open_run
 
 BEST = "best"
@@ -87,6 +88,7 @@ def _train(settings: FitSettings, source: Source, run: Run, reference: RunRefere
         "loss": outcome.loss,
         "validation_loss": outcome.validation_loss,
         "checkpoint": str(outcome.checkpoint),
+        "files_skipped": source.files_skipped,
     }
     if outcome.stopped == "interrupted":
         return result
@@ -128,12 +130,29 @@ def _given_files(data: DataSettings) -> Source:
 
     assert data.codec is not None
     codec = load_codec(data.codec)
-    for path in (*data.files, *data.validation_files):
+    files, skipped = _readable(data.files)
+    validation_files, unheard = _readable(data.validation_files)
+    for path in (*files, *validation_files):
         _check_maker(path, codec, data.codec)
     sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
     name = data.codec if Path(data.codec).is_dir() else f"{codec.name}@{codec.edition}"
     info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256)
-    return Source(data.files, data.validation_files, ", ".join(data.files), None, info)
+    uri = ", ".join(data.files)
+    return Source(files, validation_files, uri, None, info, files_skipped=skipped + unheard)
+
+
+def _readable(paths: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """The files that can be read to their end, and how many cannot, each of which is told. JobError if none can.
+
+    Shards of a dataset are another matter: there a damaged one ends the run, since `verify` and `repair` mend it.
+    """
+    reasons = {path: unreadable(path) for path in paths}
+    bad = {path: reason for path, reason in reasons.items() if reason is not None}
+    for path, reason in bad.items():
+        sys.stderr.write(f"skipped {path}: {reason}\n")
+    if paths and len(bad) == len(reasons):
+        raise JobError(f"none of {len(bad)} files can be read; {paths[0]}: {bad[paths[0]]}")
+    return tuple(path for path in paths if path not in bad), len(bad)
 
 
 def _check_maker(path: str, codec: Codec, given: str) -> None:
@@ -249,6 +268,7 @@ def describe(settings: FitSettings) -> dict[str, Any]:
         "dataset": source.uri,
         "version": source.version,
         "rows": len(run.batches.store),
+        "files_skipped": source.files_skipped,
         "rows_left_out": run.batches.skipped,
         "batches_per_epoch": len(run.batches.epoch(0)),
         "validation_rows": len(run.validation.store) if run.validation else 0,

@@ -37,6 +37,8 @@ class Source:
     version: int | None
     info: DataInfo
     """Its frames_per_byte is 0 until the rows are read."""
+    files_skipped: int = 0
+    """Given files that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def train_here(
     tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None
     if tracker is not None:
         store = run.batches.store
-        profile = {"rows": len(store), "frames": int(store.lengths.sum())}
+        frames = int(store.lengths.sum())
+        profile = {"rows": len(store), "frames": frames, "files_skipped": source.files_skipped}
         tracker.log_settings(settings.model_dump(mode="json"), to_yaml(settings))
         tracker.log_dataset(source.uri, source.version, store.digest, profile)
         hooks = chain(hooks, tracker.hooks())

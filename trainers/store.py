@@ -127,18 +127,28 @@ class _Rows:
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
-    """A file of training rows, local or by URI. ValueError if it is none."""
+    """A file of training rows, local or by URI. ArrowInvalid (a ValueError) if it is no Parquet file."""
     filesystem, name = pa.fs.FileSystem.from_uri(path) if "://" in path else (pa.fs.LocalFileSystem(), path)
     try:
         file = pq.ParquetFile(filesystem.open_input_file(name))
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+        raise pa.ArrowInvalid(f"{path} is not a readable Parquet file: {error}") from error
     missing = {"text", "codes"} - set(file.schema_arrow.names)
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(sorted(missing))}: a training row needs text and codes"
         )
     return file
+
+
+def unreadable(path: str) -> str | None:
+    """Why a file of training rows cannot be read to its end, or None. ValueError if it is whole, but holds others."""
+    try:
+        for _ in _read_batches(path):
+            pass
+    except (OSError, pa.ArrowInvalid) as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def _read_batches(path: str) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -133,6 +135,34 @@ def test_rows_that_contradict_the_codec_are_refused(
     code, _, error = fit(None, config=config)
     assert code == 1
     assert f"{file} holds codes of toy@1 (weights none), but data.codec pcm-16khz is pcm-16khz@1" in error
+
+
+def test_files_that_cannot_be_read_are_skipped_and_counted(fit: Fit, tmp_path: Path) -> None:
+    good, damaged, text, absent = (
+        tmp_path / f"{name}.parquet" for name in ("good", "damaged", "text", "absent")
+    )
+    codes = np.random.default_rng(0).integers(0, 1024, (20, 8, 30)).tolist()
+    pq.write_table(pa.table({"text": ["x"] * 20, "codes": codes}), good)
+    content = bytearray(good.read_bytes())
+    content[4:400] = bytes(396)  # the first pages; the footer stays whole
+    damaged.write_bytes(content)
+    text.write_text("no Parquet")
+    config = {
+        "family": "bigram",
+        "data": {"files": [str(path) for path in (damaged, good, text, absent)], "codec": "mill-16khz@1"},
+        "loop": {"max_steps": 1},
+        "output": str(tmp_path / "run"),
+        "tracking": {"enabled": False},
+    }
+    code, result, error = fit(None, config=config)
+    assert (code, result["steps"], result["files_skipped"]) == (0, 1, 3), error
+    told = [line.split(":")[0] for line in error.splitlines() if line.startswith("skipped")]
+    assert told == [f"skipped {path}" for path in (damaged, text, absent)]
+    assert "not a readable Parquet file" in error
+    config["data"] = {"files": [str(text), str(absent)], "codec": "mill-16khz@1"}
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert "none of 2 files can be read" in error.splitlines()[-1]
 
 
 def test_a_continued_run_keeps_its_dataset_version(fit: Fit, make_dataset: MakeDataset) -> None:

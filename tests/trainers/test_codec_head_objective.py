@@ -31,6 +31,7 @@ from trainers.objectives.adversarial import AdversarialSettings
 from trainers.objectives.codec_head import CodecHeadObjective, CodecHeadSettings
 from trainers.objectives.spectral import SpectralSettings
 from trainers.optim import OptimConfig
+from trainers.sharding import gathered, shard
 
 BASE = MillConfig(
     n_mels=20,
@@ -193,6 +194,29 @@ def test_the_export_has_the_codes_of_its_start(base: Path, tmp_path: Path) -> No
     again = build()
     again.warm_start(tmp_path / "new")
     torch.testing.assert_close(again.head.leave.weight, objective.head.leave.weight, rtol=1e-3, atol=1e-3)
+
+
+def test_the_export_may_have_more_contrast_than_the_training(base: Path, tmp_path: Path) -> None:
+    for name, contrast in (("as_trained", None), ("sharper", 1.3)):
+        build(settings=replace(ALONE, export_contrast=contrast), init=base).export(tmp_path / name)
+    config = load_directory(tmp_path / "as_trained").config
+    assert config.contrast == MODEL.contrast
+    assert load_directory(tmp_path / "sharper").config == replace(config, contrast=1.3)
+    with pytest.raises(ValueError, match="export_contrast is 0: must be above 0"):
+        replace(ALONE, export_contrast=0)
+
+
+def test_sharded_weights_are_heard_whole(base: Path, batches: Batches) -> None:
+    objective, batch = build(init=base), next(batches.once())
+    plain = objective.samples(batch, torch.Generator())
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        shard(objective.networks())
+        with gathered(objective):
+            sharded = objective.samples(batch, torch.Generator())
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(torch.equal(one.wave_T, other.wave_T) for one, other in zip(plain, sharded, strict=True))
 
 
 def test_the_magnitude_distance_is_that_of_the_codecs_own_spectra(base: Path) -> None:

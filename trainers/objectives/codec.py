@@ -252,8 +252,11 @@ def before_and_after(codec: Codec, batch: Batch) -> list[Sample]:
     ]
 
 
-def snapshot(network: MillNetwork) -> MillCodec:
-    """The codec that a network is by now; training goes on without it."""
-    copied = MillNetwork(network.config)
-    copied.load_state_dict(network.state_dict())
+def snapshot(network: MillNetwork, contrast: float | None = None) -> MillCodec:
+    """The codec that a network is by now, with another contrast if given; training goes on without it."""
+    config = network.config if contrast is None else replace(network.config, contrast=contrast)
+    copied = MillNetwork(config)
+    # Not the state dict, which is of slices where weights are sharded, even when they are gathered.
+    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    copied.load_state_dict({key: held[key] for key in copied.state_dict()})
     return MillCodec(copied.to(network.mean_M.device), "training", "", "")

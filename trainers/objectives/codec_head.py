@@ -42,6 +42,8 @@ class CodecHeadSettings(WaveformSettings):
     """L1 between log-magnitudes of the wave, over the codec's own spectra and floor, as its decoder was trained."""
     decoder_lr_scale: float = 0.0
     """Learning rate of the magnitude decoder relative to the head's; 0 leaves it as it is."""
+    export_contrast: float | None = None
+    """Contrast of the exported codec and of what is heard at validations; the training's (model.contrast) if absent."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +54,8 @@ class CodecHeadSettings(WaveformSettings):
         for name in ("magnitude_weight", "decoder_lr_scale"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must not be negative")
+        if self.export_contrast is not None and self.export_contrast <= 0:
+            raise ValueError(f"export_contrast is {self.export_contrast}: must be above 0")
 
 
 class CodecHeadObjective(WaveformObjective):
@@ -146,11 +150,12 @@ class CodecHeadObjective(WaveformObjective):
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
-        return before_and_after(snapshot(self.network), batch)
+        return before_and_after(snapshot(self.network, self.choices.export_contrast), batch)
 
     def export(self, directory: Path) -> None:
         """Write a codec directory for `models.codecs.load_codec`."""
-        save_directory(self.network, directory, self.choices.name, self.choices.edition)
+        choices = self.choices
+        save_directory(self.network, directory, choices.name, choices.edition, choices.export_contrast)
 
     @torch.no_grad()
     def _quantized(self, wave_BN: Tensor, kept_B: Tensor) -> Tensor:

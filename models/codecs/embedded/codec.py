@@ -119,10 +119,13 @@ class MillCodec:
         return vectors_ND.reshape(codes_BQT.shape[0], -1, vectors_ND.shape[1]).transpose(1, 2)
 
 
-def save_directory(network: MillNetwork, directory: Path, name: str, edition: str) -> None:
-    """Write config.json and model.safetensors in half precision."""
-    config = asdict(network.config)
-    if network.config.head is None:
+def save_directory(
+    network: MillNetwork, directory: Path, name: str, edition: str, contrast: float | None = None
+) -> None:
+    """Write config.json and model.safetensors in half precision; `contrast` in the place of the network's, if given."""
+    settings = network.config if contrast is None else replace(network.config, contrast=contrast)
+    config = asdict(settings)
+    if settings.head is None:
         del config["head"]
     weights = network.state_dict()
     files.write(directory, kind=KIND, name=name, edition=edition, config=config, weights=weights)

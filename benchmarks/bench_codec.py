@@ -5,8 +5,8 @@
 SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
 that no edition was trained on are used). Without --codec all embedded editions are measured, the newest first. Needs
 the `bench` extra (PESQ); with the package resemblyzer (its weights are in its wheel; it needs webrtcvad-wheels) the
-likeness of the voices is measured, too. Speeds are seconds of audio per second of processor time, so that other work
-on the machine does not decide them.
+likeness of the voices is measured, too. The columns 50 and 100 Hz tell a buzz at these rates (`buzz_db`). Speeds are
+seconds of audio per second of processor time, so that other work on the machine does not decide them.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from pystoi import stoi
 from torch import Tensor
 
 from benchmarks.codec_corpus import AUDIO, held_out_speakers
+from benchmarks.codec_measures import Likeness, buzz_db, mel_distance, voice_likeness
 from models.codecs import EMBEDDED, editions, load_codec
 from models.codecs.embedded.codec import MillCodec
-from models.codecs.embedded.spectrum import griffin_lim, magnitudes, mel_filters
+from models.codecs.embedded.spectrum import griffin_lim
 from models.codecs.interface import Codec, Codes
 from models.codecs.quantizer import perplexity
 from pipelines.audio import decode, resample
 
 RATE = 16_000
 MEL_ITERATIONS = 48
-Likeness = Callable[[Tensor, Tensor], float]
+BUZZ_HZ = (50, 100)
+"""Frame and spectrum rate of the embedded codec."""
 RESULTS = Path(__file__).parent / "results" / "codec.json"
 
 
@@ -161,34 +163,6 @@ def _aligned(original: np.ndarray, decoded: np.ndarray, reach: int = 800) -> np.
     return padded[shift : shift + size].astype(np.float32)
 
 
-def mel_distance(original_T: Tensor, decoded_T: Tensor) -> float:
-    """Mean absolute difference of natural-log mel values: 80 bands, 1024-point Hann window, hop 256."""
-    filters_FM = mel_filters(1024, 80, RATE)
-    size = len(original_T) // 256 * 256
-    pair = [
-        torch.log((magnitudes(wave_T[None, :size], 1024, 256) @ filters_FM).clamp(min=1e-2))
-        for wave_T in (original_T, decoded_T)
-    ]
-    return float((pair[0] - pair[1]).abs().mean())
-
-
-def voice_likeness() -> Likeness | None:
-    """Cosine of the voices of two waves (GE2E, Wan et al. 2018, as Resemblyzer trained it): about 0.6 for two people,
-    above 0.8 for one. None where that package is missing.
-    """
-    try:
-        from resemblyzer import VoiceEncoder
-    except ImportError:
-        return None
-    encoder = VoiceEncoder("cpu", verbose=False)
-
-    def likeness(original_T: Tensor, decoded_T: Tensor) -> float:
-        voices = [encoder.embed_utterance(wave_T.numpy()) for wave_T in (original_T, decoded_T)]
-        return float(voices[0] @ voices[1])
-
-    return likeness
-
-
 def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip], likeness: Likeness | None) -> dict[str, Any]:
     """Means over clips, per folder and over all, and speeds over the whole."""
     rows: list[tuple[str, dict[str, float]]] = []
@@ -199,6 +173,7 @@ def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip], likeness: Liken
         bits, encode_s, decode_s = bits + done.bits, encode_s + done.encode_s, decode_s + done.decode_s
         original, decoded = clip.wave_T.numpy(), done.wave_T.numpy()
         scores = {"stoi": float(stoi(original, decoded, RATE)), "mel": mel_distance(clip.wave_T, done.wave_T)}
+        scores |= {f"buzz_{rate}": buzz_db(done.wave_T, rate) for rate in BUZZ_HZ}
         with contextlib.suppress(NoUtterancesError):
             scores["pesq_wb"] = float(pesq(RATE, original, decoded, "wb"))
         if likeness is not None:
@@ -209,14 +184,15 @@ def measure(clips: Sequence[Clip], trip: Callable[[Clip], Trip], likeness: Liken
     return {
         "kbit_s": round(bits / seconds / 1000, 2) if bits == bits else None,
         **_means([scores for _, scores in rows]),
-        "encode_x": round(seconds / encode_s, 1),
-        "decode_x": round(seconds / decode_s, 1),
+        "encode_x": round(seconds / encode_s, 1) if encode_s else None,
+        "decode_x": round(seconds / decode_s, 1) if decode_s else None,
         "folders": {name: _means([scores for folder, scores in rows if folder == name]) for name in folders},
     }
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    found = {name: [row[name] for row in rows if name in row] for name in ("stoi", "pesq_wb", "mel", "voice")}
+    measures = ("stoi", "pesq_wb", "mel", "voice", *(f"buzz_{rate}" for rate in BUZZ_HZ))
+    found = {name: [row[name] for row in rows if name in row] for name in measures}
     return {name: round(statistics.fmean(values), 4) for name, values in found.items() if values}
 
 
@@ -224,8 +200,10 @@ def show(name: str, found: dict[str, Any]) -> None:
     rate = "-" if found["kbit_s"] is None else f"{found['kbit_s']:.2f}"
     line = f"{name:34} {rate:>6} {found['stoi']:6.3f} {found['pesq_wb']:6.2f} {found['mel']:6.3f}"
     line += f" {found['voice']:6.3f}" if "voice" in found else f" {'-':>6}"
+    line += "".join(f" {found[f'buzz_{rate}']:6.1f}" for rate in BUZZ_HZ)
     parts = " ".join(f"{part['stoi']:6.3f} {part['pesq_wb']:5.2f}" for part in found["folders"].values())
-    print(f"{line} {found['encode_x']:7.0f}x {found['decode_x']:7.0f}x  {parts}", flush=True)
+    speeds = " ".join(f"{found[way] or 0:7.0f}x" for way in ("encode_x", "decode_x"))
+    print(f"{line} {speeds}  {parts}", flush=True)
 
 
 def main() -> None:
@@ -240,14 +218,16 @@ def main() -> None:
     folders = sorted({clip.folder for clip in clips})
     print(f"{len(clips)} recordings, {sum(clip.seconds for clip in clips) / 60:.1f} minutes, one thread")
     heading = (
-        f"{'':34} {'kbit/s':>6} {'STOI':>6} {'PESQ':>6} {'mel':>6} {'voice':>6} {'encode':>8} {'decode':>8}"
+        f"{'':34} {'kbit/s':>6} {'STOI':>6} {'PESQ':>6} {'mel':>6} {'voice':>6} {'50 Hz':>6} {'100 Hz':>6} "
+        f"{'encode':>8} {'decode':>8}"
     )
     print(heading, " STOI and PESQ of", ", ".join(folders))
     results: dict[str, Any] = {"recordings": len(clips), "codecs": {}}
     codecs = [load_codec(source) for source in arguments.codec]
     for codec in codecs:
         results["codecs"] |= measure_codec(codec, clips, likeness)
-    others = {f"opus, {kilobits} kbit/s asked for": through_opus(kilobits) for kilobits in (6, 9, 12)}
+    others = {"the recordings themselves": lambda clip: Trip(clip.wave_T, float("nan"), 0.0, 0.0)}
+    others |= {f"opus, {kilobits} kbit/s asked for": through_opus(kilobits) for kilobits in (6, 9, 12)}
     mill = next((codec for codec in codecs if isinstance(codec, MillCodec)), None)
     if mill is not None:
         others["mel + Griffin-Lim, not quantized"] = through_mel(mill)

@@ -109,7 +109,7 @@ class CodecHeadObjective(WaveformObjective):
     def warm_start(self, directory: Path) -> None:
         """Take the codec in `directory`, whose codes are decoded, and its head if it has one of the same sizes.
 
-        ValueError where the codec has other sizes; head, contrast and Griffin-Lim may differ.
+        ValueError where the codec has other sizes; head, contrast, noise and Griffin-Lim may differ.
         """
         network = load_directory(directory).network
         found = network.config
@@ -119,6 +119,7 @@ class CodecHeadObjective(WaveformObjective):
             contrast=found.contrast,
             griffin_lim_iterations=found.griffin_lim_iterations,
             griffin_lim_start=found.griffin_lim_start,
+            noise_from_hz=found.noise_from_hz,
         )
         if same != found:
             raise ValueError(f"{directory} holds a codec of {found}, not of {self.config}")

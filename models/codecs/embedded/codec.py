@@ -124,9 +124,7 @@ def save_directory(
 ) -> None:
     """Write config.json and model.safetensors in half precision; `contrast` in the place of the network's, if given."""
     settings = network.config if contrast is None else replace(network.config, contrast=contrast)
-    config = asdict(settings)
-    if settings.head is None:
-        del config["head"]
+    config = {key: value for key, value in asdict(settings).items() if value is not None}
     weights = network.state_dict()
     files.write(directory, kind=KIND, name=name, edition=edition, config=config, weights=weights)
 

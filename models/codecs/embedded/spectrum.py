@@ -16,6 +16,8 @@ from torch.nn import functional
 Start = Literal["random", "peaks"]
 """Where Griffin-Lim's phases start: fixed random ones, or those of a steady tone at every peak of a spectrum."""
 _MOMENTUM = 0.99
+_QUIETEST = 0.05
+"""Of the noise's magnitudes, relative to their root mean square."""
 
 
 def magnitudes(wave_BN: Tensor, fft_length: int, hop_length: int) -> Tensor:
@@ -46,17 +48,26 @@ def griffin_lim(magnitudes_SF: Tensor, hop_length: int, iterations: int, start: 
 
 
 def griffin_lim_spectrum(
-    magnitudes_SF: Tensor, hop_length: int, iterations: int, start: Start = "random"
+    magnitudes_SF: Tensor,
+    hop_length: int,
+    iterations: int,
+    start: Start = "random",
+    noise_from: int | None = None,
 ) -> Tensor:
-    """The complex spectra (S, F) that `griffin_lim` makes its wave of: the given magnitudes, with phases."""
+    """The complex spectra (S, F) that `griffin_lim` makes its wave of: the given magnitudes, with phases.
+
+    From bin `noise_from` to an octave above it the magnitudes go over to those of noise with the given spectrum. Noise
+    has no even magnitudes, and what comes nearest to even ones, spectrum after spectrum, is a pulse in each: a buzz.
+    """
     fft_length = 2 * (magnitudes_SF.shape[-1] - 1)
     border = _border(fft_length, hop_length)
     target_FS = functional.pad(magnitudes_SF.transpose(-1, -2), (border, border))
     window = _window(fft_length, magnitudes_SF)
     length = hop_length * (target_FS.shape[-1] - 1)
-    estimate_FS = target_FS * (
-        _random_phases(target_FS) if start == "random" else _peak_phases(target_FS, hop_length)
-    )
+    phases_FS = _random_phases(target_FS) if start == "random" else _peak_phases(target_FS, hop_length)
+    if noise_from is not None:
+        target_FS, phases_FS = _with_noise(target_FS, phases_FS, hop_length, noise_from)
+    estimate_FS = target_FS * phases_FS
     previous_FS = torch.zeros_like(estimate_FS)
     for _ in range(iterations):
         wave_N = torch.istft(estimate_FS, fft_length, hop_length, window=window, length=length)
@@ -124,6 +135,23 @@ def _random_phases(target_FS: Tensor) -> Tensor:
     # Row-major by spectrum, so that a longer wave begins with the phases of a shorter one.
     phases_SF = torch.rand(spectra, bins, generator=generator, dtype=torch.float64) * (2 * math.pi)
     return torch.polar(torch.ones_like(phases_SF), phases_SF).T.to(target_FS.device, torch.complex64)
+
+
+def _with_noise(
+    target_FS: Tensor, phases_FS: Tensor, hop_length: int, noise_from: int
+) -> tuple[Tensor, Tensor]:
+    """Targets and unit phasors that become those of a fixed noise from bin `noise_from` to twice that bin."""
+    bins, spectra = target_FS.shape[-2:]
+    fft_length = 2 * (bins - 1)
+    # A longer wave begins with the noise of a shorter one.
+    noise_N = torch.randn(spectra * hop_length, generator=torch.Generator().manual_seed(0))
+    noise_FS = analyse(noise_N, fft_length, hop_length).T.to(target_FS.device)
+    level_FS = noise_FS.abs() / noise_FS.abs().square().mean().sqrt()
+    place_F1 = torch.arange(bins, device=target_FS.device)[:, None] / noise_from
+    share_F1 = (place_F1 - 1).clamp(0, 1)
+    # Phases are taken where noise prevails: a mixture of two phases would be a third.
+    mixed_FS = torch.where(share_F1 > 0.5, noise_FS / noise_FS.abs().clamp(min=1e-8), phases_FS)
+    return target_FS * level_FS.clamp(min=_QUIETEST) ** share_F1, mixed_FS
 
 
 def _peak_phases(target_FS: Tensor, hop_length: int) -> Tensor:

@@ -23,6 +23,7 @@ from models.codecs.embedded.spectrum import (
     griffin_lim_spectrum,
     magnitudes,
     sharpen,
+    synthesize,
 )
 from models.codecs.interface import Codes
 
@@ -140,6 +141,40 @@ def test_magnitudes_with_a_gradient_sound_the_same(headed_network: MillNetwork) 
     latents_BSD = torch.randn(1, 20, 12, generator=draws)
     plain_BN = headed_network.wave(found_BSF, latents_BSD)
     torch.testing.assert_close(headed_network.wave(found_BSF.requires_grad_(True), latents_BSD), plain_BN)
+
+
+def unevenness(wave_N: Tensor) -> float:
+    """How much the power of a wave depends on the place within a hop: its largest tenth over the mean, less 1."""
+    power_P = wave_N[4 * HOP : -4 * HOP].reshape(-1, 10, HOP // 10).square().mean(dim=(0, 2))
+    return float(power_P.max() / power_P.mean()) - 1
+
+
+def test_even_magnitudes_hiss_instead_of_buzzing() -> None:
+    even_SF = torch.ones(200, 257)
+    buzzing, hissing = (
+        synthesize(griffin_lim_spectrum(even_SF, HOP, 24, "peaks", noise_from), HOP)
+        for noise_from in (None, 1)
+    )
+    assert unevenness(buzzing) > 0.5
+    assert unevenness(hissing) < 0.1
+
+
+def test_noise_begins_where_it_is_told_to() -> None:
+    draws = torch.Generator().manual_seed(0)
+    wanted_BSF = torch.rand(2, 30, 257, generator=draws)
+    plain, noisy = (griffin_lim_spectrum(wanted_BSF, HOP, 0, "peaks", bin_) for bin_ in (None, 64))
+    torch.testing.assert_close(noisy[..., :65], plain[..., :65])
+    level = noisy.abs() / wanted_BSF
+    torch.testing.assert_close(level[0], level[1])
+    assert float(level[..., 128:].square().mean()) == pytest.approx(1.0, abs=0.05)
+    assert float(level[..., 128:].std()) == pytest.approx(
+        0.46, abs=0.03
+    )  # Rayleigh's, for a mean square of 1
+
+
+def test_noise_outside_the_spectrum_is_refused() -> None:
+    with pytest.raises(ValueError, match="noise_from_hz is 9000: must be above 0 and below 8000"):
+        MillConfig(noise_from_hz=9000.0)
 
 
 def test_silence_stays_silent(headed_network: MillNetwork) -> None:

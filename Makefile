@@ -29,7 +29,7 @@ check: setup
 
 # After `make demo`, which leaves the system that is measured. SPEECH: a folder with the recordings that benchmarks/bench_codec.py names; without it the codec's bench is left out.
 bench: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python pesq
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps pesq resemblyzer webrtcvad-wheels
 	$(BIN)/python -m benchmarks.bench_prepare
 	$(BIN)/python -m benchmarks.bench_synthesize
 	$(BIN)/python -m benchmarks.bench_phrases

@@ -4,7 +4,7 @@
 
 SPEECH holds the folders `ljspeech`, `mixed_fixtures` and `librispeech_one_per_speaker` (of which only the speakers
 that no edition was trained on are used). Without --codec all embedded editions are measured, the newest first. Needs
-the `bench` extra (PESQ); with the package resemblyzer (its weights are in its wheel; it needs webrtcvad-wheels) the
+the `bench` extra (PESQ); with the package resemblyzer (its weights are in its wheel; `make bench` installs it) the
 likeness of the voices is measured, too. The columns 50 and 100 Hz tell a buzz at these rates (`buzz_db`). Speeds are
 seconds of audio per second of processor time, so that other work on the machine does not decide them.
 """

@@ -1,9 +1,9 @@
 """Training of Descript's convolutional codec (DAC): adversarial, with factorised residual vector quantization.
 
 Losses, weights and the start of the network are those of descript-audio-codec 1.0.0 (conf/final, scripts/train.py).
-Deviations: the quantizer starts from principal axes and k-means of the first frames; the generator is updated before
-the discriminators; the rows whose last levels are dropped are drawn at random instead of being the first ones;
-recordings vary in level and speed instead of being brought to one level.
+Deviations: codebooks start from k-means of the first frames; the generator is updated before the discriminators; the
+rows whose last levels are dropped are drawn at random instead of being the first ones; recordings vary in level and
+speed instead of being brought to one level.
 
 Shape suffixes: B batch, N samples, Q codebooks, D channels, T frames.
 """
@@ -74,7 +74,7 @@ class ConvolutionalSettings(WaveformSettings):
     level_dropout: float = 0.5
     """Share of rows that are decoded from a random number of first levels, so that those decode too."""
     initial_frames: int = 20_000
-    """Frames that the quantizer is fitted to first; 0 leaves it at random, as descript-audio-codec does."""
+    """Frames from which the codebooks start; 0 leaves them at random, as descript-audio-codec does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +114,7 @@ class ConvolutionalObjective(WaveformObjective):
         return [{"params": convolutional}, {"params": list(self.network.quantizer.parameters())}]
 
     def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
-        """Fit the quantizer to the first `initial_frames` frames; not after a warm start."""
+        """Start the codebooks from the first `initial_frames` frames; not after a warm start."""
         if self.warm or not self.choices.initial_frames:
             return
         latents, frames = [], 0
@@ -123,7 +123,7 @@ class ConvolutionalObjective(WaveformObjective):
             frames += len(latents[-1])
             if frames >= self.choices.initial_frames:
                 break
-        start_quantizer(self.network.quantizer, torch.cat(latents), generator)
+        start_codebooks(self.network.quantizer, torch.cat(latents), generator)
 
     def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:
         """Through all levels, in training through fewer for some rows."""
@@ -198,29 +198,18 @@ class Quantized:
 
 
 @torch.no_grad()
-def start_quantizer(quantizer: Any, latents_ND: Tensor, generator: torch.Generator) -> None:
-    """Fit each level to what the levels before it leave of the latents: its projections to their principal axes, and
-    its codes to k-means along these.
+def start_codebooks(quantizer: Any, latents_ND: Tensor, generator: torch.Generator) -> None:
+    """Set each level's codes to k-means of what the levels before it leave of the latents, as that level sees it.
 
-    Codes alone would not do: what random projections give back is not a part of what they were given, so every level
-    would add to what is left. ValueError where there are fewer latents than codes.
+    ValueError where there are fewer latents than codes.
     """
-    residual_ND = latents_ND
+    residual_1DN = latents_ND.T[None]
     for layer in quantizer.quantizers:
-        mean_D = residual_ND.mean(dim=0)
-        centred_ND = residual_ND - mean_D
-        _, axes_DD = torch.linalg.eigh(centred_ND.T @ centred_ND)
-        axes_DK = axes_DD[:, -layer.codebook.embedding_dim :]
-        narrow_NK = centred_ND @ axes_DK
-        layer.codebook.weight.copy_(k_means(narrow_NK, layer.codebook.num_embeddings, 10, generator))
-        # Assigned, not copied into: the weights are kept as directions and lengths. In one piece, as a checkpoint gives
-        # them back, since another layout rounds otherwise.
-        layer.in_proj.weight = axes_DK.T.contiguous()[..., None]
-        layer.out_proj.weight = axes_DK.contiguous()[..., None]
-        layer.in_proj.bias.copy_(-mean_D @ axes_DK)
-        layer.out_proj.bias.copy_(mean_D)
-        nearest_1KN, _ = layer.decode_latents(narrow_NK.T[None])
-        residual_ND = centred_ND - nearest_1KN[0].T @ axes_DK.T
+        narrow_1DN = layer.in_proj(residual_1DN)
+        codes_VD = k_means(narrow_1DN[0].T, layer.codebook.num_embeddings, 10, generator)
+        layer.codebook.weight.copy_(codes_VD)
+        nearest_1DN, _ = layer.decode_latents(narrow_1DN)
+        residual_1DN = residual_1DN - layer.out_proj(nearest_1DN)
 
 
 def quantize(quantizer: Any, latents_BDT: Tensor, levels_B: Tensor) -> Quantized:

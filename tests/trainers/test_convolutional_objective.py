@@ -332,29 +332,3 @@ def test_a_saved_codec_keeps_what_was_learned(batches: Batches, tmp_path: Path) 
     latents_BDT: Tensor = torch.randn(1, 32, 9)
     expected = objective.eval().network.decoder(latents_BDT)
     torch.testing.assert_close(codec.network.decoder(latents_BDT), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_codebooks_start_where_the_latents_are(batches: Batches) -> None:
-    torch.manual_seed(0)
-    objective = ConvolutionalObjective(TINY, SETTINGS, PCM)
-    quantizer = objective.network.quantizer
-
-    def commitment() -> float:
-        wave_BN = objective._wave(next(batches.once()))
-        latents_BDT = objective.network.encoder(wave_BN[:, None])
-        return quantize(quantizer, latents_BDT, torch.full((len(wave_BN),), 3)).commitment.item()
-
-    with torch.no_grad():
-        before = commitment()
-        objective.initialise(batches.once(), torch.Generator().manual_seed(0))
-        assert commitment() < 0.1 * before
-    started = quantizer.quantizers[0].codebook.weight.clone()
-    objective.warm = True
-    objective.initialise(batches.once(), torch.Generator().manual_seed(1))
-    assert torch.equal(quantizer.quantizers[0].codebook.weight, started)
-
-
-def test_too_few_frames_for_the_codes_are_refused(batches: Batches) -> None:
-    wide = ConvolutionalObjective(replace(TINY, codebook_size=4096), SETTINGS, PCM)
-    with pytest.raises(ValueError, match=r"k-means has \d+ vectors for 4096 codes"):
-        wide.initialise(batches.once(), torch.Generator())

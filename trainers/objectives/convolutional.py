@@ -1,16 +1,15 @@
 """Training of Descript's convolutional codec (DAC): adversarial, with factorised residual vector quantization.
 
 Losses, weights and the start of the network are those of descript-audio-codec 1.0.0 (conf/final, scripts/train.py).
-Deviations: codebooks start from k-means of the first frames; the generator is updated before the discriminators; the
-rows whose last levels are dropped are drawn at random instead of being the first ones; recordings vary in level and
-speed instead of being brought to one level.
+Deviations: the generator is updated before the discriminators; the rows whose last levels are dropped are drawn at
+random instead of being the first ones; recordings vary in level and speed instead of being brought to one level.
 
 Shape suffixes: B batch, N samples, Q codebooks, D channels, T frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from models.codecs.convolutional import (
     save_directory,
     take_weights,
 )
-from models.codecs.quantizer import k_means, perplexity
+from models.codecs.quantizer import perplexity
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Sample, mean_metric
 from trainers.objectives.codec import before_and_after
@@ -73,12 +72,10 @@ class ConvolutionalSettings(WaveformSettings):
     """The same, pulling the codes."""
     level_dropout: float = 0.5
     """Share of rows that are decoded from a random number of first levels, so that those decode too."""
-    initial_frames: int = 20_000
-    """Frames from which the codebooks start; 0 leaves them at random, as descript-audio-codec does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("commitment_weight", "codebook_weight", "initial_frames"):
+        for name in ("commitment_weight", "codebook_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must not be negative")
         if not 0 <= self.level_dropout <= 1:
@@ -102,7 +99,6 @@ class ConvolutionalObjective(WaveformObjective):
             )
         self.config, self.choices = config, settings
         self.network: Any = build_trainable(config)
-        self.warm = False
 
     def networks(self) -> Sequence[nn.Module]:
         """The convolutional parts."""
@@ -112,18 +108,6 @@ class ConvolutionalObjective(WaveformObjective):
         """The convolutional parts, and the quantizer, which is never sharded."""
         convolutional = [p for network in self.networks() for p in network.parameters()]
         return [{"params": convolutional}, {"params": list(self.network.quantizer.parameters())}]
-
-    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
-        """Start the codebooks from the first `initial_frames` frames; not after a warm start."""
-        if self.warm or not self.choices.initial_frames:
-            return
-        latents, frames = [], 0
-        for batch in batches:
-            latents.append(self.network.encoder(self._wave(batch)[:, None]).transpose(1, 2).flatten(0, 1))
-            frames += len(latents[-1])
-            if frames >= self.choices.initial_frames:
-                break
-        start_codebooks(self.network.quantizer, torch.cat(latents), generator)
 
     def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:
         """Through all levels, in training through fewer for some rows."""
@@ -145,7 +129,6 @@ class ConvolutionalObjective(WaveformObjective):
         if codec.config != self.config:
             raise ValueError(f"{directory} holds a codec of {codec.config}, not of {self.config}")
         take_weights(self.network, codec.network.state_dict())
-        self.warm = True
 
     def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
@@ -195,21 +178,6 @@ class Quantized:
     """Scalar: squared distances of the levels that count, summed over levels, a mean over rows."""
     codebook: Tensor
     """The same, with gradients to the codes instead of the latents."""
-
-
-@torch.no_grad()
-def start_codebooks(quantizer: Any, latents_ND: Tensor, generator: torch.Generator) -> None:
-    """Set each level's codes to k-means of what the levels before it leave of the latents, as that level sees it.
-
-    ValueError where there are fewer latents than codes.
-    """
-    residual_1DN = latents_ND.T[None]
-    for layer in quantizer.quantizers:
-        narrow_1DN = layer.in_proj(residual_1DN)
-        codes_VD = k_means(narrow_1DN[0].T, layer.codebook.num_embeddings, 10, generator)
-        layer.codebook.weight.copy_(codes_VD)
-        nearest_1DN, _ = layer.decode_latents(narrow_1DN)
-        residual_1DN = residual_1DN - layer.out_proj(nearest_1DN)
 
 
 def quantize(quantizer: Any, latents_BDT: Tensor, levels_B: Tensor) -> Quantized:

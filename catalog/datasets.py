@@ -73,7 +73,11 @@ class Dataset:
         dataset = Dataset.open(uri)
         differences = dataset.identity.differences(identity)
         if differences:
-            raise JobError(f"{dataset.uri}: made otherwise: {'; '.join(differences)}; give another output")
+            made_by = dataset.codec
+            same = f"go on with the codec {made_by.name}@{made_by.edition}, or " if made_by != codec else ""
+            raise JobError(
+                f"{dataset.uri}: made otherwise: {'; '.join(differences)}; {same}give another output"
+            )
         return dataset
 
     @staticmethod

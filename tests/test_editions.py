@@ -36,6 +36,7 @@ def test_a_dataset_takes_no_codes_of_another_edition(
     with pytest.raises(JobError) as refused:
         Dataset.create(tmp_path / "speech", second, {})
     assert "codec.edition is '1', this job has '200'" in str(refused.value)
+    assert str(refused.value).endswith("; go on with the codec mill-16khz@1, or give another output")
     assert "\n" not in str(refused.value)
 
 

@@ -81,7 +81,7 @@ def test_another_codec_or_setting_is_refused(dataset, codec) -> None:
     assert str(error.value) == (
         f"{dataset.uri}: made otherwise: codec.weights_sha256 is '00ff', this job has '11ee'; "
         "codec.n_codebooks is 2, this job has 8; segmentation.max_s is 30.0, this job has 20.0; "
-        "loudness is None, this job has 'ebu'; give another output"
+        "loudness is None, this job has 'ebu'; go on with the codec toy@1, or give another output"
     )
 
 

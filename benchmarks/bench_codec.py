@@ -202,7 +202,9 @@ def show(name: str, found: dict[str, Any]) -> None:
     line += f" {found['voice']:6.3f}" if "voice" in found else f" {'-':>6}"
     line += "".join(f" {found[f'buzz_{rate}']:6.1f}" for rate in BUZZ_HZ)
     parts = " ".join(f"{part['stoi']:6.3f} {part['pesq_wb']:5.2f}" for part in found["folders"].values())
-    speeds = " ".join(f"{found[way] or 0:7.0f}x" for way in ("encode_x", "decode_x"))
+    speeds = " ".join(
+        f"{found[way]:7.0f}x" if found[way] else f"{'-':>8}" for way in ("encode_x", "decode_x")
+    )
     print(f"{line} {speeds}  {parts}", flush=True)
 
 

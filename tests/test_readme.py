@@ -78,7 +78,8 @@ def test_mlflow_ui_opens_what_the_readme_names(mlflow_uri: str, tmp_path: Path) 
     )
     try:
         assert server.stdout is not None
-        started = next((text for text in server.stdout if "startup complete" in text.lower()), None)
+        # It says so when it listens; that its application is up it says before.
+        started = next((text for text in server.stdout if "running on http" in text.lower()), None)
         assert started is not None
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
             assert b"MLflow" in page.read()

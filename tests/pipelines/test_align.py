@@ -1,4 +1,4 @@
-"""Alignment of transcripts: texts, speech with known times, the stages, real readings."""
+"""Alignment of transcripts: speech with known times, the stages, real readings."""
 
 from __future__ import annotations
 

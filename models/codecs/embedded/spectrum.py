@@ -143,7 +143,7 @@ def _with_noise(
     """Targets and unit phasors that become those of a fixed noise from bin `noise_from` to twice that bin."""
     bins, spectra = target_FS.shape[-2:]
     fft_length = 2 * (bins - 1)
-    # A longer wave begins with the noise of a shorter one.
+    # From a fixed seed, so that a longer wave begins with the noise of a shorter one, but for its exact level.
     noise_N = torch.randn(spectra * hop_length, generator=torch.Generator().manual_seed(0))
     noise_FS = analyse(noise_N, fft_length, hop_length).T.to(target_FS.device)
     level_FS = noise_FS.abs() / noise_FS.abs().square().mean().sqrt()

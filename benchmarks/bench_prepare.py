@@ -1,12 +1,12 @@
 """`prepare` against what one would write oneself, each over the same files in the same run.
 
 Steady state counts from the moment when every worker has finished something; "with start-up" from the first line.
-Baselines are in `prepare_baselines.py`; the bare loop runs before and after the others, so that other work on the
-machine does not decide the result. Also: one worker against two, the share of time that commits take, the time to the
-first commit, decoding and resampling against WhisperX's `load_audio` (which needs the ffmpeg program), and the driver's
-memory against the number of recordings.
+Baselines are in `prepare_baselines.py`. Everything runs once a round, every second round in the opposite order, and a
+ratio is the median of its rounds: single runs differ by a tenth and more on a machine that others use, too. Also: one
+worker against two, the share of time that commits take, the time to the first commit, decoding and resampling against
+WhisperX's `load_audio` (which needs the ffmpeg program), and the driver's memory against the number of recordings.
 
-    python benchmarks/bench_prepare.py [--minutes 40] [--workers 2] [--recordings 1000 10000]
+    python benchmarks/bench_prepare.py [--minutes 30] [--rounds 5] [--workers 2] [--recordings 1000 10000]
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,27 @@ SENTENCE = (
     "the sun sets over a quiet harbour while seven small boats return with silver fish and tired sailors"
 )
 WORDS = SENTENCE.split()
-RATIOS = {"bare": 0.95, "datasets": 1.2, "datasets-tuned": None, "ray": 1.5}
+WANTED = {
+    "bare": 0.95,
+    "datasets": 1.2,
+    "datasets-tuned": None,
+    "ray": 1.5,
+    "ray-tuned": None,
+    "one worker": 1.85,
+}
 """What `prepare` should reach of each, steady."""
+KINDS = [
+    "datasets",
+    "datasets-tuned",
+    "bare",
+    "prepare",
+    "ray",
+    "ray-tuned",
+    "one worker",
+    "bare, one worker",
+]
+SELDOM = {"datasets": 5, "one worker": 2, "bare, one worker": 2}
+"""Run in every so many rounds only; they are slow."""
 
 
 def make_corpus(folder: Path, minutes: float) -> None:
@@ -191,53 +212,85 @@ print(json.dumps({"recordings": result["recordings"], "driver_peak_mb": round(pe
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     corpus = folder / "corpus"
     make_corpus(corpus, arguments.minutes)
-    spread = (corpus, folder, arguments.codec, arguments.workers)
-    kinds = ["bare", "datasets", "prepare", "ray", "datasets-tuned", "prepare", "bare"]
-    runs: dict[str, list[dict[str, float]]] = {}
-    for kind in kinds:
-        found = prepared(*spread) if kind == "prepare" else baseline(kind, *spread)
-        runs.setdefault(kind, []).append(found)
-        print(f"{kind}: {found}", file=sys.stderr)
-    runs["one worker"] = [prepared(corpus, folder, arguments.codec, 1)]
-    mean = {
-        kind: {name: sum(run[name] for run in made) / len(made) for name in made[0]}
-        for kind, made in runs.items()
-    }
+    rounds = [one_round(arguments, corpus, folder, number) for number in range(arguments.rounds)]
     memory = []
     for count in arguments.recordings:
         make_many(folder / f"many{count}", count)
         memory.append(child("-c", _DRIVER, str(folder / f"many{count}"), str(folder / f"small{count}")))
-    ours = mean["prepare"]
+    ours = {name: middle(one["prepare"][name] for one in rounds) for name in rounds[0]["prepare"]}
     return {
         "codec": arguments.codec,
         "workers": arguments.workers,
+        "rounds": arguments.rounds,
         "audio_s": round(ours["audio_s"], 1),
-        "steady": {kind: round(one["steady"], 2) for kind, one in mean.items()},
-        "total": {kind: round(one["total"], 2) for kind, one in mean.items()},
-        "ratio_steady": {kind: round(ours["steady"] / mean[kind]["steady"], 3) for kind in RATIOS},
-        "ratio_total": {kind: round(ours["total"] / mean[kind]["total"], 3) for kind in RATIOS},
-        "scaling": round(ours["steady"] / mean["one worker"]["steady"], 3),
+        "steady": of_rounds(rounds, "steady"),
+        "total": of_rounds(rounds, "total"),
+        "ratio_steady": {kind: ratios(rounds, "steady", "prepare", kind) for kind in WANTED},
+        "ratio_total": {kind: ratios(rounds, "total", "prepare", kind) for kind in WANTED},
+        "ratio_one_worker": ratios(rounds, "steady", "one worker", "bare, one worker"),
         "commit_share": round(ours["commit_share"], 5),
         **{name: round(ours[name], 1) for name in ("ray_up_s", "workers_loaded_s", "first_commit_s")},
         "load_audio": load_audio_ratio(corpus),
         "driver": memory,
-        "runs": {kind: [round(run["steady"], 2) for run in made] for kind, made in runs.items()},
-        "load_average": os.getloadavg()[0],
+        "runs": {kind: [round(one[kind]["steady"], 2) for one in rounds if kind in one] for kind in KINDS},
+    }
+
+
+def one_round(
+    arguments: argparse.Namespace, corpus: Path, folder: Path, number: int
+) -> dict[str, dict[str, float]]:
+    found = {}
+    for kind in KINDS[::-1] if number % 2 else KINDS:
+        if number % SELDOM.get(kind, 1):
+            continue
+        workers = 1 if kind.endswith("one worker") else arguments.workers
+        if kind in ("prepare", "one worker"):
+            found[kind] = prepared(corpus, folder, arguments.codec, workers)
+        else:
+            found[kind] = baseline(kind.partition(",")[0], corpus, folder, arguments.codec, workers)
+        print(f"{kind}: {found[kind]}", file=sys.stderr, flush=True)
+    return found
+
+
+def middle(values: Iterable[float]) -> float:
+    return float(statistics.median(values))
+
+
+def of_rounds(rounds: list[dict[str, dict[str, float]]], name: str) -> dict[str, float]:
+    return {
+        kind: round(middle(one[kind][name] for one in rounds if kind in one), 2)
+        for kind in sorted(KINDS, key=lambda kind: kind != "prepare")
+    }
+
+
+def ratios(rounds: list[dict[str, dict[str, float]]], name: str, above: str, below: str) -> dict[str, float]:
+    """`above` / `below`, each of the same round."""
+    found = [one[above][name] / one[below][name] for one in rounds if above in one and below in one]
+    return {
+        "median": round(middle(found), 3),
+        "least": round(min(found), 3),
+        "most": round(max(found), 3),
     }
 
 
 def show(found: dict[str, Any]) -> None:
-    print(f"{found['audio_s'] / 60:.1f} minutes, {found['workers']} workers of one thread, {found['codec']}")
     print(
-        "| audio seconds per second | steady | with start-up | prepare / it, steady | wanted | with start-up |"
+        f"{found['audio_s'] / 60:.1f} minutes, {found['workers']} workers of one thread, {found['codec']}, "
+        f"medians of {found['rounds']} rounds"
+    )
+    print(
+        "| audio seconds per second | steady | with start-up | prepare / it, steady | least to most | wanted |"
     )
     print("|---|--:|--:|--:|--:|--:|")
-    for kind in found["steady"]:
-        ratios = [found[name].get(kind, "") for name in ("ratio_steady", "ratio_total")]
-        wanted = f">= {RATIOS[kind]}" if RATIOS.get(kind) else ""
-        row = (found["steady"][kind], found["total"][kind], ratios[0], wanted, ratios[1])
-        print(f"| {kind} | " + " | ".join(map(str, row)) + " |")
-    print(f"\none worker -> {found['workers']}: {found['scaling']}")
+    for kind, steady in found["steady"].items():
+        row = [kind, steady, found["total"][kind]]
+        if kind in WANTED:
+            ratio = found["ratio_steady"][kind]
+            wanted = f">= {WANTED[kind]}" if WANTED[kind] else ""
+            row += [ratio["median"], f"{ratio['least']} to {ratio['most']}", wanted]
+        print("| " + " | ".join(map(str, row)) + " |")
+    one = found["ratio_one_worker"]
+    print(f"\none worker / bare loop of one: {one['median']} ({one['least']} to {one['most']})")
     print(f"time in commits: {100 * found['commit_share']:.2f} %")
     print(
         f"Ray up after {found['ray_up_s']} s, a worker loaded after {found['workers_loaded_s']} s, "
@@ -253,7 +306,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=40.0, help="minutes of speech to prepare")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes of speech to prepare")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--codec", default="mill-16khz")
     parser.add_argument("--recordings", type=int, nargs="*", default=[1000, 10_000])

@@ -57,23 +57,22 @@ class MillCodec:
         frames = int(frames_B.max()) if len(frames_B) else 0
         context = self._encoder.encoder_context * self.hop_length
         padded = functional.pad(wave_BT, (context, context + frames * self.hop_length - wave_BT.shape[1]))
-        pieces = [
-            self._encode_piece(padded, start, min(_PIECE_FRAMES, frames - start))
-            for start in range(0, frames, _PIECE_FRAMES)
-        ]
-        codes_BQT = torch.cat(pieces, dim=2) if pieces else self._no_codes(wave_BT.shape[0])
-        return Codes(codes_BQT, frames_B)
+        shape = (len(frames_B), frames, self.n_codebooks)
+        codes_BTQ = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        heard_BT = torch.arange(frames, device=self.device) < frames_B.to(self.device)[:, None]
+        for start in range(0, frames, _PIECE_FRAMES):
+            end = min(frames, start + _PIECE_FRAMES)
+            latents_BTD, heard_BP = self._latents(padded, start, end - start), heard_BT[:, start:end]
+            # The search takes most of the time, so padding is left out of it.
+            codes_NQ = self._encoder.quantizer.search(latents_BTD[heard_BP], self.config.search_width)
+            codes_BTQ[:, start:end][heard_BP] = codes_NQ
+        return Codes(codes_BTQ.transpose(1, 2), frames_B)
 
-    def _encode_piece(self, padded_BT: Tensor, start: int, frames: int) -> Tensor:
+    def _latents(self, padded_BT: Tensor, start: int, frames: int) -> Tensor:
         context, network = self._encoder.encoder_context, self._encoder
         begin, end = start * self.hop_length, (start + frames + 2 * context) * self.hop_length
         mel_BTM = network.log_mel(network.magnitudes(padded_BT[:, begin:end]))
-        latents_BTD = network.encode(mel_BTM)[:, context : context + frames]
-        codes_NQ = network.quantizer.search(latents_BTD.flatten(0, 1), self.config.search_width)
-        return codes_NQ.reshape(padded_BT.shape[0], frames, -1).transpose(1, 2)
-
-    def _no_codes(self, rows: int) -> Tensor:
-        return torch.zeros(rows, self.n_codebooks, 0, dtype=torch.int64, device=self.device)
+        return network.encode(mel_BTM)[:, context : context + frames]
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Wave:

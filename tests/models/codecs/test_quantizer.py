@@ -72,6 +72,47 @@ def test_search_decides_what_float32_cannot_tell_apart() -> None:
     assert torch.equal(quantizer.search(vectors_ND, 1)[:, 0], nearest_N)
 
 
+def beam_search(vectors_ND: Tensor, codebooks_QVD: Tensor, width: int) -> Tensor:
+    """Codes (N, Q) by sorting all extensions of all kept beginnings, row by row in float64."""
+    found = []
+    for vector_D in vectors_ND:
+        paths: list[tuple[list[int], Tensor]] = [([], vector_D)]
+        for codebook_VD in codebooks_QVD:
+            longer = [
+                ([*codes, code], rest_D - codebook_VD[code])
+                for codes, rest_D in paths
+                for code in range(len(codebook_VD))
+            ]
+            errors = torch.stack([rest_D for _, rest_D in longer]).square().sum(dim=1)
+            paths = [longer[place] for place in errors.argsort()[:width].tolist()]
+        found.append(torch.tensor(paths[0][0]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("size", [64, 12], ids=["grouped", "not grouped"])
+def test_search_is_the_beam_search_also_near_ties(size: int) -> None:
+    quantizer = ResidualQuantizer(3, size, 6).double()
+    quantizer.codebooks_QVD.normal_(generator=seeded(1)).mul_(torch.tensor([1.0, 0.3, 0.1])[:, None, None])
+    drawn_ND = torch.randn(30, 6, generator=seeded(), dtype=torch.float64)
+    # Between a code of the last level and its neighbour, but for less than float32 can tell.
+    codes_NQ = torch.randint(0, size, (30, 3), generator=seeded(2))
+    last_VD = quantizer.codebooks_QVD[2]
+    distances_VV = torch.cdist(last_VD, last_VD).fill_diagonal_(torch.inf)
+    step_ND = last_VD[distances_VV.argmin(dim=1)[codes_NQ[:, 2]]] - last_VD[codes_NQ[:, 2]]
+    sums_ND = quantizer.decode(codes_NQ)
+    near_ND = torch.cat([sums_ND + (0.5 + shift) * step_ND for shift in (-1e-10, 1e-10)])
+    vectors_ND = torch.cat([drawn_ND, near_ND])
+    expected_NQ = beam_search(vectors_ND, quantizer.codebooks_QVD, 4)
+    assert torch.equal(quantizer.search(vectors_ND, 4), expected_NQ)
+    many_ND = vectors_ND.repeat(20, 1)
+    assert torch.equal(quantizer.search(many_ND, 4), expected_NQ.repeat(20, 1))
+
+
+def test_search_of_nothing_finds_nothing() -> None:
+    quantizer = ResidualQuantizer(3, 64, 6).double()
+    assert quantizer.search(torch.zeros(0, 6, dtype=torch.float64), 4).shape == (0, 3)
+
+
 def test_a_wider_search_lowers_the_error() -> None:
     vectors_ND = torch.randn(500, 6, generator=seeded())
     quantizer = ResidualQuantizer(4, 16, 6)

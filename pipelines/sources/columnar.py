@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from catalog.command import UsageError
 from pipelines.sources import files
 from pipelines.sources.attributes import NAMES, attributes
-from pipelines.sources.interface import Recording
+from pipelines.sources.interface import BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow
 
 ENDINGS = (".parquet", ".arrow", ".feather")
@@ -30,7 +30,7 @@ class NoAudioColumn(UsageError):
 
 
 def columnar_recordings(part: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
-    """Recordings of a Parquet or Arrow file; raises UsageError for one that is broken or has no audio column.
+    """Recordings of a Parquet or Arrow file; raises NoAudioColumn, and BrokenFile where it cannot be read on.
 
     Ids are those of a column of texts named `id` (or the like), else `<name>#<row>`.
     """
@@ -41,7 +41,7 @@ def columnar_recordings(part: files.Entry, name: str, split: str | None = None) 
     except NoAudioColumn as error:
         raise NoAudioColumn(f"{shown}: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from error
+        raise BrokenFile(f"{shown}: cannot be read: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)

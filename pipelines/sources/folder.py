@@ -18,7 +18,7 @@ from pipelines.sources import columnar, files
 from pipelines.sources.interface import Recording
 from pipelines.sources.keys import KeySet
 from pipelines.sources.metadata import identifier
-from pipelines.sources.shards import Shard, ShardsSource, file_recordings
+from pipelines.sources.shards import Shard, ShardsSource, file_recordings, or_rejected
 
 IGNORED = {".txt", ".lab", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -70,11 +70,9 @@ class FolderSource:
 
 
 def _offered(entry: files.Entry, folder: str, recording_id: str, texts: set[str]) -> Iterator[Recording]:
-    if entry.name.lower().endswith(".tar"):
-        yield from file_recordings(entry, recording_id)
-    elif entry.name.lower().endswith(columnar.ENDINGS):
+    if entry.name.lower().endswith((".tar", *columnar.ENDINGS)):
         try:
-            yield from file_recordings(entry, recording_id)
+            yield from or_rejected(file_recordings(entry, recording_id), entry, recording_id)
         except columnar.NoAudioColumn:
             return
     else:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from catalog.command import UsageError
 from catalog.reasons import Reason
 
 
@@ -39,12 +40,18 @@ class Recording:
     """Whether `size_bytes` is a guess: of a stretch, or from a duration."""
     problem: Reason | None = None
     """Why it is rejected unseen."""
+    detail: str | None = None
+    """What exactly is wrong with it then."""
 
 
 _TYPES = {"size_bytes": pa.int64(), "start_s": pa.float64(), "stop_s": pa.float64(), "estimated": pa.bool_()}
 SCHEMA = pa.schema(
     [pa.field(field.name, _TYPES.get(field.name, pa.string())) for field in dataclasses.fields(Recording)]
 )
+
+
+class BrokenFile(UsageError):
+    """A file of many recordings that cannot be read, or not to its end."""
 
 
 class Source(Protocol):

@@ -11,10 +11,11 @@ from itertools import islice, product
 from pathlib import PurePosixPath
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from catalog.recordings import hashed
 from pipelines.sources import columnar, files, manifest
 from pipelines.sources.attributes import AUDIO, SPLITS
-from pipelines.sources.interface import Recording
+from pipelines.sources.interface import BrokenFile, Recording
 from pipelines.sources.keys import KeySet
 from pipelines.sources.manifest import manifest_recordings
 from pipelines.sources.metadata import identifier, table_recordings
@@ -44,17 +45,34 @@ class ShardsSource:
     shards: tuple[Shard, ...]
 
     def recordings(self) -> Iterator[Recording]:
-        """Every recording on offer; raises UsageError for a file that is gone or broken."""
+        """Every recording on offer; raises UsageError for a file that is gone, or broken and the only one."""
         named = KeySet()
+        several = len(self.shards) > 1
         # Tables first: the files that they describe are not offered again.
         for shard in sorted(self.shards, key=lambda one: not _names_files(one)):
             entry = files.stat(shard.uri)
             if entry is None:
                 raise UsageError(f"{files.local_path(shard.uri) or shard.uri}: no such file")
-            if _names_files(shard) and len(self.shards) > 1:
-                yield from _learned(file_recordings(entry, shard.name, shard.split), named)
+            found = file_recordings(entry, shard.name, shard.split)
+            if _names_files(shard) and several:
+                yield from _learned(found, named)
             elif not named.contains(hashed([shard.uri]))[0]:
-                yield from file_recordings(entry, shard.name, shard.split)
+                yield from or_rejected(found, entry, shard.name) if several else found
+
+
+def or_rejected(recordings: Iterator[Recording], file: files.Entry, name: str) -> Iterator[Recording]:
+    """What a file of many recordings holds; where it is damaged, a rejected recording stands for the rest of it."""
+    try:
+        yield from recordings
+    except BrokenFile as error:
+        yield Recording(
+            identifier(name),
+            file.uri,
+            file.size_bytes,
+            source_stat=file.source_stat,
+            problem=Reason.UNREADABLE,
+            detail=str(error),
+        )
 
 
 def _learned(recordings: Iterator[Recording], named: KeySet) -> Iterator[Recording]:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from catalog.command import UsageError
+from catalog.reasons import Reason
 from pipelines.sources import files
-from pipelines.sources.attributes import Attributes, attributes
-from pipelines.sources.interface import Recording
+from pipelines.sources.attributes import attributes
+from pipelines.sources.interface import BrokenFile, Recording
 from pipelines.sources.members import member_uri
 from pipelines.sources.metadata import identifier
 
@@ -27,16 +27,14 @@ _MOST_JSON = 16 << 20
 
 
 def shard_recordings(shard: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
-    """Recordings of a tar under ids `<name>/<member without its ending>`; raises UsageError for a broken tar."""
+    """Recordings of a tar under ids `<name>/<member without its ending>`; raises BrokenFile, at the damage."""
     shown = str(files.local_path(shard.uri) or shard.uri)
     try:
         with _buffered(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for group in _groups(archive):
                 yield from _recordings(group, file, shard, name, split)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UsageError(f"{shown}: is not a whole, uncompressed tar: {error}") from error
-    except ValueError as error:
-        raise UsageError(f"{shown}: {error}") from error
+        raise BrokenFile(f"{shown}: is not a whole, uncompressed tar: {error}") from error
 
 
 def _buffered(uri: str) -> BinaryIO:
@@ -66,7 +64,12 @@ def _recordings(
     if not audio:
         return
     beside = {member.name.removeprefix(_stem(group[0])).lower(): member for member in group}
-    described = _described(beside[".json"], file, split) if ".json" in beside else attributes({}, split)
+    described, problem, detail = attributes({}, split), None, None
+    if ".json" in beside:
+        try:
+            described = attributes(_json(beside[".json"], file), split)
+        except (ValueError, RecursionError) as error:
+            problem, detail = Reason.INVALID_ROW, f"member {beside['.json'].name} {error}"
     text = beside.get(".txt") if described["text"] is None else None
     if text is not None:
         described["text_source"] = "sidecar"
@@ -78,15 +81,10 @@ def _recordings(
             size_bytes=member.size,
             text_uri=None if text is None else _uri(shard, text),
             source_stat=shard.source_stat,
+            problem=problem,
+            detail=detail,
             **described,
         )
-
-
-def _described(member: tarfile.TarInfo, file: BinaryIO, split: str | None) -> Attributes:
-    try:
-        return attributes(_json(member, file), split)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"member {member.name} {error}") from error
 
 
 def _json(member: tarfile.TarInfo, file: BinaryIO) -> dict[str, Any]:

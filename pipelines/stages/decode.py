@@ -71,7 +71,8 @@ class DecodeStage:
         for row in rows:
             text = None
             if row["problem"] is not None:
-                outcome = Decoded(None, None, Reason(row["problem"]), "rejected by its source")
+                detail = row["detail"] or "rejected by its source"
+                outcome = Decoded(None, None, Reason(row["problem"]), detail)
             else:
                 outcome = next(remaining)
                 try:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from pipelines.audio import decode
 from pipelines.sources import files, open_source
 from pipelines.sources.interface import Recording, to_table
@@ -119,20 +120,51 @@ def test_patterns_that_name_nothing_are_refused(tmp_path: Path) -> None:
     [
         (lambda data: data[:1500], "is not a whole, uncompressed tar: unexpected end of data"),
         (lambda _: b"not a tar", "is not a whole, uncompressed tar: "),
-        (lambda data: data.replace(b'"text": "text', b'"text": text'), "member a.json is not JSON: "),
-        (
-            lambda data: data.replace(b'"text": "text of a"', b'"text": ["text of"]'),
-            "member a.json text is [",
-        ),
     ],
 )
-def test_a_broken_tar_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes], message: str) -> None:
+def test_a_broken_tar_on_its_own_is_refused(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], message: str
+) -> None:
     shard = tmp_path / "s.tar"
     write_tar(shard, *emilia("a", b"x" * 2000))
     shard.write_bytes(spoil(shard.read_bytes()))
     with pytest.raises(UsageError) as caught:
         offered(shard)
     assert str(caught.value).startswith(f"{shard}: {message}")
+
+
+@pytest.mark.parametrize("source", ["", "s*.tar"], ids=["folder", "pattern"])
+def test_of_a_broken_file_among_others_the_rest_is_rejected(tmp_path: Path, source: str) -> None:
+    whole = [*emilia("a", b"x" * 2000), *emilia("b", b"y" * 2000)]
+    for index in range(3):
+        write_tar(tmp_path / f"s{index}.tar", *whole)
+    data = (tmp_path / "s1.tar").read_bytes()
+    (tmp_path / "s1.tar").write_bytes(data[: data.index(b"y" * 100) + 10])
+    found = offered(tmp_path / source if source else tmp_path)
+    ids = ["s0.tar/a", "s0.tar/b", "s1.tar/a", "s1.tar", "s2.tar/a", "s2.tar/b"]
+    assert [one.recording_id for one in found] == ids
+    assert [content(one)[:1] for one in found if one.problem is None] == [b"x", b"y", b"x", b"x", b"y"]
+    assert found[3].problem == Reason.UNREADABLE
+    assert "s1.tar: is not a whole, uncompressed tar: " in str(found[3].detail)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "detail"),
+    [
+        (b'"text": "text of a"', b'"text": text of a"', "member a.json is not JSON: "),
+        (b'"text": "text of a"', b'"text": ["text of"]', "member a.json text is ["),
+    ],
+)
+def test_a_member_with_a_broken_description_is_rejected(
+    tmp_path: Path, old: bytes, new: bytes, detail: str
+) -> None:
+    shard = tmp_path / "s.tar"
+    write_tar(shard, *emilia("a", b"x" * 2000), *emilia("b", b"y"))
+    shard.write_bytes(shard.read_bytes().replace(old, new.ljust(len(old))))
+    bad, good = offered(shard)
+    assert (bad.recording_id, bad.problem) == ("s.tar/a", Reason.INVALID_ROW)
+    assert str(bad.detail).startswith(detail)
+    assert (good.recording_id, good.problem, good.text) == ("s.tar/b", None, "text of b")
 
 
 def test_a_member_beyond_the_end_cannot_be_read(tmp_path: Path) -> None:
@@ -199,8 +231,12 @@ def test_a_table_without_audio_is_refused_alone_and_left_out_of_a_folder(tmp_pat
     with pytest.raises(UsageError, match=r"m\.parquet: no column of audio bytes \(columns are text, n\)"):
         offered(tmp_path / "m.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    whole, broken = offered(tmp_path)
+    assert (whole.recording_id, whole.problem) == ("a.wav", None)
+    assert (broken.recording_id, broken.problem) == ("broken.parquet", Reason.UNREADABLE)
+    assert "broken.parquet: cannot be read: " in str(broken.detail)
     with pytest.raises(UsageError, match=r"broken\.parquet: cannot be read: "):
-        offered(tmp_path)
+        offered(tmp_path / "broken.parquet")
 
 
 def test_real_speech_decodes_the_same_from_an_archive(tmp_path: Path, speech_folder: Path) -> None:

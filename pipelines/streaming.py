@@ -96,7 +96,7 @@ def end_without_destructors() -> None:
     """End this process, when it ends, right after Python's own exit handlers and with the same status.
 
     Ray 2.60's destructors can lock one mutex twice: 4 workers of 20 stayed behind when their Ray ended, with
-    all its memory. Exit handlers are called in reverse, so this one comes before those that run destructors. Only
+    all their memory. Exit handlers are called in reverse, so this one comes before those that run destructors. Only
     glibc has handlers that are told the status; elsewhere nothing changes.
     """
     library = ctypes.CDLL(None)

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.alignment.espeak_dtw import EspeakDtw
-from pipelines.alignment.text_units import split_words
-from pipelines.audio import Samples, decode
+from models.text.normalize import normalise
+from pipelines.audio.decode import Samples, decode
+from pipelines.rows import SCHEMA, samples_array
+from pipelines.speech.alignment.espeak_dtw import EspeakDtw
+from pipelines.speech.alignment.text_units import split_words
 from pipelines.stages.align import AlignSettings, AlignStage
-from pipelines.text.transcripts import normalise
-from pipelines.utterances import SCHEMA, samples_array
 
 RATE = 16_000
 RESULTS = Path(__file__).parent / "results" / "align.json"

@@ -47,8 +47,8 @@ def measure(location: str, committed: int) -> dict[str, float]:
     """Iterate all batches of `location`; `committed`: whether the first so many are done."""
     import pyarrow as pa
 
-    from pipelines.listing.known import Known
-    from pipelines.listing.listing import Listing
+    from pipelines.prepare.known import Known
+    from pipelines.prepare.pending import Listing
     from pipelines.sources import open_source
 
     pa.array(["x"])  # imports pandas, which every process that builds a table does

@@ -78,8 +78,8 @@ def block(speech: Path | None) -> np.ndarray:
 
 def spoken(speech: Path | None) -> Iterator[np.ndarray]:
     """Recordings at 44.1 kHz, again and again."""
-    from pipelines.audio import AudioError, decode, resample
-    from pipelines.corpus import DIGITS, Voice, synthesize_espeak
+    from pipelines.audio.decode import AudioError, decode, resample
+    from pipelines.demo.corpus import DIGITS, Voice, synthesize_espeak
 
     while True:
         for path in sorted(speech.rglob("*")) if speech else []:
@@ -122,11 +122,11 @@ def work(path: Path, mode: str) -> dict[str, Any]:
     import time
 
     from models.codecs import load_codec
-    from pipelines.audio import Limits
+    from pipelines.audio.decode import Limits
+    from pipelines.audio.isolated_decoder import DecodeSettings
     from pipelines.sources.interface import Recording, to_table
     from pipelines.stages.codec import CodecStage
     from pipelines.stages.decode import DecodeStage
-    from pipelines.stages.decoder import DecodeSettings
     from pipelines.stages.segment import SegmentSettings, SegmentStage
 
     rate = load_codec(CODEC).sample_rate

@@ -20,10 +20,10 @@ import torch
 
 from catalog.models import resolve
 from models.systems import load_system
-from pipelines.audio import Samples, resample
-from pipelines.corpus import DIGITS, synthesize_espeak
-from pipelines.demo import VOICES, single_digits
-from pipelines.digits import SAMPLE_RATE, DigitClassifier, train_digit_classifier
+from pipelines.audio.decode import Samples, resample
+from pipelines.demo.corpus import DIGITS, synthesize_espeak
+from pipelines.demo.digits import SAMPLE_RATE, DigitClassifier, train_digit_classifier
+from pipelines.jobs.demo import VOICES, single_digits
 
 RESULTS = Path(__file__).parent / "results" / "phrases.json"
 STEP = SAMPLE_RATE // 25

@@ -59,7 +59,7 @@ SELDOM = {"datasets": 5, "one worker": 2, "bare, one worker": 2}
 
 def make_corpus(folder: Path, minutes: float) -> None:
     """Sentences of 2 to 12 seconds in several voices, with transcripts."""
-    from pipelines.corpus import Voice, speak
+    from pipelines.demo.corpus import Voice, speak
 
     folder.mkdir()
     draw = random.Random(0)
@@ -78,7 +78,7 @@ def make_corpus(folder: Path, minutes: float) -> None:
 
 def make_many(folder: Path, count: int) -> None:
     """Short noises: what is measured is the number of recordings."""
-    from pipelines.audio import write_wav
+    from pipelines.audio.decode import write_wav
 
     folder.mkdir()
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 1600).astype(np.float32)
@@ -113,8 +113,10 @@ import json, sys, time
 started = time.time()
 from pathlib import Path
 from catalog.datasets import Dataset
-from pipelines import cluster, prepare, streaming
-from pipelines.prepare_settings import PrepareSettings
+from pipelines.execution import cluster
+from pipelines.jobs import prepare
+from pipelines.execution import ray_stream as streaming
+from pipelines.prepare.settings import PrepareSettings
 from pipelines.stages.write import Written
 
 source, output, codec, workers = sys.argv[1:]
@@ -180,7 +182,7 @@ def load_audio_ratio(corpus: Path) -> dict[str, Any]:
         return {"skipped": "the ffmpeg program is not installed"}
     from whisperx.audio import load_audio
 
-    from pipelines.audio import decode
+    from pipelines.audio.decode import decode
 
     paths = sorted(corpus.glob("*.wav"))[:60]
     spent = {"load_audio": 0.0, "decode": 0.0}
@@ -198,8 +200,8 @@ def load_audio_ratio(corpus: Path) -> dict[str, Any]:
 
 _DRIVER = """
 import json, resource, sys
-from pipelines.prepare import prepare
-from pipelines.prepare_settings import PrepareSettings
+from pipelines.jobs.prepare import prepare
+from pipelines.prepare.settings import PrepareSettings
 settings = PrepareSettings.model_validate(
     {"codec": {"name": "pcm-16khz"}, "text": {"missing": "allow"}, "resources": {"workers": 1, "device": "cpu"}}
 )

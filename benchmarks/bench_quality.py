@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.codec_corpus import AUDIO
 from models.codecs import load_codec
-from pipelines.audio import decode
-from pipelines.quality import dnsmos
+from pipelines.audio.decode import decode
+from pipelines.rows import samples_array, waves
+from pipelines.speech.quality import dnsmos
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.quality import MEASURES, QualityStage
-from pipelines.utterances import samples_array, waves
 
 RESULTS = Path(__file__).parent / "results" / "quality.json"
 CODEC = "mill-16khz"

@@ -18,7 +18,7 @@ import torch
 
 from catalog.models import resolve
 from models.systems import System, load_system
-from pipelines.corpus import DIGITS
+from pipelines.demo.corpus import DIGITS
 
 RESULTS = Path(__file__).parent / "results" / "synthesize.json"
 DEMO = "sqlite:///demo/mlflow.db"

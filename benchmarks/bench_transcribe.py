@@ -51,8 +51,8 @@ def make_model(folder: Path) -> Path:
 
 def make_corpus(folder: Path, count: int) -> list[Any]:
     """Waves (T,) at RATE of 2 to 9 s in several voices."""
-    from pipelines.audio import decode
-    from pipelines.corpus import Voice, speak
+    from pipelines.audio.decode import decode
+    from pipelines.demo.corpus import Voice, speak
 
     draw = random.Random(0)
     found = []
@@ -97,7 +97,7 @@ def clock(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def one_by_one(pipeline: Any, waves: list[Any], batch_size: int) -> list[str]:
-    from pipelines.text.transcripts import normalise
+    from models.text.normalize import normalise
 
     texts = []
     for wave in waves:
@@ -111,7 +111,7 @@ def one_by_one(pipeline: Any, waves: list[Any], batch_size: int) -> list[str]:
 def table_of(waves: list[Any]) -> Any:
     import pyarrow as pa
 
-    from pipelines.utterances import SCHEMA, samples_array
+    from pipelines.rows import SCHEMA, samples_array
 
     names = [f"{index}.wav" for index in range(len(waves))]
     known = {"id": names, "recording_id": names, "language": ["en"] * len(waves)}

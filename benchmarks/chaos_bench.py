@@ -82,7 +82,7 @@ class Bench:
 
 
 def make_corpus(folder: Path, count: int) -> None:
-    from pipelines.corpus import Voice, speak
+    from pipelines.demo.corpus import Voice, speak
 
     folder.mkdir()
     draw = random.Random(0)

@@ -65,9 +65,9 @@ _STAGE: Any = None
 
 def _start_stage() -> None:
     global _STAGE
-    from pipelines.audio import Limits
+    from pipelines.audio.decode import Limits
+    from pipelines.audio.isolated_decoder import DecodeSettings
     from pipelines.stages.decode import DecodeStage
-    from pipelines.stages.decoder import DecodeSettings
 
     _STAGE = DecodeStage(DecodeSettings(16_000, Limits(0.05)), timeout_s=30.0)
 
@@ -76,8 +76,8 @@ def _decode(recordings: Sequence[Any]) -> list[tuple[str, str | None, str | None
     """(id, reason, detail, digest of the samples) of each."""
     import hashlib
 
+    from pipelines.rows import waves
     from pipelines.sources.interface import to_table
-    from pipelines.utterances import waves
 
     table = _STAGE(to_table(recordings))
     digests = [None if wave is None else hashlib.sha256(wave.tobytes()).hexdigest() for wave in waves(table)]

@@ -137,7 +137,7 @@ def workers(mark: str) -> list[int]:
     for pid in processes(mark):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"pipelines.stages.decoder_process" in words:
+            if b"pipelines.audio.decoder_process" in words:
                 found.append(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
         except OSError:
             continue

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.corpus import DIGITS, Voice, speak
+from pipelines.demo.corpus import DIGITS, Voice, speak
 
 SOURCES: dict[str, int] = {
     "kathleen_en": 1,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.codecs.embedded.spectrum import magnitudes, mel_filters
+from models.codecs.mill.spectrum import magnitudes, mel_filters
 
 RATE = 16_000
 Likeness = Callable[[Tensor, Tensor], float]

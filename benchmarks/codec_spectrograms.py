@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.bench_codec import RATE, Clip, through_codec, through_opus
 from benchmarks.codec_measures import buzz_db
 from models.codecs import EMBEDDED, editions, load_codec
-from pipelines.audio import decode
+from pipelines.audio.decode import decode
 
 matplotlib.use("Agg")
 WINDOW, HOP, RANGE_DB = 128, 16, 70.0

@@ -73,7 +73,7 @@ def encoder(codec: str) -> Encoder:
 
 
 def encode_file(job: tuple[str, str]) -> int:
-    from pipelines.audio import decode
+    from pipelines.audio.decode import decode
 
     path, codec = job
     one = encoder(codec)

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     # Only the chosen job is imported: its neighbours' libraries cost seconds.
     chosen = [job for job in JOBS if job == (words[0] if words else None)] or JOBS
-    jobs = [import_module(f"pipelines.{job.replace('-', '_')}") for job in chosen]
+    jobs = [import_module(f"pipelines.jobs.{job.replace('-', '_')}") for job in chosen]
     return command.main("speechmill", jobs, words)
 
 

@@ -37,7 +37,7 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Ray for the whole session: 2 CPUs, its own temp dir and HOME."""
     import ray
 
-    from pipelines.cluster import start
+    from pipelines.execution.cluster import start
 
     home = tmp_path_factory.mktemp("home")
     previous = os.environ.get("HOME")
@@ -78,7 +78,7 @@ def mlflow_uri(_mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short espeak-ng recordings (WAV, 22.05 kHz) with their transcripts beside them."""
-    from pipelines.corpus import Voice, speak
+    from pipelines.demo.corpus import Voice, speak
 
     folder = tmp_path_factory.mktemp("speech")
     words = ["one two three", "four five", "six seven eight", "nine zero", "two two", "seven one nine"]

@@ -11,7 +11,7 @@ from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.schema import CodecIdentity
 from models.codecs import load_codec
-from pipelines.listening import Player, identity_of
+from pipelines.datasets.decode_rows import Player, identity_of
 from trainers.assemble import _check_codec
 from trainers.objectives import DataInfo
 

@@ -29,7 +29,7 @@ def commands() -> list[str]:
 @pytest.fixture
 def demo_folder(ray_session: None, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """recordings, held_out, digits.jsonl, dataset, and registered maskgct-t2s, maskgct-s2a."""
-    from pipelines.corpus import Voice, make_digit_corpus
+    from pipelines.demo.corpus import Voice, make_digit_corpus
 
     folder = tmp_path / "checkout" / "demo"
     folder.mkdir(parents=True)

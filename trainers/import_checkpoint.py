@@ -15,8 +15,8 @@ from torch import Tensor
 
 from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.models import promote, register
+from models.families import FAMILIES, save_generator
 from models.interop import load
-from models.registry import FAMILIES, save_generator
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt")
 

@@ -45,5 +45,5 @@ def _break_soundfile() -> None:
     soundfile.SoundFile = SoundFile
 
 
-if "pipelines.stages.decoder_process" in sys.orig_argv and "SPEECHMILL_CHAOS_FAULTS" in os.environ:
+if "pipelines.audio.decoder_process" in sys.orig_argv and "SPEECHMILL_CHAOS_FAULTS" in os.environ:
     _break_soundfile()

@@ -8,7 +8,7 @@ from models.codecs.interface import Codec
 from models.codecs.pcm import PCM_RATES, PcmCodec
 
 EMBEDDED = "mill-16khz"
-EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent / "mill"
 
 
 def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.codecs.interface import Codec
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-KINDS: dict[str, str] = {"mill": "models.codecs.embedded.codec", "dac": "models.codecs.convolutional"}
+KINDS: dict[str, str] = {"mill": "models.codecs.mill.codec", "dac": "models.codecs.dac.network"}
 """Kind -> the module whose `load_directory(directory, device)` reads it; imported only when asked for."""
 
 

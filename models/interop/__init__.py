@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.interop import choihkk_maskgct_s2a, choihkk_maskgct_t2s
-from models.interop.state import StateReader
+from models.checkpoints import StateReader
+from models.maskgct import checkpoint_choihkk_s2a as choihkk_maskgct_s2a
+from models.maskgct import checkpoint_choihkk_t2s as choihkk_maskgct_t2s
 
 Converter = Callable[[Mapping[str, Any], StateReader], tuple[nn.Module, dict[str, Tensor]]]
 

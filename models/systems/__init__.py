@@ -12,11 +12,11 @@ import torch
 from models.codecs import load_codec
 from models.codecs.interface import Codec, Wave
 from models.systems.prompt import Prompt
-from models.text import text_front_end
+from models.text.front_ends import text_front_end
 
 __all__ = ["SYSTEMS", "Prompt", "System", "load_system", "save_system"]
 
-SYSTEMS: dict[str, str] = {"maskgct": "models.systems.maskgct:MaskGCTSystem"}
+SYSTEMS: dict[str, str] = {"maskgct": "models.maskgct.system:MaskGCTSystem"}
 """Family -> `module:class`; the class is built by `Class.load(...)`."""
 
 _KEYS = ("family", "codec", "codec_identity", "text", "generators", "options")

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.alignment.cut import Lengths, Piece, cut
-from pipelines.alignment.interface import SAMPLE_RATE, AlignedWord, Aligner, AlignmentError
-from pipelines.alignment.pauses import Levels
-from pipelines.alignment.text_units import Word, join_words, phrases, split_words
-from pipelines.audio import Samples, resample, samples_to_seconds, seconds_to_samples
-from pipelines.utterances import reject, samples_array, waves, with_column
+from pipelines.audio.decode import Samples, resample, samples_to_seconds, seconds_to_samples
+from pipelines.rows import reject, samples_array, waves, with_column
+from pipelines.speech.alignment.cut import Lengths, Piece, cut
+from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, Aligner, AlignmentError
+from pipelines.speech.alignment.pauses import Levels
+from pipelines.speech.alignment.text_units import Word, join_words, phrases, split_words
 
 _OF_THE_WHOLE = ("words", "normalized_text", "phonemes", "chars_per_s")
 """Columns that describe a text, and so no longer hold for a part of it."""
@@ -72,10 +72,10 @@ class _Row(NamedTuple):
 def open_aligner(settings: AlignSettings) -> Aligner:
     """The engine that the settings name; raises UsageError for a model that cannot be loaded."""
     if settings.engine == "ctc":
-        from pipelines.alignment.ctc import CtcAligner
+        from pipelines.speech.alignment.ctc import CtcAligner
 
         return CtcAligner(settings.model, settings.device)
-    from pipelines.alignment.espeak_dtw import EspeakDtw
+    from pipelines.speech.alignment.espeak_dtw import EspeakDtw
 
     return EspeakDtw(settings.language)
 

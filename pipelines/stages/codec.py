@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.utterances import waves, with_column
+from pipelines.rows import waves, with_column
 
 CODES_TYPE = pa.list_(pa.list_(pa.int16()))
 Codes = npt.NDArray[np.int16]

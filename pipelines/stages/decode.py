@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio import Samples, samples_to_seconds
-from pipelines.stages.decoder import Decoded, Decoder, DecodeSettings, Wanted
-from pipelines.text.transcripts import TextError, normalise, read_transcript
-from pipelines.utterances import SCHEMA
+from models.text.normalize import normalise
+from pipelines.audio.decode import Samples, samples_to_seconds
+from pipelines.audio.isolated_decoder import Decoded, Decoder, DecodeSettings, Wanted
+from pipelines.rows import SCHEMA
+from pipelines.sources.transcripts import TextError, read_transcript
 
 
 class DecodeStage:

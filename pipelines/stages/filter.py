@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.utterances import reject, with_column
+from pipelines.rows import reject, with_column
 
 Row = Mapping[str, Any]
 Verdict = tuple[Reason, str]

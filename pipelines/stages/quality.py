@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.audio import Samples, resample
-from pipelines.quality import dnsmos, levels
-from pipelines.utterances import waves, with_column
+from pipelines.audio.decode import Samples, resample
+from pipelines.rows import waves, with_column
+from pipelines.speech.quality import dnsmos, levels
 
 MEASURES = ("dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share")
 Measure = Callable[[Samples], float | None]

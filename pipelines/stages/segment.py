@@ -8,9 +8,9 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio import Samples, samples_to_seconds, seconds_to_samples
-from pipelines.utterances import SCHEMA, samples_array, waves, with_column
-from pipelines.vad import CutSettings, Segment, SpeechDetector, cut
+from pipelines.audio.decode import Samples, samples_to_seconds, seconds_to_samples
+from pipelines.rows import SCHEMA, samples_array, waves, with_column
+from pipelines.speech.vad import CutSettings, Segment, SpeechDetector, cut
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 
-from pipelines.audio import AudioError, decode, samples_to_seconds, write_wav
+from pipelines.audio.decode import AudioError, decode, samples_to_seconds, write_wav
 
 if TYPE_CHECKING:
     from models.systems import Prompt

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.audio import Samples, resample, seconds_to_samples
-from pipelines.utterances import waves, with_column
+from pipelines.audio.decode import Samples, resample, seconds_to_samples
+from pipelines.rows import waves, with_column
 
 Embeddings = npt.NDArray[np.float32]
 

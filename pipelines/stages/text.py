@@ -7,9 +7,9 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.text.phonemes import PhonemeError, phonemize
-from pipelines.text.verbalize import verbalize
-from pipelines.utterances import reject, with_column
+from models.text.phonemes import PhonemeError, phonemize
+from models.text.verbalize import verbalize
+from pipelines.rows import reject, with_column
 
 
 class TextStage:

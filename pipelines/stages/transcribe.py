@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from pipelines.audio import Samples, resample, seconds_to_samples
-from pipelines.text.transcripts import normalise
-from pipelines.transcribers import load_transcriber
-from pipelines.transcribers.batches import Batches, Failure
-from pipelines.transcribers.interface import (
+from models.text.normalize import normalise
+from pipelines.audio.decode import Samples, resample, seconds_to_samples
+from pipelines.rows import reject, waves, with_column
+from pipelines.speech.transcription import load_transcriber
+from pipelines.speech.transcription.batches import Batches, Failure
+from pipelines.speech.transcription.interface import (
     SAMPLE_RATE,
     WINDOW_S,
     Language,
@@ -26,8 +27,7 @@ from pipelines.transcribers.interface import (
     compression_ratio,
     language_code,
 )
-from pipelines.transcribers.pieces import cut
-from pipelines.utterances import reject, waves, with_column
+from pipelines.speech.transcription.pieces import cut
 
 
 @dataclass(frozen=True)

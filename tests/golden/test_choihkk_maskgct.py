@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.corruption import CorruptionConfig, corrupt, level_weights
-from models.maskgct_s2a import hidden_codes
+from models.maskgct.corruption import CorruptionConfig, corrupt, level_weights
+from models.maskgct.s2a import hidden_codes
+from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from models.sampling.maskgct import Conditions, generate_s2a, generate_t2s
 
 
 def record(module):

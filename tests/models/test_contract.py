@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.registry import FAMILIES, load_generator, save_generator
+from models.families import FAMILIES, load_generator, save_generator
 
 TEXT_LENGTHS, SPEECH_LENGTHS, LEVELS = [7, 3, 5], [11, 14, 6], [0, 2, 1]
 SIZES = {"text_vocab_size": 12, "codebook_size": 9, "hidden_size": 16, "n_layers": 2, "n_heads": 2}

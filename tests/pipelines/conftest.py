@@ -12,7 +12,7 @@ import pytest
 from catalog.datasets import Dataset
 from catalog.schema import CodecIdentity
 from catalog.shards import write_shard
-from pipelines.formats.rows import to_table
+from pipelines.datasets.formats.rows import to_table
 
 TOY = CodecIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
 

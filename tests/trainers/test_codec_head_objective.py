@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models.codecs import load_codec
 from models.codecs.discriminators import DiscriminatorConfig
-from models.codecs.embedded.codec import load_directory, save_directory
-from models.codecs.embedded.head import HeadConfig
-from models.codecs.embedded.network import MillConfig, MillNetwork
+from models.codecs.mill.codec import load_directory, save_directory
+from models.codecs.mill.head import HeadConfig
+from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load
 from trainers.data import BatchConfig, Batches, open_batches

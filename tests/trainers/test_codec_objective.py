@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from models.codecs import load_codec
-from models.codecs.embedded.network import MillConfig
+from models.codecs.mill.network import MillConfig
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load
 from trainers.data import BatchConfig, Batches, open_batches

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from models.codecs import load_codec
-from models.codecs.convolutional import (
+from models.codecs.dac.network import (
     PRESETS,
     ConvolutionalCodec,
     build_network,

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from models.codecs import load_codec
-from models.registry import load_generator
-from models.text import text_front_end
+from models.families import load_generator
+from models.text.front_ends import text_front_end
 from trainers.data import Batch, Position
 from trainers.objectives import DataInfo, objective_class
 

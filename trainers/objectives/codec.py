@@ -3,7 +3,7 @@
 Batches are crops of `pcm-16khz` rows, so the codes of a batch are the samples. Levels are dropped at random so that
 the first k levels decode too (SoundStream, Zeghidour et al. 2021, section III-D).
 
-Shape suffixes as in `models/codecs/embedded/network.py`.
+Shape suffixes as in `models/codecs/mill/network.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codecs.embedded.codec import MillCodec, load_directory, save_directory
-from models.codecs.embedded.network import MillConfig, MillNetwork
 from models.codecs.interface import Codec
+from models.codecs.mill.codec import MillCodec, load_directory, save_directory
+from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric

@@ -3,7 +3,7 @@ codes, and the head learns how to sound what they say.
 
 `init` is the trained codec whose codes are decoded: a codec directory, or an embedded edition such as `mill-16khz@1`.
 
-Shape suffixes as in `models/codecs/embedded/network.py`.
+Shape suffixes as in `models/codecs/mill/network.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codecs.embedded.codec import load_directory, save_directory
-from models.codecs.embedded.head import HeadConfig, WaveHead
-from models.codecs.embedded.network import MillConfig, MillNetwork
+from models.codecs.mill.codec import load_directory, save_directory
+from models.codecs.mill.head import HeadConfig, WaveHead
+from models.codecs.mill.network import MillConfig, MillNetwork
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Sample
 from trainers.objectives.codec import before_and_after, kept_levels, snapshot, sum_levels

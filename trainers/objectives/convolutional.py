@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codecs.convolutional import (
+from models.codecs.dac.network import (
     PRESETS,
     ConvolutionalCodec,
     ConvolutionalConfig,
@@ -41,7 +41,7 @@ class ConvolutionalModel:
     """A preset, and sizes that differ from it."""
 
     preset: Literal["16khz", "24khz", "44khz", "44khz-2048"] = "16khz"
-    """Sample rate and sizes, see `models.codecs.convolutional.PRESETS`."""
+    """Sample rate and sizes, see `models.codecs.dac.network.PRESETS`."""
     ratios: tuple[int, ...] | None = None
     """This and the following: the preset's if absent."""
     n_codebooks: int | None = None

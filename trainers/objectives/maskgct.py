@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from models.codecs import load_codec
 from models.codecs.interface import Codec, Codes
-from models.corruption import (
+from models.families import load_generator, save_generator
+from models.maskgct.corruption import (
     Corruption,
     CorruptionConfig,
     GeneratorDraws,
@@ -28,21 +29,20 @@ from models.corruption import (
     corrupt,
     level_weights,
 )
-from models.maskgct_s2a import MaskGCTS2A, MaskGCTS2AConfig
-from models.maskgct_t2s import MaskGCTT2S, MaskGCTT2SConfig
-from models.registry import load_generator, save_generator
+from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
+from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
+from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.sampling.draws import RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from models.sampling.maskgct import Conditions, generate_s2a, generate_t2s
-from models.text import text_front_end
+from models.text.front_ends import text_front_end
 from trainers.data import Batch
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 
 
 @dataclass(frozen=True)
 class T2SSettings:
-    """How batches are corrupted; see `models.corruption.CorruptionConfig`."""
+    """How batches are corrupted; see `models.maskgct.corruption.CorruptionConfig`."""
 
     text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bytes"})
     """The text front end."""
@@ -59,7 +59,7 @@ class T2SSettings:
         self.corruption()
 
     def corruption(self) -> CorruptionConfig:
-        """The settings of `models.corruption.corrupt`."""
+        """The settings of `models.maskgct.corruption.corrupt`."""
         return CorruptionConfig(
             self.min_mask_prob,
             self.prompt_drop_prob,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codecs.embedded.spectrum import mel_filters
+from models.codecs.mill.spectrum import mel_filters
 
 _FLOOR = 1e-5
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs import convolutional, load_codec
-from models.codecs.convolutional import ConvolutionalConfig, build_trainable
-from models.codecs.embedded.codec import save_directory
-from models.codecs.embedded.head import HeadConfig
-from models.codecs.embedded.network import MillConfig, MillNetwork
+from models.codecs import load_codec
+from models.codecs.dac import network as convolutional
+from models.codecs.dac.network import ConvolutionalConfig, build_trainable
 from models.codecs.interface import Codec
+from models.codecs.mill.codec import save_directory
+from models.codecs.mill.head import HeadConfig
+from models.codecs.mill.network import MillConfig, MillNetwork
 
 TINY = MillConfig(
     n_mels=20,

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.codecs import EMBEDDED_FOLDER, embedded_directory, files, load_codec
-from models.codecs.embedded.codec import load_directory
+from models.codecs.mill.codec import load_directory
 
 
 @pytest.fixture

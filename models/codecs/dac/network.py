@@ -1,0 +1,320 @@
+"""Descript's convolutional codec (DAC, Kumar et al. 2023) behind the codec interface.
+
+The layers are Hugging Face's `DacModel`, which are those of descript-audio-codec; directories of the Hub
+(`model_type: dac`) load by their path. One deviation: a decoder's ratio that is odd gets the output padding that makes
+a frame a whole hop; without it descript/dac_16khz returns 8 samples less than it was given.
+
+Shape suffixes: B batch, T samples of a wave or frames of codes, Q codebooks, D channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
+
+from models.codecs import files
+from models.codecs.dac import descript
+from models.codecs.interface import (
+    Codes,
+    Wave,
+    check_code_lengths,
+    check_codes,
+    check_wave,
+    frame_lengths,
+    mask_rows,
+)
+
+KIND = "dac"
+_UNIT_REACH = 3 * (1 + 3 + 9)
+"""Samples to each side that three residual units see: kernels of 7, dilated by 1, 3 and 9."""
+_PIECE_S = {"cpu": 2.0}
+"""Shorter pieces spend more on context, longer ones outgrow a CPU's cache: one thread encodes 44khz 0.54, 0.64, 0.65
+and 0.41 times as fast as real time in pieces of 0.5, 1, 2 and 6 s, 16khz 1.04, 1.43, 1.69 and 1.81 times."""
+_LONGEST_PIECE_S = 10.0
+
+
+@dataclass(frozen=True)
+class ConvolutionalConfig:
+    """Sizes of the codec."""
+
+    sample_rate: int
+    """Hz."""
+    ratios: tuple[int, ...]
+    """Strides of the encoder's blocks; the hop is their product."""
+    n_codebooks: int
+    codebook_size: int = 1024
+    """A power of two."""
+    codebook_channels: int = 8
+    """Channels in which codes are compared (factorised codes)."""
+    encoder_channels: int = 64
+    """Of the first layer; each block doubles them."""
+    decoder_channels: int = 1536
+    """Of the first layer; each block halves them."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_codebooks", "codebook_channels", "encoder_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be at least 1")
+        if not self.ratios or min(self.ratios) < 2:
+            raise ValueError(f"ratios is {self.ratios}: needs at least one, each at least 2")
+        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
+            raise ValueError(f"codebook_size is {self.codebook_size}: must be a power of two")
+        if self.decoder_channels < 1 or self.decoder_channels % 2 ** len(self.ratios):
+            raise ValueError(
+                f"decoder_channels is {self.decoder_channels}: must be a multiple of {2 ** len(self.ratios)}, "
+                f"for each of the {len(self.ratios)} blocks halves them"
+            )
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return math.prod(self.ratios)
+
+    @property
+    def encoder_context(self) -> int:
+        """Frames to each side that a frame's latents depend on."""
+        step, reach = 1, 3
+        for ratio in self.ratios:
+            reach += (_UNIT_REACH + ratio) * step
+            step *= ratio
+        return -(-(reach + step) // step)
+
+    @property
+    def decoder_context(self) -> int:
+        """Frames to each side that a frame's samples depend on."""
+        step = self.hop_length
+        reach = 3 * step + 3
+        for ratio in reversed(self.ratios):
+            reach += step + _UNIT_REACH * (step // ratio)
+            step //= ratio
+        return -(-reach // self.hop_length)
+
+
+PRESETS: dict[str, ConvolutionalConfig] = {
+    # descriptinc/descript-audio-codec, conf/final/{16khz,24khz,44khz}.yml: 6, 24 and 8 kbit/s.
+    "16khz": ConvolutionalConfig(16_000, (2, 4, 5, 8), n_codebooks=12),
+    "24khz": ConvolutionalConfig(24_000, (2, 4, 5, 8), n_codebooks=32),
+    "44khz": ConvolutionalConfig(44_100, (2, 4, 8, 8), n_codebooks=9),
+    # The unofficial MaskGCT's tokenizer: 44.1 kHz, hop 2048, trained with stable-audio-tools, whose configuration of
+    # that hop (dac_2048_32_vae.json) has these strides; codebooks as in its published systems. 1.9 kbit/s.
+    "44khz-2048": ConvolutionalConfig(44_100, (4, 8, 8, 8), n_codebooks=9),
+}
+
+
+class ConvolutionalCodec:
+    """Encodes each row by itself in pieces whose place and length depend on that row alone, so no code depends on the
+    batch or its padding. In float32: on one machine codes are the same every time; another processor, another number of
+    threads or pieces of another length may round a near tie the other way.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: ConvolutionalConfig, name: str, edition: str, weights_sha256: str
+    ) -> None:
+        self.name, self.edition, self.weights_sha256 = name, edition, weights_sha256
+        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
+        self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
+        self.config = config
+        self.network: Any = network.float().eval().requires_grad_(False)
+        self.device = next(network.parameters()).device
+        piece_s = _PIECE_S.get(self.device.type, _LONGEST_PIECE_S)
+        self.piece_frames = max(1, round(piece_s * config.sample_rate / config.hop_length))
+
+    @torch.no_grad()
+    def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
+        """Waves (B, T) float32 -> codes (B, n_codebooks, ceil(T / hop)); ValueError for NaN or bad lengths."""
+        check_wave(wave_BT, lengths_B)
+        frames_B = frame_lengths(lengths_B, self.hop_length)
+        wave_BT = mask_rows(wave_BT.to(self.device, torch.float32), lengths_B)
+        longest = int(frames_B.max()) if len(frames_B) else 0
+        codes_BQT = torch.zeros(
+            len(frames_B), self.n_codebooks, longest, dtype=torch.int64, device=self.device
+        )
+        for row, frames in enumerate(frames_B.tolist()):
+            codes_BQT[row, :, :frames] = self._encode_row(wave_BT[row], frames)
+        return Codes(codes_BQT, frames_B)
+
+    def _encode_row(self, wave_T: Tensor, frames: int) -> Tensor:
+        """A wave followed by a receptive field of zeros, so that what would lie behind it does not matter."""
+        hop, context, piece = self.hop_length, self.config.encoder_context, self.piece_frames
+        wave_T = functional.pad(
+            wave_T[: frames * hop], (0, max(0, frames * hop - len(wave_T)) + context * hop)
+        )
+        pieces = [torch.zeros(self.n_codebooks, 0, dtype=torch.int64, device=self.device)]
+        for start in range(0, frames, piece):
+            begin, end = max(0, start - context), min(frames, start + piece)
+            latents_1DT = self.network.encoder(wave_T[None, None, begin * hop : (end + context) * hop])
+            codes_1QT = self.network.quantizer(latents_1DT[:, :, start - begin : end - begin])[1]
+            pieces.append(codes_1QT[0])
+        return torch.cat(pieces, dim=1)
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Wave:
+        """Codes (B, k, T) of the first k levels -> waves (B, T * hop) float32, each row from its own frames."""
+        check_code_lengths(codes)
+        lengths_B = codes.lengths_B.to(torch.int64) * self.hop_length
+        shape = (codes.codes_BQT.shape[0], codes.codes_BQT.shape[2] * self.hop_length)
+        wave_BT = torch.zeros(shape, device=self.device)
+        for row, frames in enumerate(codes.lengths_B.tolist()):
+            wave_BT[row, : frames * self.hop_length] = self._decode_row(codes.codes_BQT[row, :, :frames])
+        return Wave(wave_BT, lengths_B, self.sample_rate)
+
+    def _decode_row(self, codes_QT: Tensor) -> Tensor:
+        hop, context, frames = self.hop_length, self.config.decoder_context, codes_QT.shape[1]
+        pieces = [torch.zeros(0, device=self.device)]
+        for start in range(0, frames, self.piece_frames):
+            begin, end = max(0, start - context), min(frames, start + self.piece_frames)
+            vectors_1DT = self.embed(codes_QT[None, :, begin : min(frames, end + context)])
+            wave_T = self.network.decoder(vectors_1DT)[0, 0]
+            pieces.append(wave_T[(start - begin) * hop : (end - begin) * hop])
+        return torch.cat(pieces)
+
+    @torch.no_grad()
+    def embed(self, codes_BQT: Tensor) -> Tensor:
+        """Codes of the first k levels -> the sum of their vectors, (B, D, T) float32."""
+        check_codes(codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
+        vectors_BDT: Tensor = self.network.quantizer.from_codes(codes_BQT.to(self.device))[0]
+        return vectors_BDT
+
+
+def build_network(config: ConvolutionalConfig) -> nn.Module:
+    """`DacModel` of these sizes: `encoder`, `quantizer` and `decoder`, with the Hub's names of weights."""
+    from transformers import DacConfig, DacModel
+
+    network: nn.Module = DacModel(
+        DacConfig(
+            sampling_rate=config.sample_rate,
+            downsampling_ratios=list(config.ratios),
+            n_codebooks=config.n_codebooks,
+            codebook_size=config.codebook_size,
+            codebook_dim=config.codebook_channels,
+            encoder_hidden_size=config.encoder_channels,
+            decoder_hidden_size=config.decoder_channels,
+        )
+    )
+    for module in network.modules():
+        if isinstance(module, nn.ConvTranspose1d):
+            module.output_padding = (module.stride[0] % 2,)
+    return network
+
+
+def build_trainable(config: ConvolutionalConfig) -> nn.Module:
+    """The same with weights as direction and length, and descript-audio-codec's start: PyTorch's own weights (its
+    `init_weights` writes to a computed weight that the next call replaces), no biases, codes of unit variance.
+    """
+    network = build_network(config)
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+            module.reset_parameters()
+            if isinstance(module, nn.Conv1d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+            weight_norm(module)
+        elif isinstance(module, nn.Embedding):
+            module.reset_parameters()
+    return network
+
+
+def plain_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights by the names of `build_network`, directions and lengths multiplied out."""
+    found = {}
+    # Attributes rather than the state dict, which is of slices where weights are sharded, even when they are gathered.
+    for key, _ in network.named_parameters():
+        path, split, parametrized = key.partition(".parametrizations.")
+        if split:
+            name = parametrized.partition(".")[0]
+        else:
+            path, _, name = key.rpartition(".")
+        found[f"{path}.{name}"] = getattr(network.get_submodule(path), name).detach()
+    return found
+
+
+@torch.no_grad()
+def take_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put the weights of `plain_weights`, all of them, into a network of either kind."""
+    for key, value in weights.items():
+        path, _, name = key.rpartition(".")
+        module = network.get_submodule(path)
+        if parametrize.is_parametrized(module, name):
+            setattr(module, name, value.to(getattr(module, name)))
+        else:
+            getattr(module, name).copy_(value)
+
+
+def save_directory(
+    network: nn.Module, config: ConvolutionalConfig, directory: Path, name: str, edition: str
+) -> None:
+    """Write config.json and model.safetensors, float32."""
+    weights = plain_weights(network)
+    described = asdict(config)
+    files.write(
+        directory,
+        kind=KIND,
+        name=name,
+        edition=edition,
+        config=described,
+        weights=weights,
+        dtype=torch.float32,
+    )
+
+
+def load_directory(directory: Path, device: str | torch.device = "cpu") -> ConvolutionalCodec:
+    """Read what `save_directory` wrote, or a directory of the Hub: descript/dac_* or parler-tts/dac_44khZ_8kbps.
+
+    FileNotFoundError or ValueError names the file that is missing or wrong.
+    """
+    described = files.read_config(directory)
+    ours = "kind" in described
+    try:
+        config = _own_config(described["config"]) if ours else _hub_config(described)
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{directory / files.CONFIG}: {problem}") from error
+    weights, digest = files.read_weights(directory)
+    network = build_network(config)
+    if descript.is_descript(weights):
+        weights = descript.to_hugging_face(weights)
+    files.fill(network, weights, directory)
+    # The Hub's directories have no name of their own; their weights tell them apart.
+    name = str(described["name"]) if ours else f"dac-{config.sample_rate // 1000}khz"
+    edition = str(described["edition"]) if ours else "hub"
+    return ConvolutionalCodec(network.to(device), config, name, edition, digest)
+
+
+def _own_config(values: Mapping[str, Any]) -> ConvolutionalConfig:
+    return ConvolutionalConfig(**{**values, "ratios": tuple(values["ratios"])})
+
+
+def _hub_config(values: Mapping[str, Any]) -> ConvolutionalConfig:
+    """Sizes from a `DacConfig`, or from parler-tts's, which leaves out what is as in descript's 44 kHz model."""
+    if "downsampling_ratios" not in values:
+        known = PRESETS["44khz"]
+        found = tuple(
+            values[name] for name in ("sampling_rate", "num_codebooks", "codebook_size", "latent_dim")
+        )
+        if found != (known.sample_rate, known.n_codebooks, known.codebook_size, 1024):
+            raise ValueError(
+                f"sizes {found} without downsampling_ratios; only descript's 44 kHz model is known so"
+            )
+        return known
+    ratios = tuple(values["downsampling_ratios"])
+    if list(values.get("upsampling_ratios", ratios[::-1])) != list(ratios[::-1]):
+        raise ValueError(
+            f"upsampling_ratios is {values['upsampling_ratios']}; must be the reverse of {list(ratios)}"
+        )
+    return ConvolutionalConfig(
+        sample_rate=values["sampling_rate"],
+        ratios=ratios,
+        n_codebooks=values["n_codebooks"],
+        codebook_size=values["codebook_size"],
+        codebook_channels=values["codebook_dim"],
+        encoder_channels=values["encoder_hidden_size"],
+        decoder_channels=values["decoder_hidden_size"],
+    )

@@ -1,0 +1,148 @@
+"""The embedded codec behind the codec interface: canonical padding, long audio in pieces, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.codecs import files
+from models.codecs.interface import (
+    Codes,
+    Wave,
+    check_code_lengths,
+    check_codes,
+    check_wave,
+    frame_lengths,
+    mask_rows,
+)
+from models.codecs.mill.head import HeadConfig
+from models.codecs.mill.network import MillConfig, MillNetwork
+from models.codecs.mill.spectrum import cut_at_quiet
+
+KIND = "mill"
+_PIECE_FRAMES = 500
+_LONGEST_PHRASE_S = 60
+
+
+class MillCodec:
+    """Encodes in float64: rounding then never decides between two codes, whatever the batch, the number of threads
+    or the length of the pieces, and the same recording gives the same codes everywhere. Decodes in float32.
+    """
+
+    def __init__(self, network: MillNetwork, name: str, edition: str, weights_sha256: str) -> None:
+        config = network.config
+        self.name, self.edition, self.weights_sha256 = name, edition, weights_sha256
+        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
+        self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
+        self.config = config
+        self.network = network.float().eval().requires_grad_(False)
+        self._encoder = MillNetwork(replace(config, head=None)).double().eval().requires_grad_(False)
+        weights = network.state_dict()
+        self._encoder.load_state_dict({key: weights[key] for key in self._encoder.state_dict()})
+        self.device = self.network.mean_M.device
+        self._encoder.to(self.device)
+
+    @torch.no_grad()
+    def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
+        """Waves (B, T) float32 -> codes (B, n_codebooks, ceil(T / hop)); ValueError for NaN or bad lengths."""
+        check_wave(wave_BT, lengths_B)
+        frames_B = frame_lengths(lengths_B, self.hop_length)
+        wave_BT = mask_rows(wave_BT.to(self.device, torch.float64), lengths_B)
+        frames = int(frames_B.max()) if len(frames_B) else 0
+        context = self._encoder.encoder_context * self.hop_length
+        padded = functional.pad(wave_BT, (context, context + frames * self.hop_length - wave_BT.shape[1]))
+        shape = (len(frames_B), frames, self.n_codebooks)
+        codes_BTQ = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        heard_BT = torch.arange(frames, device=self.device) < frames_B.to(self.device)[:, None]
+        for start in range(0, frames, _PIECE_FRAMES):
+            end = min(frames, start + _PIECE_FRAMES)
+            latents_BTD, heard_BP = self._latents(padded, start, end - start), heard_BT[:, start:end]
+            # The search takes most of the time, so padding is left out of it.
+            codes_NQ = self._encoder.quantizer.search(latents_BTD[heard_BP], self.config.search_width)
+            codes_BTQ[:, start:end][heard_BP] = codes_NQ
+        return Codes(codes_BTQ.transpose(1, 2), frames_B)
+
+    def _latents(self, padded_BT: Tensor, start: int, frames: int) -> Tensor:
+        context, network = self._encoder.encoder_context, self._encoder
+        begin, end = start * self.hop_length, (start + frames + 2 * context) * self.hop_length
+        mel_BTM = network.log_mel(network.magnitudes(padded_BT[:, begin:end]))
+        return network.encode(mel_BTM)[:, context : context + frames]
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Wave:
+        """Codes (B, k, T) of the first k levels -> waves (B, T * hop) float32, each row from its own frames."""
+        check_code_lengths(codes)
+        lengths_B = codes.lengths_B.to(torch.int64) * self.hop_length
+        wave_BT = torch.zeros(codes.codes_BQT.shape[0], codes.codes_BQT.shape[2] * self.hop_length)
+        for row, frames in enumerate(codes.lengths_B.tolist()):
+            if frames:
+                wave_BT[row, : frames * self.hop_length] = self._decode_row(
+                    codes.codes_BQT[row, :, :frames]
+                ).cpu()
+        return Wave(wave_BT.to(self.device), lengths_B, self.sample_rate)
+
+    def _decode_row(self, codes_QT: Tensor) -> Tensor:
+        config = self.config
+        longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
+        phrases = cut_at_quiet(self._magnitudes(codes_QT), longest)
+        latents_SD = self.embed(codes_QT[None])[0].T.repeat_interleave(config.spectra_per_frame, dim=0)
+        waves, start = [], 0
+        for phrase_SF in phrases:
+            end = start + len(phrase_SF)
+            waves.append(self.network.wave(phrase_SF[None], latents_SD[None, start:end])[0])
+            start = end
+        return torch.cat(waves).clamp(-1.0, 1.0)
+
+    def _magnitudes(self, codes_QT: Tensor) -> Tensor:
+        network, frames, context = self.network, codes_QT.shape[1], self.network.decoder.context
+        pieces = []
+        for start in range(0, frames, _PIECE_FRAMES):
+            begin, end = max(0, start - context), min(frames, start + _PIECE_FRAMES + context)
+            latents_BTD = self.embed(codes_QT[None, :, begin:end]).transpose(1, 2)
+            inner_BTF = network.decode(latents_BTD)[:, start - begin : start - begin + _PIECE_FRAMES]
+            pieces.append(network.from_log(inner_BTF)[0])
+        return torch.cat(pieces)
+
+    @torch.no_grad()
+    def embed(self, codes_BQT: Tensor) -> Tensor:
+        """Codes of the first k levels -> the sum of their vectors, (B, latent_channels, T) float32."""
+        check_codes(codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
+        codes_NQ = codes_BQT.to(self.device).transpose(1, 2).flatten(0, 1)
+        vectors_ND = self.network.quantizer.decode(codes_NQ)
+        return vectors_ND.reshape(codes_BQT.shape[0], -1, vectors_ND.shape[1]).transpose(1, 2)
+
+
+def save_directory(
+    network: MillNetwork, directory: Path, name: str, edition: str, contrast: float | None = None
+) -> None:
+    """Write config.json and model.safetensors in half precision; `contrast` in the place of the network's, if given."""
+    settings = network.config if contrast is None else replace(network.config, contrast=contrast)
+    config = {key: value for key, value in asdict(settings).items() if value is not None}
+    weights = network.state_dict()
+    files.write(directory, kind=KIND, name=name, edition=edition, config=config, weights=weights)
+
+
+def load_directory(directory: Path, device: str | torch.device = "cpu") -> MillCodec:
+    """Read what `save_directory` wrote; FileNotFoundError or ValueError names the file that is missing or wrong."""
+    if (directory / files.CONFIG).is_file() and files.kind_of(directory) != KIND:
+        kind = files.kind_of(directory)
+        raise ValueError(f"{directory / files.CONFIG}: kind is {kind!r}; this reads codecs of kind {KIND!r}")
+    stored = files.read(directory)
+    try:
+        config = _config(stored.config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{directory / files.CONFIG}: {error}") from error
+    network = MillNetwork(config)
+    files.fill(network, stored.weights, directory)
+    return MillCodec(network.to(device), stored.name, stored.edition, stored.sha256)
+
+
+def _config(values: Mapping[str, Any]) -> MillConfig:
+    head = values.get("head")
+    return MillConfig(**{**values, "head": HeadConfig(**head) if head is not None else None})

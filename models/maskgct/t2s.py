@@ -1,0 +1,79 @@
+"""MaskGCT "T2S" without semantic tokens: text -> the first codebook of a codec.
+
+After choiHkk/maskgct (prefix variant of arXiv 2409.00750): a bidirectional transformer over
+[text ; speech] that predicts masked codes. Differences: adaptive norms start as identity, padding may
+stand anywhere and never changes a row's result.
+Shapes: B rows, L text tokens, T frames, N = L + T, D channels, V codes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.checks import check_transformer_sizes
+from models.layers.initialisation import init_normal
+from models.maskgct.text_prefix import TextPrefixTransformer
+
+
+@dataclass(frozen=True)
+class MaskGCTT2SConfig:
+    """Sizes; the defaults other than `text_vocab_size` are those of the published implementation."""
+
+    text_vocab_size: int
+    """Rows of the text table, special tokens included."""
+    codebook_size: int = 1024
+    """V. Id V means padding, and alone as a one-frame prompt: no prompt."""
+    hidden_size: int = 1024
+    n_layers: int = 16
+    n_heads: int = 16
+    feed_forward_size: int = 4096
+
+    def __post_init__(self) -> None:
+        check_transformer_sizes(self)
+
+
+class MaskGCTT2S(nn.Module):
+    """Predicts the codes of codebook 0 at masked frames."""
+
+    def __init__(self, config: MaskGCTT2SConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = TextPrefixTransformer(
+            config.text_vocab_size,
+            config.hidden_size,
+            config.n_layers,
+            config.n_heads,
+            config.feed_forward_size,
+        )
+        # Rows: V codes, the padding id V, the mask.
+        self.code_table = nn.Embedding(config.codebook_size + 2, config.hidden_size)
+        self.head = nn.Linear(config.hidden_size, config.codebook_size)
+        init_normal(self)
+
+    def embed_codes(self, codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+        """Map int64 codes in [0, V] to (B, T, D), the mask embedding where `masked_BT` (bool)."""
+        y: Tensor = self.code_table(torch.where(masked_BT, self.config.codebook_size + 1, codes_BT))
+        return y
+
+    def forward(
+        self,
+        text_BL: Tensor,
+        text_mask_BL: Tensor,
+        codes_BT: Tensor,
+        masked_BT: Tensor,
+        speech_mask_BT: Tensor,
+        times_B: Tensor,
+        positions_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits (B, T, V) of the codes at every frame.
+
+        Masks are bool: `text_mask_BL` and `speech_mask_BT` true at valid positions, `masked_BT` true
+        where a code is hidden. `times_B` in (0, 1] is the diffusion time (1: all is masked).
+        `positions_BN` overrides the rotary positions, see NonCausalTransformer.
+        """
+        speech_BTD = self.embed_codes(codes_BT, masked_BT)
+        text_BLD = self.trunk.embed_text(text_BL)
+        hidden_BTD = self.trunk(text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN)
+        y: Tensor = self.head(hidden_BTD)
+        return y

@@ -1,0 +1,1 @@
+"""Decoding audio files, in this process or in an isolated one."""

@@ -1,0 +1,1 @@
+"""Reading datasets back: rows, their audio, reports, formats of other programs."""

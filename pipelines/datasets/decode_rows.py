@@ -1,0 +1,72 @@
+"""The codes of a dataset as audio again, to be listened to."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from catalog.command import JobError, UsageError
+from catalog.identity import Identity
+from catalog.schema import CodecIdentity
+from pipelines.audio.decode import Samples, seconds_to_samples
+from pipelines.datasets.read import Matrix
+
+
+class Player:
+    """Decodes rows of one dataset with exactly the codec that made them."""
+
+    def __init__(self, identity: CodecIdentity, source: str | None = None, device: str = "cpu") -> None:
+        """`source` as for `load_codec`; default: the identity's own name and edition.
+
+        Raises UsageError where that is no known codec, JobError where it is another one than the dataset's.
+        """
+        from models.codecs import load_codec
+
+        named = source or f"{identity.name}@{identity.edition}"
+        try:
+            self._codec = load_codec(named, device)
+        except (ValueError, FileNotFoundError) as error:
+            raise UsageError(
+                f"codec {named} cannot be loaded ({error}); give its directory with --codec"
+            ) from error
+        differences = Identity(identity, {}).differences(Identity(identity_of(self._codec), {}))
+        if differences:
+            raise JobError(f"codec {named} did not make this dataset: {'; '.join(differences)}")
+        self._device = device
+        self.sample_rate = identity.sample_rate
+        self._hop_length = identity.hop_length
+
+    def samples(self, codes: Matrix, duration_s: float | None = None) -> Samples:
+        """The wave (T,) of codes (Q, T), cut to the utterance's own length; the last frame is seldom full."""
+        import torch
+
+        from models.codecs.interface import Codes
+
+        codes_BQT = torch.from_numpy(codes.astype(np.int64))[None].to(self._device)
+        with torch.inference_mode():
+            wave = self._codec.decode(Codes(codes_BQT, torch.tensor([codes.shape[1]], device=self._device)))
+        length = codes.shape[1] * self._hop_length
+        if duration_s is not None:
+            length = min(length, max(1, seconds_to_samples(duration_s, self.sample_rate)))
+        samples: Samples = wave.wave_BT[0, :length].cpu().numpy()
+        return samples
+
+    def flac(self, codes: Matrix, duration_s: float | None = None) -> bytes:
+        """The same as a 16-bit FLAC file."""
+        return to_flac(self.samples(codes, duration_s), self.sample_rate)
+
+
+def identity_of(codec: Any) -> CodecIdentity:
+    """Who a codec is, without keeping it."""
+    return CodecIdentity(**{name: getattr(codec, name) for name in CodecIdentity.__dataclass_fields__})
+
+
+def to_flac(samples: Samples, sample_rate: int) -> bytes:
+    """Mono 16-bit FLAC: half the bytes of WAV, lossless, and every browser plays it."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1.0, 1.0), sample_rate, subtype="PCM_16", format="FLAC")
+    return file.getvalue()

@@ -1,0 +1,12 @@
+"""How other programs lay out codec-tokenised speech; one file a format, each with a writer and a reader.
+
+`write(batches, target, context)` and `read(source, context)` are what `pipelines.datasets.formats.interface` describes.
+"""
+
+FORMATS: dict[str, str] = {
+    "hf": "pipelines.datasets.formats.hugging_face",
+    "valle-hdf5": "pipelines.datasets.formats.valle_hdf5",
+    "valle-tree": "pipelines.datasets.formats.valle_tree",
+    "webdataset": "pipelines.datasets.formats.webdataset",
+}
+"""`--format` -> the module that holds it, imported when asked for."""

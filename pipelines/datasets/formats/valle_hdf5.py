@@ -1,0 +1,137 @@
+"""The one HDF5 file that VALL-E (`e-c-k-e-r/vall-e`) trains on.
+
+A group `{training|validation}/{speaker}/{id}` an utterance: dataset `audio` (frames, codebooks) int16 and `text` with
+symbol numbers between those of `<s>` and `</s>`, both lzf; attributes id, type, speaker, duration (seconds), phonemes
+(how many numbers `text` has). The root's dataset `symmap` is the symbol map as JSON. Unlike upstream, whose map gives
+7 to both `?` and `p`, a new symbol gets a number that no other has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from catalog.command import UsageError
+from catalog.identity import CODEC_PROPERTY
+from catalog.reasons import Reason
+from pipelines.audio.decode import frames_to_seconds
+from pipelines.datasets.formats.interface import Batches, Export, Import, Row
+from pipelines.datasets.formats.names import NOTHING, from_name, to_name
+from pipelines.datasets.formats.phones import rows_with_phones
+from pipelines.datasets.formats.splits import stored_split
+
+TYPES = {"train": "training", "validation": "validation"}
+START, STOP = "<s>", "</s>"
+FIRST_SYMBOLS = {START: 1, STOP: 2, " ": 3, ".": 4, ",": 5, "!": 6, "?": 7}
+"""The head of upstream's default map."""
+
+
+def write(batches: Batches, target: Path, context: Export) -> int:
+    """Create the file. Returns the number of rows."""
+    import h5py
+    import numpy as np
+
+    symbols = dict(FIRST_SYMBOLS)
+    codec, written = context.codec, 0
+    with h5py.File(target, "x") as file:
+        for split, table in batches:
+            for row in rows_with_phones(table, context):
+                try:
+                    path = _path(split, row)
+                except ValueError as error:
+                    context.skip(row["id"], str(error))
+                    continue
+                text = [symbols.setdefault(one, len(symbols) + 1) for one in (START, *row["phonemes"], STOP)]
+                group = file.create_group(path)
+                # The type of a row is that of its largest number; upstream's is that of the map's size.
+                kind = np.uint8 if max(text) < 256 else np.uint16
+                group.create_dataset("audio", data=row["codes"].T, compression="lzf")
+                group.create_dataset("text", data=np.array(text, kind), compression="lzf", chunks=True)
+                frames = row["codes"].shape[1]
+                group.attrs.update(
+                    id=row["id"],
+                    type=TYPES[split],
+                    speaker=row["speaker"] or "",
+                    duration=frames_to_seconds(frames, codec.hop_length, codec.sample_rate),
+                    phonemes=len(text),
+                )
+                written += 1
+        file.attrs[CODEC_PROPERTY] = codec.to_json()
+        file.create_dataset("symmap", data=json.dumps(symbols, ensure_ascii=False))
+    return written
+
+
+def read(source: Path, context: Import) -> Iterator[Row]:
+    """Rows by path. Groups of `noise` are recordings without words and are left out."""
+    import h5py
+
+    try:
+        file = h5py.File(source, "r")
+    except OSError as error:
+        raise UsageError(f"SOURCE {source} cannot be read as HDF5: {error}") from error
+    with file:
+        if CODEC_PROPERTY in file.attrs:
+            context.check_codec(file.attrs[CODEC_PROPERTY])
+        phones = _phones_by_number(file, source)
+        kinds = [kind for kind in file if isinstance(file[kind], h5py.Group) and kind != "noise"]
+        if not kinds:
+            raise UsageError(f"SOURCE {source} has no group `training` or `validation`")
+        for kind in sorted(kinds):
+            split = stored_split(kind, context.splits)
+            for parts, group in _utterances(file[kind]) if split else ():
+                yield {**_row(parts, group, phones), "split": split, "source": source.absolute().as_uri()}
+
+
+def _path(split: str, row: Row) -> str:
+    speaker = NOTHING if row["speaker"] is None else to_name(row["speaker"])
+    return f"{TYPES[split]}/{speaker}/{to_name(row['id'])}"
+
+
+def _phones_by_number(file: Any, source: Path) -> Mapping[int, str] | None:
+    """Of two symbols with one number the later one counts: it was added later. None where the map is missing."""
+    if "symmap" not in file:
+        return None
+    text = file["symmap"][()]
+    try:
+        symbols = json.loads(text)
+        return {int(number): str(symbol) for symbol, number in symbols.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"SOURCE {source}: `symmap` must be a JSON map of symbols to numbers: {error}"
+        ) from error
+
+
+def _utterances(group: Any, parts: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Groups that hold `audio`, however deep."""
+    import h5py
+
+    for name in sorted(group):
+        child = group[name]
+        if isinstance(child, h5py.Group):
+            if "audio" in child:
+                yield (*parts, name), child
+            else:
+                yield from _utterances(child, (*parts, name))
+
+
+def _row(parts: tuple[str, ...], group: Any, phones: Mapping[int, str] | None) -> Row:
+    speaker, inner = (parts[0], parts[1:]) if len(parts) > 1 else (NOTHING, parts)
+    row: Row = {
+        "id": "/".join(map(from_name, inner)),
+        "speaker": None if speaker == NOTHING else from_name(speaker),
+    }
+    try:
+        row["codes"] = group["audio"][()].T
+        if "text" in group and phones is not None:
+            numbers = group["text"][()].tolist()
+            unknown = [number for number in numbers if number not in phones]
+            if unknown:
+                detail = f"text holds {unknown[0]}, which `symmap` does not have"
+                return {**row, "reason": Reason.INVALID_ROW.value, "detail": detail}
+            said = [phones[number] for number in numbers]
+            row["phonemes"] = [phone for phone in said if phone not in (START, STOP)] or None
+    except (OSError, ValueError, AttributeError) as error:
+        return {**row, "reason": Reason.UNREADABLE.value, "detail": " ".join(str(error).split())[:200]}
+    return row

@@ -1,0 +1,1 @@
+"""The corpus and the listener of the demo."""

@@ -1,0 +1,1 @@
+"""Running stages on Ray Data and committing what they produce."""

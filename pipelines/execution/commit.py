@@ -1,0 +1,121 @@
+"""The commit loop that every job shares: files appear, and become part of the dataset exactly once.
+
+What a stage wrote stays invisible until the driver has committed it. A batch that Ray makes twice is committed once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from catalog.command import JobError
+from catalog.datasets import Dataset
+from catalog.schema import Shard
+from pipelines.execution.progress import Progress
+from pipelines.stages.write import Written
+
+COMMIT_S = 5.0
+COMMIT_FILES = 100
+COMMIT_SHARE = 0.01
+
+
+def commit(
+    dataset: Dataset,
+    results: Iterable[tuple[int, str, pa.Table]],
+    progress: Progress,
+    retry: Sequence[str] = (),
+    replace: bool = False,
+) -> None:
+    """Commit what appears: the first file at once, then what has gathered for `COMMIT_S` or `COMMIT_FILES`.
+
+    Commits to a table of very many files take longer; then they wait longer, to cost no more than `COMMIT_SHARE`.
+
+    `retry` and `replace` are those of `Dataset.append`. What is finished is committed even when the job then fails or
+    is interrupted.
+    """
+    committer = _Committer(partial(dataset.append, retry=retry, replace=replace), progress)
+    clock = _Clock(committer)
+    try:
+        with clock:
+            for index, key, table in results:
+                committer.add(index, key, table)
+                clock.raise_failure()
+    finally:
+        committer.commit()
+
+
+class _Committer:
+    """Gathers files and commits them. Safe to use from the consumer's thread and the clock's."""
+
+    def __init__(self, append: Callable[[Sequence[Shard]], int], progress: Progress) -> None:
+        self._append, self._progress = append, progress
+        self._lock = threading.RLock()
+        self._pending: list[Shard] = []
+        self._seen: dict[int, str] = {}
+        self._last: float | None = None
+        self._pause_s = COMMIT_S
+
+    def add(self, index: int, key: str, table: pa.Table) -> None:
+        """Take one result; a batch that Ray made a second time, as after the loss of a node, is left out."""
+        with self._lock:
+            if self._seen.get(index, key) != key:
+                raise JobError("the source changed while it was being read; run the same command again")
+            if index in self._seen:
+                return
+            self._seen[index] = key
+            written = Written.from_table(table)
+            self._pending += written.shards
+            self._progress.add(written)
+            self.tick()
+
+    def tick(self) -> None:
+        """Commit what is due and show how far the job is."""
+        with self._lock:
+            now = time.monotonic()
+            if self._last is None or len(self._pending) >= COMMIT_FILES or now - self._last >= self._pause_s:
+                self.commit()
+            self._progress.tick()
+
+    def commit(self) -> None:
+        """Commit all that is pending."""
+        with self._lock:
+            if self._pending:
+                started = time.monotonic()
+                self._append(self._pending)
+                self._pending = []
+                self._last = time.monotonic()
+                self._pause_s = max(COMMIT_S, (self._last - started) / COMMIT_SHARE)
+
+
+class _Clock:
+    """Ticks while the consumer waits for a result, which may take longer than a commit may wait."""
+
+    def __init__(self, committer: _Committer, period_s: float = 0.5) -> None:
+        self._committer, self._period_s = committer, period_s
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong in a tick."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
+            try:
+                self._committer.tick()
+            except Exception as failure:  # noqa: BLE001 - raised again in the consumer
+                self._failure = failure
+                return

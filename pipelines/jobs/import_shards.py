@@ -1,0 +1,167 @@
+"""Codec-tokenised speech of other programs -> a committed dataset. A rerun adds nothing.
+
+The whole source becomes one commit: the utterances of a recording may lie anywhere in it, and a recording is committed
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from catalog.command import JobError, UsageError, require_absolute_under_ray_job
+from catalog.datasets import Dataset
+from catalog.reasons import Reason
+from catalog.runs import run as run_of
+from catalog.schema import SCHEMA, CodecIdentity, Shard
+from catalog.shards import read_columns, write_shard
+from pipelines.datasets.formats import FORMATS
+from pipelines.datasets.formats.interface import Format, Import, Row
+from pipelines.datasets.formats.rows import check, rejected, to_table
+
+name = "import-shards"
+help = "codec-tokenised speech of other programs -> a committed dataset"
+SETTINGS = {"job": name}
+"""Imports of every format may share a dataset; prepared rows may not join them."""
+_FILE_BYTES = 64 << 20
+_FILE_ROWS = 20_000
+_PEEK_ROWS = 1000
+_TEXT = [field.name for field in SCHEMA if str(field.type) == "string"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the job's arguments."""
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder or file of that format")
+    parser.add_argument("dataset", metavar="DATASET", help="folder or URI of the dataset to make or add to")
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS))
+    parser.add_argument(
+        "--codec",
+        required=True,
+        help="codec name, NAME@EDITION, directory, or a codec.json that describes one",
+    )
+    parser.add_argument("--split", help="the source's splits to import, by comma; default: all")
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Import; returns the JSON line: totals of the dataset, what is new, rejects by reason, wall time."""
+    require_absolute_under_ray_job(source=arguments.source, dataset=arguments.dataset)
+    if not arguments.source.exists():
+        raise UsageError(f"SOURCE {str(arguments.source)!r} does not exist")
+    splits = [part.strip() for part in arguments.split.split(",")] if arguments.split else None
+    context = Import(_identity(arguments.codec), splits)
+    module: Format = import_module(FORMATS[arguments.format])  # type: ignore[assignment]
+    started = time.perf_counter()
+    Dataset.check_place(arguments.dataset)
+    counts = import_rows(module.read(arguments.source, context), arguments.dataset, context.codec)
+    dataset = Dataset.open(arguments.dataset)
+    totals = dataset.totals()
+    return {
+        "dataset": dataset.uri,
+        "version": dataset.version,
+        "recordings": totals.recordings,
+        "utterances": totals.utterances,
+        "rejected": totals.rejected,
+        "hours": round(totals.hours, 6),
+        "new_rows": sum(counts.values()),
+        "new_rejected": {reason: count for reason, count in counts.items() if reason},
+        "wall_s": round(time.perf_counter() - started, 3),
+    }
+
+
+def import_rows(rows: Iterable[Row], dataset_uri: str, codec: CodecIdentity) -> Counter[str]:
+    """Commit the rows that the dataset does not have yet; returns how many, by reason ("" for accepted ones).
+
+    Raises JobError, and makes nothing, where each of the first rows breaks a rule.
+    """
+    fit = _some_fit(map(_named, rows), codec)
+    dataset = Dataset.create(dataset_uri, codec, SETTINGS)
+    counts: Counter[str] = Counter()
+    with run_of(dataset) as run_id:
+        shards: list[Shard] = []
+        for batch in _batches(_new(fit, dataset, codec)):
+            counts.update(row.get("reason") or "" for row in batch)
+            shards += write_shard(to_table(batch), dataset.uri, run_id, codec)
+        dataset.append(shards)
+    return counts
+
+
+def _named(row: Row) -> Row:
+    """With a recording id; numbers that stand for names, such as LibriSpeech's speakers, are text."""
+    row = {key: str(value) if key in _TEXT and type(value) is int else value for key, value in row.items()}
+    row["id"] = str(row["id"])
+    row["recording_id"] = str(row.get("recording_id") or row["id"])
+    return row
+
+
+def _some_fit(rows: Iterable[Row], codec: CodecIdentity) -> Iterator[Row]:
+    """The same rows; JobError where none of the first ones is acceptable, so that no dataset is made of a mistake."""
+    rows = iter(rows)
+    seen: list[Row] = []
+    example = "it holds no rows"
+    for row in rows:
+        seen.append(row)
+        checked = check(row, codec)
+        if checked.get("reason") is None:
+            return chain(seen, rows)
+        example = f"the last one, {row['id']}: {checked['detail']}"
+        if len(seen) == _PEEK_ROWS:
+            break
+    raise JobError(f"none of the source's first {len(seen)} rows can be imported; {example}")
+
+
+def _new(rows: Iterable[Row], dataset: Dataset, codec: CodecIdentity) -> Iterator[Row]:
+    """Checked rows of recordings that are not committed; an id that is taken is rejected as `id#2`."""
+    committed = set(dataset.committed()["recording_id"].to_pylist())
+    taken = set(read_columns(dataset.storage, dataset.shards(), ["id"])["id"].to_pylist())
+    again: Counter[str] = Counter()
+    for row in rows:
+        if row["recording_id"] in committed:
+            continue
+        row = check(row, codec)
+        if row["id"] in taken:
+            again[row["id"]] += 1
+            name_ = f"{row['id']}#{again[row['id']] + 1}"
+            if name_ in committed:
+                continue
+            detail = f"the source has {row['id']} more than once, or the dataset has it of another recording"
+            row = rejected({**row, "id": name_, "recording_id": name_}, Reason.DUPLICATE_ID, detail)
+        taken.add(row["id"])
+        yield row
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """As many rows as make a file."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += row["codes"].nbytes if row["codes"] is not None else 0
+        if size >= _FILE_BYTES or len(batch) >= _FILE_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _identity(codec: str) -> CodecIdentity:
+    """Of a codec that can be loaded, or of one that a JSON file describes (EnCodec's tokens, say)."""
+    path = Path(codec)
+    if path.suffix == ".json" and path.is_file():
+        try:
+            return CodecIdentity.from_json(path.read_text(encoding="utf-8"))
+        except (TypeError, ValueError) as error:
+            fields = ", ".join(CodecIdentity.__dataclass_fields__)
+            raise UsageError(f"--codec {codec}: must be a JSON object of {fields}: {error}") from error
+    from models.codecs import load_codec
+    from pipelines.datasets.decode_rows import identity_of
+
+    try:
+        return identity_of(load_codec(codec))
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(f"--codec: {error}, or a codec.json that describes another one") from error

@@ -1,0 +1,96 @@
+"""A recording, or every recording of a folder, through a codec and back: what the codec keeps of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from catalog.command import JobError, UsageError, require_absolute_under_ray_job
+from pipelines.audio.decode import AudioError, decode, samples_to_seconds, write_wav
+from pipelines.sources import files
+from pipelines.sources.folder import FolderSource
+
+name = "reconstruct"
+help = "a recording, or a folder of them, through a codec and back"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the job's arguments."""
+    parser.add_argument("source", metavar="IN", type=Path, help="recording, or folder of recordings")
+    parser.add_argument("output", metavar="OUT", type=Path, help="WAV file, or folder for WAV files")
+    parser.add_argument("--codec", default="mill-16khz", help="codec name, NAME@EDITION or directory")
+    parser.add_argument("--levels", type=int, help="decode the first levels only; default: all")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Reconstruct; returns the JSON line: files, rejected, seconds of audio, wall time, bit rate."""
+    source, output = arguments.source, arguments.output
+    require_absolute_under_ray_job(source=source, output=output)
+    if not source.exists():
+        raise UsageError(f"IN {str(source)!r} does not exist; give a recording or a folder")
+    from models.codecs import load_codec
+
+    codec = load_codec(arguments.codec, arguments.device)
+    levels = codec.n_codebooks if arguments.levels is None else arguments.levels
+    if not 1 <= levels <= codec.n_codebooks:
+        raise UsageError(f"--levels {levels}: {codec.name} has 1 to {codec.n_codebooks}")
+    started = time.perf_counter()
+    seconds, rejected, done = 0.0, 0, 0
+    for recording, target in _pairs(source, output):
+        try:
+            seconds += reconstruct(codec, recording, target, levels, arguments.device)
+            done += 1
+        except AudioError as error:
+            if not source.is_dir():
+                raise JobError(f"{recording}: {error}") from error
+            rejected += 1
+            sys.stderr.write(f"rejected {recording}: {error}\n")
+    bits = (codec.codebook_size - 1).bit_length() * levels
+    return {
+        "output": str(output),
+        "files": done,
+        "rejected": rejected,
+        "audio_s": round(seconds, 3),
+        "wall_s": round(time.perf_counter() - started, 3),
+        "kbit_per_s": bits * codec.sample_rate / codec.hop_length / 1000,
+    }
+
+
+def reconstruct(codec: Any, recording: Path, target: Path, levels: int, device: str = "cpu") -> float:
+    """Write what the first `levels` of the codec keep of `recording`; returns its seconds. Raises AudioError."""
+    import torch
+
+    from models.codecs.interface import Codes
+
+    audio = decode(recording, codec.sample_rate)
+    wave_BT = torch.from_numpy(audio.samples)[None].to(device)
+    with torch.inference_mode():
+        codes = codec.encode(wave_BT, torch.tensor([wave_BT.shape[1]], device=device))
+        decoded = codec.decode(Codes(codes.codes_BQT[:, :levels], codes.lengths_B))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A partial last frame decodes to a whole one; the recording's own length is kept.
+    write_wav(target, decoded.wave_BT[0, : len(audio.samples)].cpu().numpy(), codec.sample_rate)
+    return samples_to_seconds(len(audio.samples), codec.sample_rate)
+
+
+def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Recordings and their WAV files; names that differ in their ending only keep it, so none is overwritten."""
+    if not source.is_dir():
+        yield source, output / f"{source.stem}.wav" if output.is_dir() else output
+        return
+    taken: set[PurePosixPath] = set()
+    for recording in FolderSource(files.to_uri(str(source))).recordings():
+        path = files.local_path(recording.uri)
+        if path is None or recording.problem is not None:
+            continue
+        relative = PurePosixPath(path.relative_to(source.absolute()))
+        target = relative.with_suffix(".wav")
+        if target in taken:
+            target = PurePosixPath(f"{relative}.wav")
+        taken.add(target)
+        yield path, output / target

@@ -1,0 +1,1 @@
+"""The parts of the prepare job: settings, steps, pending and known recordings."""

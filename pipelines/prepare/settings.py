@@ -1,0 +1,271 @@
+"""Settings of `prepare`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from catalog.config import Settings
+from pipelines.speech.transcription.interface import TranscribeSettings
+from pipelines.stages.align import AlignSettings
+from pipelines.stages.filter import PRESETS, Thresholds
+from pipelines.stages.segment import SegmentSettings
+from pipelines.stages.speakers import SpeakerSettings
+
+
+class SourceSettings(Settings):
+    """What is read."""
+
+    name: str = Field(
+        default="", description="leads every recording id, as NAME/ID; give each source of a dataset its own"
+    )
+    check: Literal["stat", "content", "none"] = Field(
+        default="stat",
+        description="how a rerun sees that a committed recording changed; stat: its bytes are read only where size "
+        "or modification time differ; content: always; none: never",
+    )
+    changed: Literal["refuse", "redo"] = Field(
+        default="refuse",
+        description="what a rerun does about a recording that changed since it was committed",
+    )
+    duplicates: Literal["keep", "reject"] = Field(
+        default="keep", description="reject: of recordings with the same bytes only the first is kept"
+    )
+
+
+class AudioSettings(Settings):
+    """What is done to every recording."""
+
+    min_duration_s: float = Field(default=0.05, ge=0, description="seconds; shorter recordings are rejected")
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0, description="seconds; longer ones are rejected")
+    loudness: Literal["keep", "peak", "rms"] = Field(
+        default="keep",
+        description="keep: levels as they are; peak, rms: scaled to target_dbfs, never beyond full scale",
+    )
+    target_dbfs: float = Field(default=-20.0, le=0, description="used by peak and rms")
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError(
+                f"min_duration_s = {self.min_duration_s:g} must be below max_duration_s = {self.max_duration_s:g}"
+            )
+        return self
+
+
+class QualitySettings(Settings):
+    """What is measured of every utterance, beside what the filters need."""
+
+    measures: tuple[Literal["dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share"], ...] = ()
+    dnsmos_hop_s: int = Field(default=1, ge=1, description="seconds between the windows that DNSMOS hears")
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists of YAML and JSON as the tuples that strict checking wants after a validator."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+class FilterSettings(Settings):
+    """Which utterances are rejected: a preset, and single thresholds in its place. null: not asked."""
+
+    preset: Literal["none", "emilia"] = "none"
+    min_duration_s: float | None = Field(default=None, ge=0)
+    max_duration_s: float | None = Field(default=None, gt=0)
+    min_snr_db: float | None = None
+    max_clipping: float | None = Field(default=None, ge=0, le=1, description="share of samples")
+    min_bandwidth_hz: float | None = Field(default=None, gt=0)
+    max_silence_share: float | None = Field(default=None, ge=0, le=1)
+    min_dnsmos: float | None = Field(default=None, ge=1, le=5)
+    min_speaker_similarity: float | None = Field(
+        default=None, ge=-1, le=1, description="needs a model in `speakers`"
+    )
+    languages: tuple[str, ...] | None = Field(default=None, description="the allowed ones; en allows en-us")
+    min_language_probability: float | None = Field(default=None, ge=0, le=1, description="where detected")
+    min_chars: int | None = Field(default=None, ge=0, description="characters of text without white space")
+    max_chars: int | None = Field(default=None, ge=1)
+    chars_per_s: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="language -> least and most characters a second; `*` for the others"
+    )
+    min_avg_logprob: float | None = Field(default=None, le=0, description="of a transcriber")
+    max_compression_ratio: float | None = Field(default=None, gt=0, description="of a transcriber's text")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        """What is given replaces the preset's value, so that the resolved settings say every threshold."""
+        preset = PRESETS.get(given.get("preset", "none")) if isinstance(given, dict) else None
+        return given if preset is None else _as_tuples(dataclasses.asdict(preset) | given)
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        _ = self.thresholds
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the filters take."""
+        return Thresholds(**self.model_dump(exclude={"preset"}))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Which measures the thresholds need."""
+        needed = {
+            "dnsmos": self.min_dnsmos,
+            "snr_db": self.min_snr_db,
+            "clipping": self.max_clipping,
+            "bandwidth_hz": self.min_bandwidth_hz,
+            "silence_share": self.max_silence_share,
+        }
+        return tuple(name for name, threshold in needed.items() if threshold is not None)
+
+
+class TextSettings(Settings):
+    """What is done about transcripts."""
+
+    missing: Literal["reject", "allow"] = Field(
+        default="reject", description="allow: recordings without a transcript are kept, for training codecs"
+    )
+    normalize: bool = Field(default=False, description="fill the column `normalized_text`")
+    phonemes: bool = Field(default=False, description="fill the column `phonemes` (espeak-ng, IPA)")
+    language: str = Field(default="en", description="of texts whose language nobody states")
+
+
+class SplitSettings(Settings):
+    """Which recordings are held out, where the source does not say so itself."""
+
+    validation: float = Field(
+        default=0.05, ge=0, le=1, description="share of the recordings, chosen by their ids"
+    )
+    seed: int = 0
+
+
+class CodecSettings(Settings):
+    """Which codec makes the codes."""
+
+    name: str = Field(
+        default="mill-16khz", description="an embedded codec, NAME@EDITION, or a codec directory"
+    )
+
+
+class StepSettings(Settings):
+    """Workers of one step; 0: chosen from what the cluster has."""
+
+    workers: int = Field(default=0, ge=0)
+    cpus: float = Field(default=0.0, ge=0, description="of one worker")
+    gpus: float = Field(default=0.0, ge=0, description="of one worker; a share of one lets steps share a GPU")
+
+
+class ResourceSettings(Settings):
+    """How the work is spread; none of this changes a row."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    layout: Literal["auto", "together", "apart"] = Field(
+        default="auto",
+        description="together: one kind of worker does everything; apart: decode, transcribe, codec and write are "
+        "steps with workers of their own; auto: apart on GPUs",
+    )
+    workers: int = Field(default=0, ge=0, description="of the codec (together: of all); 0: one a CPU or GPU")
+    threads: int = Field(default=1, ge=1, description="threads, and CPUs, of a codec worker on the CPU")
+    decode: StepSettings = StepSettings()
+    transcribe: StepSettings = StepSettings()
+    codec: StepSettings = StepSettings()
+    encode_batch_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="seconds of padded audio in one call of the codec; 0: 10 on a CPU, 120 on a GPU",
+    )
+    max_batch_bytes: int = Field(
+        default=8 << 20, ge=1, description="source bytes that travel together and share a file"
+    )
+    decode_timeout_s: float = Field(
+        default=600.0, gt=0, description="a decoder that makes no progress for longer counts as crashed"
+    )
+    decode_memory_bytes: int = Field(
+        default=3 << 30, gt=0, description="a decoder that needs more, beside the samples, counts as crashed"
+    )
+
+
+class PrepareSettings(Settings):
+    """Settings of the job. A section that may be null is off while it is."""
+
+    source: SourceSettings = SourceSettings()
+    audio: AudioSettings = AudioSettings()
+    segment: SegmentSettings = SegmentSettings()
+    align: AlignSettings | None = Field(
+        default=None, description="cuts long recordings that come with a transcript (forced alignment)"
+    )
+    transcribe: TranscribeSettings | None = None
+    quality: QualitySettings = QualitySettings()
+    speakers: SpeakerSettings | None = None
+    filter: FilterSettings = FilterSettings()
+    text: TextSettings = TextSettings()
+    words: AlignSettings | None = Field(
+        default=None, description="fills `words`, the words of utterances in time"
+    )
+    split: SplitSettings = SplitSettings()
+    codec: CodecSettings = CodecSettings()
+    resources: ResourceSettings = ResourceSettings()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        checked = self.speakers is not None and self.speakers.check
+        if self.filter.min_speaker_similarity is not None and not checked:
+            raise ValueError("filter.min_speaker_similarity needs speakers.model, and speakers.check")
+        return self
+
+    @property
+    def segmenting(self) -> bool:
+        """Whether recordings without text are cut."""
+        wanted = {"vad": True, "auto": self.transcribe is not None, "none": False}
+        return wanted[self.segment.mode]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured of every utterance."""
+        return tuple(dict.fromkeys((*self.quality.measures, *self.filter.measures)))
+
+    @property
+    def of_rows(self) -> dict[str, Any]:
+        """The settings that change a row: a dataset keeps to one value of these.
+
+        A section that is off is left out, so that datasets stay what they are when a section is added. Models are
+        named, not located.
+        """
+        rows = self.model_dump(mode="json", include={"audio", "text", "split"})
+        rows["text"] = {"missing": self.text.missing} | self.text.model_dump(
+            mode="json", exclude_defaults=True
+        )
+        active = {
+            "segment": self.segmenting,
+            "align": self.align is not None,
+            "transcribe": self.transcribe is not None,
+            "speakers": self.speakers is not None,
+            "filter": self.filter != FilterSettings(),
+            "words": self.words is not None,
+        }
+        dumped = self.model_dump(
+            mode="json", include={name for name, on in active.items() if on}, exclude_none=True
+        )
+        for section, values in dumped.items():
+            rows[section] = {
+                name: _named(name, value) for name, value in values.items() if name not in _NO_ROW
+            }
+        if self.measures:
+            rows["quality"] = {"measures": sorted(self.measures)}
+        if "dnsmos" in self.measures:
+            rows["quality"]["dnsmos_hop_s"] = self.quality.dnsmos_hop_s
+        if self.source.duplicates != "keep":
+            rows["source"] = {"duplicates": self.source.duplicates}
+        return rows
+
+
+_NO_ROW = {"batch_size", "device", "preset"}
+
+
+def _named(name: str, value: Any) -> Any:
+    return Path(value).name if name == "model" and value else value

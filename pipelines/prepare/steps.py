@@ -1,0 +1,168 @@
+"""Which workers `prepare` uses: the stages in their order, grouped into steps, and what each worker claims.
+
+Together: one kind of worker does everything, so that no audio travels between processes. Apart: decoding on CPUs,
+transcription and codec on GPUs, each with workers of its own, a writer beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from catalog.command import UsageError
+from catalog.schema import CodecIdentity
+from pipelines.audio.decode import Limits
+from pipelines.audio.isolated_decoder import DecodeSettings
+from pipelines.execution.cluster import Claim
+from pipelines.execution.ray_stream import Stage, Step
+from pipelines.prepare.settings import FilterSettings, PrepareSettings, StepSettings
+from pipelines.speech.transcription.interface import TranscribeSettings
+from pipelines.stages.align import AlignSettings, AlignStage, WordsStage
+from pipelines.stages.codec import CodecStage
+from pipelines.stages.decode import DecodeStage
+from pipelines.stages.filter import FilterStage
+from pipelines.stages.quality import QualityStage
+from pipelines.stages.segment import SegmentStage
+from pipelines.stages.speakers import SpeakerSettings, SpeakersStage
+from pipelines.stages.text import TextStage
+from pipelines.stages.transcribe import TranscribeStage
+from pipelines.stages.write import WriteStage
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the workers are: decided before anything starts."""
+
+    apart: bool
+    claims: Mapping[str, Claim]
+    """`prepare` together; `decode`, [`transcribe`,] `codec`, `write` apart."""
+    on_gpu: bool
+
+
+def layout_of(settings: PrepareSettings, nodes: Sequence[Mapping[str, float]]) -> Layout:
+    """Workers for the nodes (CPU, GPU) of a cluster; raises UsageError for `cuda` where there is no GPU."""
+    resources = settings.resources
+    gpus = sum(int(node["GPU"]) for node in nodes)
+    if resources.device == "cuda" and not gpus:
+        raise UsageError("resources.device = 'cuda': no node of the cluster has a GPU; use cpu or auto")
+    on_gpu = resources.device != "cpu" and gpus > 0
+    cpus = sum(int(node["CPU"]) // resources.threads for node in nodes)
+    if resources.layout == "together" or (resources.layout == "auto" and not on_gpu):
+        claim = Claim("prepare", resources.workers or max(1, cpus), float(resources.threads), float(on_gpu))
+        return Layout(False, {"prepare": claim}, on_gpu)
+    return Layout(True, _apart(settings, gpus if on_gpu else 0, cpus), on_gpu)
+
+
+def _apart(settings: PrepareSettings, gpus: int, cpus: int) -> dict[str, Claim]:
+    resources, transcribing = settings.resources, settings.transcribe is not None
+    # Where both share the GPUs, each takes half of one.
+    share = 0.0 if not gpus else 0.5 if transcribing else 1.0
+    threads = 0.25 if gpus else float(resources.threads)
+    heavy = max(1, gpus or cpus // (3 if transcribing else 2))
+    claims = {"codec": _claim("codec", resources.codec, resources.workers or heavy, threads, share)}
+    if transcribing:
+        claims["transcribe"] = _claim("transcribe", resources.transcribe, heavy, threads, share)
+    taken = sum(claim.workers * claim.num_cpus for claim in claims.values())
+    decoders = max(1, min(4 * heavy, int(cpus - taken)))
+    claims["decode"] = _claim("decode", resources.decode, decoders, 0.75 if gpus else 1.0, 0.0)
+    claims["write"] = Claim("write", 1, 0.0)
+    return claims
+
+
+def _claim(name: str, given: StepSettings, workers: int, cpus: float, gpus: float) -> Claim:
+    return Claim(name, given.workers or workers, given.cpus or cpus, given.gpus or gpus)
+
+
+def steps_of(
+    layout: Layout, settings: PrepareSettings, codec: CodecIdentity, dataset_uri: str, run_id: str
+) -> list[Step]:
+    """The job's steps, in order."""
+    reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
+    encoding = [_codec(settings, layout.on_gpu)]
+    writing = [
+        Stage(
+            WriteStage,
+            {
+                "dataset_uri": dataset_uri,
+                "run_id": run_id,
+                "codec": codec,
+                "validation": settings.split.validation,
+                "seed": settings.split.seed,
+            },
+        )
+    ]
+    claims = layout.claims
+    if not layout.apart:
+        return [Step(claims["prepare"], (*reading, *understanding, *encoding, *writing))]
+    if "transcribe" in claims:
+        first = [Step(claims["decode"], reading), Step(claims["transcribe"], understanding)]
+    else:
+        first = [Step(claims["decode"], (*reading, *understanding))]
+    return [*first, Step(claims["codec"], encoding), Step(claims["write"], writing)]
+
+
+def _reading(settings: PrepareSettings, codec: CodecIdentity) -> list[Stage]:
+    """From a recording to utterances: all that needs only the audio and a given text."""
+    audio, resources, rate = settings.audio, settings.resources, codec.sample_rate
+    threads = resources.threads
+    limits = Limits(audio.min_duration_s, audio.max_duration_s)
+    decoding = DecodeSettings(rate, limits, audio.loudness, audio.target_dbfs)
+    bounds = {"timeout_s": resources.decode_timeout_s, "memory_limit_bytes": resources.decode_memory_bytes}
+    stages = [Stage(DecodeStage, {"settings": decoding, **bounds})]
+    if settings.align is not None:
+        stages.append(Stage(AlignStage, {"settings": _located(settings.align), "sample_rate": rate}))
+    if settings.segmenting:
+        transcribing = settings.transcribe is not None
+        cutting = {"settings": settings.segment, "sample_rate": rate, "transcribing": transcribing}
+        stages.append(Stage(SegmentStage, cutting))
+    if settings.measures:
+        measuring = {"measures": settings.measures, "sample_rate": rate, "threads": threads}
+        stages.append(Stage(QualityStage, {**measuring, "dnsmos_hop_s": settings.quality.dnsmos_hop_s}))
+    if settings.speakers is not None:
+        speakers = {"settings": _located(settings.speakers), "sample_rate": rate, "threads": threads}
+        stages.append(Stage(SpeakersStage, speakers))
+    return [*stages, *_filter(settings, "audio")]
+
+
+def _understanding(settings: PrepareSettings, codec: CodecIdentity, on_gpu: bool) -> list[Stage]:
+    """From waves to text, and what is judged by it."""
+    rate, stages = codec.sample_rate, []
+    if settings.transcribe is not None:
+        asked = {"settings": _located(settings.transcribe), "sample_rate": rate}
+        place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
+        stages.append(Stage(TranscribeStage, {**asked, **place}))
+    stages.append(Stage(TextStage, settings.text.model_dump()))
+    if settings.words is not None:
+        stages.append(Stage(WordsStage, {"settings": _located(settings.words), "sample_rate": rate}))
+    return [*stages, *_filter(settings, "text")]
+
+
+def _filter(settings: PrepareSettings, when: Literal["audio", "text"]) -> list[Stage]:
+    on = settings.filter != FilterSettings()
+    return [Stage(FilterStage, {"thresholds": settings.filter.thresholds, "when": when})] if on else []
+
+
+def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
+    arguments: dict[str, Any] = {
+        "name": located(settings.codec.name),
+        "device": "cuda" if on_gpu else "cpu",
+        # Larger batches leave a CPU's cache: 60 s took 1.4 times as long as 10 s.
+        "batch_s": settings.resources.encode_batch_s or (120.0 if on_gpu else 10.0),
+        "threads": settings.resources.threads,
+    }
+    return Stage(CodecStage, arguments)
+
+
+def located(model: str) -> str:
+    """A model directory as seen from workers, whose working directory may be another; names stay."""
+    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
+
+
+def _located(settings: _Modelled) -> _Modelled:
+    return dataclasses.replace(settings, model=located(settings.model))
+
+
+_Modelled = TypeVar("_Modelled", AlignSettings, TranscribeSettings, SpeakerSettings)

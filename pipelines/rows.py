@@ -1,0 +1,78 @@
+"""Rows in flight: what travels from stage to stage, one row an utterance, whole recordings together.
+
+Stages map a table to a table. They add columns of `catalog.schema.SCHEMA`, reject rows in place (`reject`), and may
+turn the row of a recording into rows of its utterances, next to each other. A rejected row keeps no samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from catalog.reasons import Reason
+from catalog.schema import SCHEMA as STORED
+from pipelines.audio.decode import Samples
+
+SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("id", "recording_id", "source", "source_stat")),
+        *(pa.field(name, pa.string()) for name in ("speaker", "language", "split", "text", "text_source")),
+        pa.field("start_s", pa.float64()),
+        pa.field("duration_s", pa.float64()),
+        *(pa.field(name, pa.string()) for name in ("source_digest", "reason", "detail")),
+        pa.field("samples", pa.large_list(pa.float32())),
+    ]
+)
+"""What decoding gives; `samples` (T,) mono at the codec's rate, null where `reason` says why. Null `text`: none."""
+
+
+def waves(table: pa.Table) -> list[Samples | None]:
+    """Views of each row's samples (T,) float32; None for a null."""
+    found: list[Samples | None] = []
+    for chunk in table["samples"].chunks:
+        values = chunk.values.to_numpy(zero_copy_only=True)
+        offsets = chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [
+            values[offsets[row] : offsets[row + 1]] if valid[row] else None for row in range(len(chunk))
+        ]
+    return found
+
+
+def samples_array(rows: Sequence[Samples | None]) -> pa.Array:
+    """Waves of different lengths as large_list<float32>, null where there is none. Copies, except a single wave."""
+    lengths = [0 if wave is None else len(wave) for wave in rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    present = [wave for wave in rows if wave is not None]
+    values: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+    if present:
+        values = present[0] if len(present) == 1 else np.concatenate(present)
+    mask = pa.array([wave is None for wave in rows], pa.bool_())
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()), mask=mask)
+
+
+def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array) -> pa.Table:
+    """Set or add a column, typed as in flight or as stored."""
+    field = (SCHEMA if name in SCHEMA.names else STORED).field(name)
+    array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+    if name in table.column_names:
+        return table.set_column(table.schema.get_field_index(name), field, array)
+    return table.append_column(field, array)
+
+
+def reject(table: pa.Table, verdicts: Mapping[int, tuple[Reason, str]]) -> pa.Table:
+    """Give rows a reason and its detail, by row number; rows that have a reason keep it."""
+    if not verdicts:
+        return table
+    reasons, details = table["reason"].to_pylist(), table["detail"].to_pylist()
+    rows = waves(table)
+    for row, (reason, detail) in verdicts.items():
+        if reasons[row] is None:
+            reasons[row], details[row], rows[row] = reason.value, detail, None
+    table = with_column(table, "reason", reasons)
+    table = with_column(table, "detail", details)
+    return with_column(table, "samples", samples_array(rows))

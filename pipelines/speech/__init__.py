@@ -1,0 +1,1 @@
+"""Speech processing without Ray: voice activity, alignment, transcription, quality."""

@@ -1,0 +1,146 @@
+"""The commit loop: every batch once, the first at once, finished work kept whatever happens next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.command import JobError
+from catalog.datasets import Dataset
+from catalog.shards import write_shard
+from pipelines.execution import commit as job
+from pipelines.execution import ray_stream as streaming
+from pipelines.execution.cluster import Claim, check_claims
+from pipelines.execution.progress import Progress
+from pipelines.jobs.prepare import codec_identity
+from pipelines.stages.write import Written
+
+CODEC = codec_identity("pcm-16khz")
+Result = tuple[int, str, pa.Table]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    made = Dataset.create(tmp_path / "data", CODEC, {})
+    made.committed()
+    return made
+
+
+@pytest.fixture
+def result(dataset: Dataset) -> Callable[[int], Result]:
+    def make(index: int) -> Result:
+        rows = pa.table(
+            {
+                "id": [f"{index}"],
+                "recording_id": [f"{index}"],
+                "split": ["rejected"],
+                "reason": ["silent"],
+            }
+        )
+        shards = write_shard(rows, dataset.uri, "run1", CODEC)
+        examples = [f"{index}: silent: peak"]
+        return index, f"key {index}", Written(shards, 1, 0.0, {"silent": 1}, examples).to_table()
+
+    return make
+
+
+def committed(dataset: Dataset) -> list[str]:
+    return sorted(Dataset.open(dataset.uri).committed()["recording_id"].to_pylist())
+
+
+def test_what_ray_makes_twice_is_committed_once(dataset: Dataset, result: Callable[[int], Result]) -> None:
+    progress = Progress()
+    job.commit(dataset, iter([result(0), result(1), result(1), result(2), result(0)]), progress)
+    assert committed(dataset) == ["0", "1", "2"]
+    assert (progress.recordings, progress.rejected) == (3, {"silent": 3})
+
+
+def test_the_first_file_is_committed_before_the_second_is_awaited(
+    dataset: Dataset, result: Callable[[int], Result]
+) -> None:
+    seen: list[list[str]] = []
+
+    class Watch(Progress):
+        def tick(self) -> None:
+            seen.append(committed(dataset))
+
+    job.commit(dataset, iter([result(0), result(1)]), Watch())
+    assert seen[0] == ["0"]
+    assert committed(dataset) == ["0", "1"]
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
+def test_finished_work_is_committed_when_the_rest_fails(
+    dataset: Dataset, result: Callable[[int], Result], error: BaseException
+) -> None:
+    def failing() -> Iterator[Result]:
+        yield result(0)
+        yield result(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        job.commit(dataset, failing(), Progress())
+    assert committed(dataset) == ["0", "1"]
+
+
+def test_a_batch_that_comes_back_different_stops_the_job(
+    dataset: Dataset, result: Callable[[int], Result]
+) -> None:
+    index, _, table = result(1)
+    with pytest.raises(JobError, match="the source changed while it was being read"):
+        job.commit(dataset, iter([(index, "key", table), (index, "other", table)]), Progress())
+
+
+@given(st.lists(st.text(), max_size=5), st.integers(0, 2**40))
+def test_packed_batches_come_back_as_they_were(words: list[str], index: int) -> None:
+    table = pa.table({"word": pa.array(words, pa.string())})
+    row = streaming._pack(index, "key", table)
+    assert row.num_rows == 1
+    assert streaming._unpack(row["rows"][0].as_buffer()) == table
+
+
+def node(cpu: float, gpu: float = 0.0) -> dict[str, float]:
+    return {"CPU": cpu, "GPU": gpu}
+
+
+def test_claims_that_fit_are_accepted() -> None:
+    check_claims([Claim("prepare", 4, 1.0)], [node(2), node(2)])
+    check_claims([Claim("decode", 2, 0.75), Claim("codec", 2, 0.25, 1.0)], [node(1, 1), node(1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("claims", "nodes", "message"),
+    [
+        (
+            [Claim("prepare", 3, 1.0)],
+            [node(2)],
+            "the cluster holds 2 of 3 prepare workers of 1 CPU and 0 GPU",
+        ),
+        ([Claim("prepare", 1, 2.0)], [node(1), node(1)], "holds 0 of 1 prepare workers of 2 CPU"),
+        (
+            [Claim("codec", 2, 0.5, 1.0)],
+            [node(4, 1)],
+            "(its nodes: 4 CPU and 1 GPU); ask for fewer with --workers",
+        ),
+    ],
+)
+def test_claims_that_would_wait_for_ever_are_refused(
+    claims: list[Claim], nodes: list[dict[str, float]], message: str
+) -> None:
+    with pytest.raises(JobError, match=re.escape(message)):
+        check_claims(claims, nodes)
+
+
+def test_progress_names_some_rejections_of_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    for index in range(20):
+        progress.add(Written([], 1, 2.0, {"silent": 1}, [f"{index}.wav: silent: peak is 0"]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"rejected {index}.wav: silent: peak is 0" for index in range(5)]
+    assert (progress.recordings, progress.seconds, progress.rejected) == (20, 40.0, {"silent": 20})

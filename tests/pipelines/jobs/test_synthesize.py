@@ -1,0 +1,218 @@
+"""`synthesize`: a tiny system with random weights through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pipelines.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MaskGCT system over the embedded codec; its weights are random, its parts are real."""
+    from models.codecs import load_codec
+    from models.families import save_generator
+    from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
+    from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
+    from models.systems import save_system
+
+    folder = tmp_path_factory.mktemp("system")
+    codec = load_codec("mill-16khz")
+    torch.manual_seed(0)
+    sizes = {"text_vocab_size": 258, "codebook_size": codec.codebook_size, "hidden_size": 16, "n_layers": 1}
+    sizes |= {"n_heads": 2, "feed_forward_size": 32}
+    save_generator(MaskGCTT2S(MaskGCTT2SConfig(**sizes)), "maskgct_t2s", folder / "t2s")
+    s2a = MaskGCTS2A(MaskGCTS2AConfig(**sizes, n_codebooks=codec.n_codebooks))
+    save_generator(s2a, "maskgct_s2a", folder / "s2a")
+    save_system(
+        folder / "system",
+        "maskgct",
+        codec="mill-16khz",
+        generators={"t2s": folder / "t2s", "s2a": folder / "s2a"},
+        text={"kind": "bytes"},
+        options={"frames_per_token": 4.0, "t2s_steps": 4, "s2a_steps": [1]},
+    )
+    return folder / "system"
+
+
+def speak(system: Path, *words: str) -> int:
+    return main(["synthesize", "--model", str(system), *words])
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_one_sentence_has_the_length_of_the_rule(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.wav"
+    assert speak(system, "--text", "one two", "--output", str(output)) == 0
+    info = soundfile.info(output)
+    # Seven bytes and two special tokens of four 20 ms frames each.
+    assert (info.samplerate, info.channels, info.frames) == (16_000, 1, 9 * 4 * 320)
+    assert last_json(capsys)["audio_s"] == pytest.approx(0.72)
+
+
+def test_explicit_duration_and_seed(system: Path, tmp_path: Path) -> None:
+    waves = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        words = [
+            "--text",
+            "one",
+            "--output",
+            str(folder / "out.wav"),
+            "--duration",
+            "0.5",
+            "--set",
+            f"seed={seed}",
+        ]
+        assert speak(system, *words) == 0
+        waves.append(soundfile.read(folder / "out.wav")[0])
+    assert len(waves[0]) == 8000
+    assert np.array_equal(waves[0], waves[1])
+    assert not np.array_equal(waves[0], waves[2])
+
+
+def test_prompted_speech_takes_its_speed_from_the_prompt(
+    system: Path, speech_folder: Path, tmp_path: Path
+) -> None:
+    prompt = speech_folder / "utterance1.wav"
+    output = tmp_path / "out.wav"
+    words = [
+        "--text",
+        "nine nine",
+        "--prompt",
+        str(prompt),
+        "--prompt-text",
+        "four five",
+        "--output",
+        str(output),
+    ]
+    assert speak(system, *words) == 0
+    # As many bytes as the prompt has, so as many frames.
+    assert soundfile.info(output).duration == pytest.approx(soundfile.info(prompt).duration, abs=0.021)
+
+
+def test_a_file_of_sentences_resumes_and_rejects_with_a_reason(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"id": "good", "text": "seven"},
+        {"id": "empty", "text": " "},
+        {"id": "lost", "text": "one", "prompt": str(tmp_path / "no.wav"), "prompt_text": "two"},
+        {"text": "three four"},
+    ]
+    listing = tmp_path / "lines.jsonl"
+    listing.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    folder = tmp_path / "spoken"
+    assert speak(system, "--input", str(listing), "--output", str(folder)) == 0
+    result = last_json(capsys)
+    assert (result["sentences"], result["new_sentences"], result["rejected"]) == (4, 2, 2)
+    manifest = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    reasons = {row["id"]: row["reason"] for row in manifest}
+    assert reasons["good"] is None
+    assert "text is empty" in reasons["empty"]
+    assert "no.wav" in reasons["lost"]
+    assert {path.name for path in folder.glob("*.wav")} == {"good.wav", "000004.wav"}
+
+    before = (folder / "good.wav").read_bytes()
+    (folder / "000004.wav").unlink()
+    assert speak(system, "--input", str(listing), "--output", str(folder)) == 0
+    assert last_json(capsys)["new_sentences"] == 1
+    assert (folder / "good.wav").read_bytes() == before
+
+
+def test_batch_and_order_change_nothing(system: Path, tmp_path: Path) -> None:
+    texts = ["one", "two three", "four five six", "seven"]
+    for name, order, size in (("all", range(4), 16), ("single", reversed(range(4)), 1)):
+        listing = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps({"id": f"row{index}", "text": texts[index]}) for index in order]
+        listing.write_text("\n".join(lines), encoding="utf-8")
+        words = ["--input", str(listing), "--output", str(tmp_path / name), "--set", f"batch_size={size}"]
+        assert speak(system, *words) == 0
+    for index in range(4):
+        together = soundfile.read(tmp_path / "all" / f"row{index}.wav")[0]
+        alone = soundfile.read(tmp_path / "single" / f"row{index}.wav")[0]
+        assert together.shape == alone.shape
+        assert np.abs(together - alone).max() < 1e-3
+
+
+@pytest.mark.ray
+def test_ray_workers_say_the_same(system: Path, tmp_path: Path, ray_session: None) -> None:
+    listing = tmp_path / "lines.txt"
+    listing.write_text("one\ntwo two\n", encoding="utf-8")
+    for name, workers in (("here", 0), ("ray", 1)):
+        words = ["--input", str(listing), "--output", str(tmp_path / name), "--set", f"workers={workers}"]
+        assert speak(system, *words) == 0
+    for file in ("000001.wav", "000002.wav"):
+        here, there = (soundfile.read(tmp_path / name / file)[0] for name in ("here", "ray"))
+        assert np.abs(here - there).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["--text", "one", "--output", "out.mp3"], "must end in .wav", 2),
+        (["--text", "one", "--output", "o.wav", "--prompt", "x.wav"], "--prompt needs --prompt-text", 2),
+        (["--text", "one", "--output", "o.wav", "--duration", "-1"], "must be above 0", 2),
+        (["--text", " ", "--output", "o.wav"], "text is empty", 1),
+        (["--text", "one", "--output", "o.wav", "--set", "batch_sise=2"], "did you mean batch_size?", 2),
+        (
+            ["--text", "one", "--output", "o.wav", "--set", "sampling.temprature=2"],
+            "unknown option 'temprature'",
+            1,
+        ),
+        (
+            ["--text", "one", "--output", "o.wav", "--set", "sampling.temperature=-1"],
+            "must not be negative",
+            1,
+        ),
+        (["--input", "missing.txt", "--output", "o"], "missing.txt: No such file", 2),
+        (["--text", "one " * 400, "--output", "o.wav"], "frames; allowed are 1 to 4096", 1),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(
+    system: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+    code: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert speak(system, *words) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_silent_and_long_prompts_are_refused(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(0, 0.1, 31 * 16_000), 16_000)
+    for name, message in (("silent", "silent"), ("long", "prompt is 31.0 s long; the most is 30 s")):
+        words = ["--prompt", str(tmp_path / f"{name}.wav"), "--prompt-text", "one"]
+        assert speak(system, "--text", "two", "--output", str(tmp_path / "out.wav"), *words) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_file_in_another_encoding_is_named(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "lines.txt"
+    listing.write_bytes("fünf\n".encode("latin-1"))
+    assert speak(system, "--input", str(listing), "--output", str(tmp_path / "out")) == 2
+    assert "lines.txt: not UTF-8 at byte 1" in capsys.readouterr().err

@@ -1,10 +1,16 @@
-"""Reading a foreign state dict so that nothing is overlooked."""
+"""Reading foreign state dicts so that nothing is overlooked."""
 
+from __future__ import annotations
+
+import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 class StateReader:
@@ -14,6 +20,9 @@ class StateReader:
         self.source = source
         self._unread = dict(state_dict)
         self._problems: list[str] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._unread
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Return the tensor of that name; a problem is noted, and zeros returned, if it does not fit."""
@@ -26,11 +35,29 @@ class StateReader:
             return tensor
         return torch.zeros(shape)
 
+    def ignore(self, name: str, reason: str) -> None:
+        """Skip a key that the reference stores without using it. It may be absent. `reason` says why."""
+        if not reason:
+            raise ValueError(f"{self.source}: {name} is ignored without a reason")
+        self._unread.pop(name, None)
+
     def finish(self) -> None:
         """Raise ValueError with everything that did not fit and every key that nobody took."""
         problems = self._problems + [f"{name} is not consumed" for name in sorted(self._unread)]
         if problems:
             raise ValueError(f"{self.source}: the state dict does not fit: {'; '.join(problems)}")
+
+
+def filled(module: nn.Module, state: Mapping[str, Tensor], reader: StateReader) -> nn.Module:
+    """Load a converted state into `module`, strictly, once `reader` has been read to its end; in eval mode."""
+    reader.finish()
+    module.load_state_dict(dict(state))
+    return module.eval()
+
+
+def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a prefix before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in state.items()}
 
 
 def read_config(
@@ -45,3 +72,29 @@ def read_config(
         if key not in config:
             raise ValueError(f"{source}: the configuration lacks {key!r}")
     return {**defaults, **config}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file or a torch file; code in a torch file is never run.
+
+    A torch file may hold the state dict itself, or hold it under `state_dict` or `model`. ValueError names the file
+    and what is wrong with it.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is not a file of tensors: {error}") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a file of tensors: {str(error).splitlines()[0]}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} is not a state dict: it must map names to tensors")
+    return state

@@ -12,7 +12,7 @@ from models.checkpoints import StateReader
 from models.maskgct import checkpoint_choihkk_s2a as choihkk_maskgct_s2a
 from models.maskgct import checkpoint_choihkk_t2s as choihkk_maskgct_t2s
 
-Converter = Callable[[Mapping[str, Any], StateReader], tuple[nn.Module, dict[str, Tensor]]]
+Converter = Callable[[Mapping[str, Any], StateReader], nn.Module]
 
 SOURCES: dict[str, Converter] = {
     "choihkk-maskgct-t2s": choihkk_maskgct_t2s.convert,
@@ -29,7 +29,4 @@ def load(source: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor
     if source not in SOURCES:
         raise ValueError(f"unknown checkpoint source {source!r}; known: {', '.join(sorted(SOURCES))}")
     reader = StateReader(source, state_dict)
-    module, state = SOURCES[source](config, reader)
-    reader.finish()
-    module.load_state_dict(state)
-    return module.eval()
+    return SOURCES[source](config, reader)

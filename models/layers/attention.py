@@ -1,41 +1,126 @@
-"""Bidirectional self-attention: B rows, N positions, D channels, H heads of d channels."""
+"""Multi-head attention whose rows, positions and masks are the context's business.
 
+Shapes: B rows, N query and M key positions, D channels, H heads of d channels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.masks import packed_positions
 from models.layers.packing import Packing
-from models.layers.rope import Rotation, rotate
+from models.layers.rope import Rotation, rotate, rotation_at
+
+Role = Literal["query", "key"]
+
+
+class AttentionContext(Protocol):
+    """What the attention layers of one forward pass share: who may attend to whom, and from which positions."""
+
+    def rotate(self, x_BNHd: Tensor, of: Role) -> Tensor:
+        """Apply the positions to queries or keys; the input itself where positions come from elsewhere."""
+
+    def attend(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHd: Tensor, layer: int) -> Tensor:
+        """Return (B, N, H, d): what each query reads. `layer` counts the attention layers of the network."""
+
+
+class Padded:
+    """Rows of equal length with padding that is masked out.
+
+    `valid_BN` is true at valid positions, at least one a row; None where all are. `rotation` is None for a network
+    without rotary positions. `causal` hides later positions. `bias_BHNN` is added to the scores.
+    """
+
+    def __init__(
+        self,
+        valid_BN: Tensor | None,
+        rotation: Rotation | None,
+        *,
+        causal: bool = False,
+        bias_BHNN: Tensor | None = None,
+        rotate_keys: bool = True,
+    ) -> None:
+        self.rotation, self.rotate_keys = rotation, rotate_keys
+        self._causal = causal and valid_BN is None and bias_BHNN is None
+        self._mask: Tensor | None = None if valid_BN is None else valid_BN[:, None, None]
+        if causal and not self._causal:
+            like = valid_BN if valid_BN is not None else bias_BHNN
+            assert like is not None
+            size = like.shape[-1]
+            earlier_NN = torch.ones(size, size, dtype=torch.bool, device=like.device).tril()
+            self._mask = earlier_NN if self._mask is None else self._mask & earlier_NN
+        if bias_BHNN is not None:
+            mask = self._mask
+            self._mask = bias_BHNN if mask is None else bias_BHNN.masked_fill(~mask, -torch.inf)
+
+    @staticmethod
+    def rotary(mask_BN: Tensor, head_dim: int, positions_BN: Tensor | None = None) -> Padded:
+        """Number each row's valid positions from 0, so that its result does not depend on where padding stands."""
+        positions = packed_positions(mask_BN) if positions_BN is None else positions_BN
+        return Padded(mask_BN, rotation_at(positions, head_dim))
+
+    def rotate(self, x_BNHd: Tensor, of: Role) -> Tensor:
+        """See AttentionContext."""
+        if self.rotation is None or (of == "key" and not self.rotate_keys):
+            return x_BNHd
+        return rotate(x_BNHd, self.rotation)
+
+    def attend(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHd: Tensor, layer: int) -> Tensor:  # noqa: ARG002
+        """See AttentionContext."""
+        return attention(query_BNHd, key_BNHd, value_BNHd, self._mask, self._causal)
+
+
+class Packed:
+    """The valid positions of all rows in one row (1, M, ...); only attention needs rows again."""
+
+    def __init__(self, packing: Packing, head_dim: int) -> None:
+        self.packing = packing
+        self.rotation = rotation_at(packing.pack(packed_positions(packing.mask_BN)), head_dim)
+
+    def rotate(self, x_BNHd: Tensor, of: Role) -> Tensor:  # noqa: ARG002
+        """See AttentionContext."""
+        return rotate(x_BNHd, self.rotation)
+
+    def attend(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHd: Tensor, layer: int) -> Tensor:  # noqa: ARG002
+        """See AttentionContext."""
+        query, key, value = (self.packing.unpack(x) for x in (query_BNHd, key_BNHd, value_BNHd))
+        return self.packing.pack(attention(query, key, value, self.packing.mask_BN[:, None, None]))
+
+
+def attention(
+    query_BNHd: Tensor,
+    key_BMHd: Tensor,
+    value_BMHd: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Scaled dot-product attention, (B, N, H, d). `mask`: bool (true: may be read) or a float bias, (.., N, M)."""
+    y = F.scaled_dot_product_attention(
+        query_BNHd.transpose(1, 2),
+        key_BMHd.transpose(1, 2),
+        value_BMHd.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=causal,
+    )
+    return y.transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions, without biases."""
+    """Multi-head self-attention without biases. `layer` is its number among the network's attention layers."""
 
-    def __init__(self, dim: int, n_heads: int) -> None:
+    def __init__(self, dim: int, n_heads: int, layer: int = 0) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.layer = n_heads, layer
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x_BND: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
-        """Map (B, N, D) to (B, N, D), or (1, M, D) to (1, M, D) with a packing.
-
-        `valid`: bool (B, N), true at the positions that may be attended to, at least one a row; or the
-        packing of `x_BND`.
-        """
-        qkv = self.qkv(x_BND).unflatten(-1, (3, self.n_heads, -1))
-        query_key = rotate(qkv[:, :, :2], rotation)
-        value = qkv[:, :, 2]
-        if isinstance(valid, Packing):
-            query_key, value = valid.unpack(query_key), valid.unpack(value)
-        mask_BN = valid.mask_BN if isinstance(valid, Packing) else valid
-        query, key = query_key.unbind(2)
-        attended = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=mask_BN[:, None, None],
-        ).transpose(1, 2)
-        if isinstance(valid, Packing):
-            attended = valid.pack(attended)
-        y: Tensor = self.out(attended.flatten(2))
+    def forward(self, x_BND: Tensor, context: AttentionContext) -> Tensor:
+        """Map (B, N, D) to (B, N, D)."""
+        query, key, value = self.qkv(x_BND).unflatten(-1, (3, self.n_heads, -1)).unbind(2)
+        query, key = context.rotate(query, "query"), context.rotate(key, "key")
+        y: Tensor = self.out(context.attend(query, key, value, self.layer).flatten(2))
         return y

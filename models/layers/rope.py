@@ -14,8 +14,8 @@ def rotation_at(positions_BN: Tensor, head_dim: int, theta: float = 10000.0) -> 
     return angles.cos(), angles.sin()
 
 
-def rotate(x_BNxHd: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate queries and keys (B, N, 2, heads, head_dim) by their positions; their type is kept."""
-    cosine, sine = (part[:, :, None, None].to(x_BNxHd.dtype) for part in rotation)
-    first, second = x_BNxHd.chunk(2, dim=-1)
-    return x_BNxHd * cosine + torch.cat([-second, first], dim=-1) * sine
+def rotate(x_BNHd: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries or keys (B, N, heads, head_dim) by their positions; their type is kept."""
+    cosine, sine = (part[:, :, None].to(x_BNHd.dtype) for part in rotation)
+    first, second = x_BNHd.chunk(2, dim=-1)
+    return x_BNHd * cosine + torch.cat([-second, first], dim=-1) * sine

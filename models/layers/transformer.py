@@ -2,28 +2,26 @@
 
 from torch import Tensor, nn
 
-from models.layers.attention import SelfAttention
+from models.layers.attention import AttentionContext, Packed, Padded, SelfAttention
 from models.layers.feed_forward import SwiGLU
-from models.layers.masks import packed_positions
 from models.layers.norms import AdaptiveRMSNorm
 from models.layers.packing import Packing
-from models.layers.rope import Rotation, rotation_at
 from models.layers.time_embedding import TimeEmbedding
 
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward with residuals."""
 
-    def __init__(self, dim: int, n_heads: int, feed_forward_dim: int) -> None:
+    def __init__(self, dim: int, n_heads: int, feed_forward_dim: int, layer: int) -> None:
         super().__init__()
         self.attention_norm = AdaptiveRMSNorm(dim, dim)
-        self.attention = SelfAttention(dim, n_heads)
+        self.attention = SelfAttention(dim, n_heads, layer)
         self.feed_forward_norm = AdaptiveRMSNorm(dim, dim)
         self.feed_forward = SwiGLU(dim, feed_forward_dim)
 
-    def forward(self, x_BND: Tensor, time_BD: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
+    def forward(self, x_BND: Tensor, time_BD: Tensor, context: AttentionContext) -> Tensor:
         """Map (B, N, D) to (B, N, D), see SelfAttention."""
-        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD), rotation, valid)
+        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD), context)
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, time_BD))
         return y
 
@@ -35,7 +33,7 @@ class NonCausalTransformer(nn.Module):
         super().__init__()
         self.head_dim = dim // n_heads
         self.time = TimeEmbedding(dim)
-        self.blocks = nn.ModuleList(Block(dim, n_heads, feed_forward_dim) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(Block(dim, n_heads, feed_forward_dim, layer) for layer in range(n_layers))
         self.norm = AdaptiveRMSNorm(dim, dim)
 
     def forward(self, x_BND: Tensor, times_B: Tensor, mask_BN: Tensor, positions_BN: Tensor | None) -> Tensor:
@@ -45,20 +43,16 @@ class NonCausalTransformer(nn.Module):
         `positions_BN` (int64) default to numbering each row's valid positions from 0, so that a row
         gives the same result wherever its padding stands.
         """
-        positions = packed_positions(mask_BN) if positions_BN is None else positions_BN
-        return self._run(x_BND, times_B, rotation_at(positions, self.head_dim), mask_BN)
+        return self.run(x_BND, times_B, Padded.rotary(mask_BN, self.head_dim, positions_BN))
 
-    def rotation(self, packing: Packing) -> Rotation:
-        """Return what `forward_packed` needs; it stays the same over the steps of a sampler."""
-        return rotation_at(packing.pack(packed_positions(packing.mask_BN)), self.head_dim)
+    def packed(self, packing: Packing) -> Packed:
+        """The context that `run` needs for packed rows; it stays the same over the steps of a sampler."""
+        return Packed(packing, self.head_dim)
 
-    def forward_packed(self, x_1MD: Tensor, time_1: Tensor, packing: Packing, rotation: Rotation) -> Tensor:
-        """Map the valid positions alone, (1, M, D) to (1, M, D), at one time for all rows."""
-        return self._run(x_1MD, time_1, rotation, packing)
-
-    def _run(self, x_BND: Tensor, times_B: Tensor, rotation: Rotation, valid: Tensor | Packing) -> Tensor:
+    def run(self, x_BND: Tensor, times_B: Tensor, context: AttentionContext) -> Tensor:
+        """Map the positions of `context`, (B, N, D) or packed (1, M, D); `times_B` may be one for all rows."""
         time_BD = self.time(times_B)
         for block in self.blocks:
-            x_BND = block(x_BND, time_BD, rotation, valid)
+            x_BND = block(x_BND, time_BD, context)
         y: Tensor = self.norm(x_BND, time_BD)
         return y

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.checkpoints import StateReader, read_config
-from models.maskgct.checkpoint_diff_llama import read_mlp, read_text_prefix, under
+from models.checkpoints import StateReader, filled, read_config, under
+from models.maskgct.checkpoint_diff_llama import read_mlp, read_text_prefix
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
 
 DEFAULTS = {
@@ -23,8 +23,8 @@ DEFAULTS = {
 }
 
 
-def convert(config: Mapping[str, Any], reader: StateReader) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return the untrained module and its new state."""
+def convert(config: Mapping[str, Any], reader: StateReader) -> nn.Module:
+    """Build our module with the weights of the reference."""
     given = read_config(reader.source, config, ["vocab_size"], DEFAULTS)
     dim, n_codes, levels = given["hidden_size"], given["codebook_size"], range(given["num_quantizer"])
     sizes = (given["vocab_size"], len(levels), n_codes, dim, given["num_layers"], given["num_heads"], 4 * dim)
@@ -37,6 +37,5 @@ def convert(config: Mapping[str, Any], reader: StateReader) -> tuple[nn.Module, 
         "heads.bias_QV": torch.stack([reader.take(f"to_logits.{q}.bias", n_codes) for q in levels]),
     }
     state |= under("level_mlp", read_mlp(reader, "diff_estimator.cond_mlp", dim))
-    return module, state | read_text_prefix(
-        reader, given["vocab_size"], dim, given["num_layers"], "cond_mlp2"
-    )
+    state |= read_text_prefix(reader, given["vocab_size"], dim, given["num_layers"], "cond_mlp2")
+    return filled(module, state, reader)

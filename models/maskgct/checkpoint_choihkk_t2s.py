@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.checkpoints import StateReader, read_config
+from models.checkpoints import StateReader, filled, read_config
 from models.maskgct.checkpoint_diff_llama import read_text_prefix
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 
@@ -21,8 +21,8 @@ DEFAULTS = {
 }
 
 
-def convert(config: Mapping[str, Any], reader: StateReader) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return the untrained module and its new state."""
+def convert(config: Mapping[str, Any], reader: StateReader) -> nn.Module:
+    """Build our module with the weights of the reference."""
     given = read_config(reader.source, config, ["vocab_size"], DEFAULTS)
     dim, n_codes = given["hidden_size"], given["codebook_size"]
     module = MaskGCTT2S(
@@ -34,4 +34,5 @@ def convert(config: Mapping[str, Any], reader: StateReader) -> tuple[nn.Module, 
         "head.weight": reader.take("to_logit.weight", n_codes, dim),
         "head.bias": reader.take("to_logit.bias", n_codes),
     }
-    return module, state | read_text_prefix(reader, given["vocab_size"], dim, given["num_layers"], "cond_mlp")
+    state |= read_text_prefix(reader, given["vocab_size"], dim, given["num_layers"], "cond_mlp")
+    return filled(module, state, reader)

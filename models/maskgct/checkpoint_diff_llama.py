@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.checkpoints import StateReader
+from models.checkpoints import StateReader, under
 
 
 def read_text_prefix(
@@ -45,8 +45,3 @@ def _read_block(reader: StateReader, prefix: str, dim: int) -> dict[str, Tensor]
     }
     state |= under("attention_norm", _read_norm(reader, f"{prefix}.input_layernorm", dim))
     return state | under("feed_forward_norm", _read_norm(reader, f"{prefix}.post_attention_layernorm", dim))
-
-
-def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put a prefix before every name."""
-    return {f"{prefix}.{name}": tensor for name, tensor in state.items()}

@@ -52,7 +52,7 @@ class _Branches:
         unconditional = torch.cat([torch.zeros_like(prefix_mask), self.target_mask_BT], dim=1)
         n_branches = 2 if guidance.scale > 0 else 1
         self.packing = Packing(torch.cat([conditional, unconditional][:n_branches]))
-        self.rotation = self.transformer.rotation(self.packing)
+        self.context = self.transformer.packed(self.packing)
         source_BN = rows_to_positions(n_rows, prefix_mask.shape[1], max(given.lengths), device=device)
         self.source_M = self.packing.pack(source_BN.repeat(n_branches, 1))[0]
 
@@ -64,9 +64,7 @@ class _Branches:
         """Return guided hidden states (B, T, D)."""
         source = torch.cat([prefix, target_BTD.flatten(0, 1)])
         time_1 = torch.full((1,), time, device=source.device)
-        packed = self.transformer.forward_packed(
-            source[self.source_M][None], time_1, self.packing, self.rotation
-        )
+        packed = self.transformer.run(source[self.source_M][None], time_1, self.context)
         branches = self.packing.unpack(packed)[:, -target_BTD.shape[1] :]
         if self.guidance.scale == 0:
             return branches

@@ -22,10 +22,10 @@ from models.layers.masks import length_mask
 from models.maskgct.s2a import MaskGCTS2A
 from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.maskgct.t2s import MaskGCTT2S
+from models.prompt import Prompt, check_prompt, prompt_length, prompt_samples
 from models.sampling.draws import RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from models.systems.prompt import Prompt, check_prompt, prompt_length, prompt_samples
 from models.text.front_ends import TextFrontEnd, text_front_end
 
 
@@ -234,7 +234,7 @@ class MaskGCTSystem:
             frames = float(target_length)
         elif prompt is not None:
             prompt_frames = math.ceil(prompt_length(prompt, self.codec.sample_rate) / self.codec.hop_length)
-            frames = prompt_frames / len(prompt.text.encode()) * len(text.encode()) / options.speed
+            frames = prompt_frames / len((prompt.text or "").encode()) * len(text.encode()) / options.speed
         else:
             frames = len(self.front_end.encode(text)) * options.frames_per_token / options.speed
         if not 1 <= frames < options.max_frames + 1:

@@ -11,7 +11,7 @@ import torch
 
 from models.codecs import load_codec
 from models.codecs.interface import Codec, Wave
-from models.systems.prompt import Prompt
+from models.prompt import Prompt
 from models.text.front_ends import text_front_end
 
 __all__ = ["SYSTEMS", "Prompt", "System", "load_system", "save_system"]

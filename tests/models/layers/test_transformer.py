@@ -20,7 +20,7 @@ def test_packed_equals_padded(lengths, left, seed):
     packing = Packing(mask)
     with torch.no_grad():
         padded = transformer(x, time, mask, None)
-        packed = transformer.forward_packed(packing.pack(x), time, packing, transformer.rotation(packing))
+        packed = transformer.run(packing.pack(x), time, transformer.packed(packing))
     assert packed.shape == (1, sum(lengths), 16)
     torch.testing.assert_close(packing.unpack(packed)[mask], padded[mask], rtol=1e-4, atol=1e-5)
 
@@ -34,7 +34,7 @@ def test_rows_to_positions_finds_each_part():
 
 def test_rotation_depends_on_distance_only():
     torch.manual_seed(0)
-    query, key = torch.randn(1, 1, 1, 1, 8), torch.randn(1, 1, 1, 1, 8)
+    query, key = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def score(at_query, at_key):
         turned = [

@@ -22,9 +22,8 @@ from catalog.datasets import Dataset
 from catalog.upkeep import verify
 from pipelines.__main__ import main
 from pipelines.execution.cluster import Claim
-from pipelines.execution.ray_stream import Stage, Step, stream
+from pipelines.execution.ray_stream import RecordingBatch, Stage, Step, stream
 from pipelines.jobs.prepare import prepare
-from pipelines.execution.ray_stream import RecordingBatch
 from pipelines.prepare.settings import PrepareSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -121,7 +120,7 @@ def test_every_awkward_recording_is_accounted_for(
 @pytest.mark.ray
 def test_results_come_before_the_source_ends(ray_session: None) -> None:
     # Defined in here, so that Ray's workers, which cannot import this file, get them by value.
-    def endless() -> Iterator[Batch]:
+    def endless() -> Iterator[RecordingBatch]:
         for index in itertools.count():
             yield RecordingBatch(index, str(index), pa.table({"value": [index]}))
 

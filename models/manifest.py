@@ -1,0 +1,130 @@
+"""What a family declares of itself: its trainable networks, systems, codecs and published checkpoint formats.
+
+`models/<family>/family.py` holds one `Family`; `models.families` lists them all. Nothing else names a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoints import Json, StateReader
+
+if TYPE_CHECKING:
+    from models.codecs.interface import Codec
+    from models.system import System
+    from models.text.front_ends import TextFrontEnd
+
+Row: TypeAlias = Mapping[str, Tensor]
+"""The inputs of one row by name, without a batch axis and without padding."""
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Padding that a batch gets beyond what its rows need; results must not depend on it."""
+
+    extra: int = 0
+    """Positions more than the longest row has."""
+    side: Literal["left", "right"] = "right"
+    """Only where the network allows padding on either side."""
+    junk: int = 0
+    """The value (a code or token id) that stands at padding."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A tiny configuration and the inputs of a few rows of different lengths, for contract tests and benchmarks."""
+
+    config: Any
+    rows: tuple[Row, ...]
+    batch: Callable[[Sequence[Row], Padding], dict[str, Tensor]]
+    """Rows -> the keyword arguments of the module's `forward`."""
+    part: Callable[[Tensor, Row], Tensor]
+    """One row of the output -> its valid part, as long as that row alone would give."""
+    hide: Callable[[Row], Row] | None = None
+    """Changes what the network must not see (hidden codes, later positions) and nothing else."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A network that an objective trains. `name` is what fit configurations and stored generators say."""
+
+    name: str
+    config: type[Any]
+    """Frozen dataclass."""
+    module: Callable[[Any], nn.Module]
+    """config -> network; usually the class itself."""
+    example: Callable[[], Example]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of published checkpoint."""
+
+    files: Callable[[Path], tuple[Mapping[str, Json], Mapping[str, Tensor]]]
+    """A file or directory as released -> the reference's configuration and state dict. No code in it is run."""
+    convert: Callable[[Mapping[str, Json], StateReader], nn.Module]
+    """Build our module with those weights; every key must be taken or ignored by name."""
+    save: Callable[[nn.Module, Path], None]
+    """Write what is registered: a generator directory or a codec directory."""
+    produces: str = ""
+    """The trainable whose weights these are; "codec" for a codec directory."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A released directory: which format lies where in it, and the system that they make."""
+
+    system: str
+    parts: Mapping[str, tuple[str, str]]
+    """Role -> (format, path inside the directory)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Loaded parts that a system is built of."""
+
+    generators: Mapping[str, nn.Module]
+    """By role."""
+    codecs: Mapping[str, Codec]
+    """By role; the one that makes the waveform is `codec`."""
+    text: TextFrontEnd | None
+    options: Mapping[str, Json]
+    device: torch.device
+
+    @property
+    def codec(self) -> Codec:
+        """The codec that makes the waveform. ValueError if there is none."""
+        if "codec" not in self.codecs:
+            raise ValueError("the system has no codec; it needs one in the role 'codec'")
+        return self.codecs["codec"]
+
+
+@dataclass(frozen=True)
+class SystemKind:
+    """A way to put parts together. `roles` maps each role to the trainables that may fill it."""
+
+    build: Callable[[Parts], System]
+    roles: Mapping[str, tuple[str, ...]]
+    optional: tuple[str, ...] = ()
+    """Roles that may be left empty."""
+    needs_text: bool = True
+    """Whether it reads text, so that a text front end belongs to it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everything that the rest of the program knows of a family."""
+
+    name: str
+    trainables: tuple[Trainable, ...] = ()
+    systems: Mapping[str, SystemKind] = field(default_factory=dict)
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    codecs: Mapping[str, Callable[[Path, str | torch.device], Codec]] = field(default_factory=dict)
+    """`kind` of a codec directory -> its loader."""

@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from models.text.normalize import normalise
-from pipelines.audio.decode import Samples, decode
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode
 from pipelines.rows import SCHEMA, samples_array
 from pipelines.speech.alignment.espeak_dtw import EspeakDtw
 from pipelines.speech.alignment.text_units import split_words

@@ -49,7 +49,7 @@ def measure(location: str, committed: int) -> dict[str, float]:
 
     from pipelines.prepare.known import Known
     from pipelines.prepare.pending import Listing
-    from pipelines.sources import open_source
+    from pipelines.sources.open import open_source
 
     pa.array(["x"])  # imports pandas, which every process that builds a table does
     before = peak_mib()

@@ -78,7 +78,8 @@ def block(speech: Path | None) -> np.ndarray:
 
 def spoken(speech: Path | None) -> Iterator[np.ndarray]:
     """Recordings at 44.1 kHz, again and again."""
-    from pipelines.audio.decode import AudioError, decode, resample
+    from pipelines.audio.containers import AudioError
+    from pipelines.audio.decode import decode, resample
     from pipelines.demo.corpus import DIGITS, Voice, synthesize_espeak
 
     while True:

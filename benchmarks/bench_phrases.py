@@ -20,7 +20,8 @@ import torch
 
 from catalog.models import resolve
 from models.systems import load_system
-from pipelines.audio.decode import Samples, resample
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
 from pipelines.demo.corpus import DIGITS, synthesize_espeak
 from pipelines.demo.digits import SAMPLE_RATE, DigitClassifier, train_digit_classifier
 from pipelines.jobs.demo import VOICES, single_digits

@@ -78,7 +78,7 @@ def make_corpus(folder: Path, minutes: float) -> None:
 
 def make_many(folder: Path, count: int) -> None:
     """Short noises: what is measured is the number of recordings."""
-    from pipelines.audio.decode import write_wav
+    from pipelines.audio.wav import write_wav
 
     folder.mkdir()
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 1600).astype(np.float32)

@@ -87,7 +87,7 @@ def _decode(recordings: Sequence[Any]) -> list[tuple[str, str | None, str | None
 
 def mutations(bench: Bench) -> Outcome:
     """Damaged files through the decoding stage, in two processes; every tenth file is a sound one among them."""
-    from pipelines.sources import open_source
+    from pipelines.sources.open import open_source
 
     count, started = bench.arguments.mutations, time.monotonic()
     originals = seeds(bench)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from catalog.reasons import Reason
 from catalog.schema import SCHEMA as STORED
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 
 SCHEMA = pa.schema(
     [

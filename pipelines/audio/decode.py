@@ -1,4 +1,4 @@
-"""Recordings as waveforms: the one place that decodes, resamples, and converts seconds, samples and frames.
+"""Recordings as waveforms: the one place that decodes and resamples.
 
 Decoding streams: blocks are mixed to mono and resampled one by one, so memory holds the mono result at the
 target rate and one block, whatever the file. Beside what `pipelines.audio.containers` decides about awkward files:
@@ -22,9 +22,8 @@ from typing import BinaryIO, Literal, Protocol
 import numpy as np
 
 from catalog.reasons import Reason
-from pipelines.audio.containers import AudioError as AudioError
-from pipelines.audio.containers import AudioFile, LibsndfileError, Reader
-from pipelines.audio.containers import Samples as Samples
+from pipelines.audio.containers import AudioError, AudioFile, LibsndfileError, Reader, Samples
+from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS: three steps of 16-bit audio."""
@@ -54,34 +53,14 @@ class Audio:
 
 @dataclass(frozen=True)
 class Limits:
-    """What `decode` refuses, in seconds of audio."""
+    """The shortest and longest audio that `decode` accepts, in seconds."""
 
     min_duration_s: float = 0.0
     max_duration_s: float = 4 * 3600.0
 
 
-def seconds_to_samples(seconds: float, sample_rate: int) -> int:
-    """Nearest whole number of samples."""
-    return round(seconds * sample_rate)
-
-
-def samples_to_seconds(samples: int, sample_rate: int) -> float:
-    """Length of `samples` at `sample_rate` Hz."""
-    return samples / sample_rate
-
-
-def samples_to_frames(samples: int, hop_length: int) -> int:
-    """Frames that hold `samples`; a partial hop counts as a whole frame."""
-    return -(-samples // hop_length)
-
-
-def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
-    """Length of `frames` frames."""
-    return frames * hop_length / sample_rate
-
-
 class Sink(Protocol):
-    """Where decoded samples go, part by part."""
+    """Receives decoded samples, part by part."""
 
     def write(self, part: Samples, /) -> None:
         """Append a part (n,)."""
@@ -135,12 +114,6 @@ def level_gain(samples: Samples, mode: Literal["keep", "peak", "rms"], target_db
     return float(min(10 ** (target_dbfs / 20) / now, 1.0 / peak))
 
 
-def level(samples: Samples, mode: Literal["keep", "peak", "rms"], target_dbfs: float) -> Samples:
-    """Scale so that the peak or the RMS is `target_dbfs`; never beyond full scale. `keep` leaves it alone."""
-    gain = level_gain(samples, mode, target_dbfs)
-    return samples if gain == 1.0 else (samples * np.float32(gain)).astype(np.float32)
-
-
 def resample(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
     """A mono wave (T,) at another rate (soxr, high quality)."""
     import soxr
@@ -149,18 +122,6 @@ def resample(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
         return samples
     result: Samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
     return result
-
-
-def write_wav(path: Path, samples: Samples, sample_rate: int) -> None:
-    """Write mono 16-bit WAV aside and make it visible in one step."""
-    import soundfile
-
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        soundfile.write(aside, np.clip(samples, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -292,7 +253,7 @@ class _Mixer:
 
     @property
     def cancels(self) -> bool:
-        """Whether the channels, averaged, wipe each other out."""
+        """True if the channels, averaged, wipe each other out."""
         return self._live > 1 and self._mixed_power / self._live**2 < _CANCELLED * float(self.power.max())
 
     def scale(self, samples: Samples) -> None:

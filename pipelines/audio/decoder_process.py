@@ -24,8 +24,8 @@ from typing import BinaryIO
 import numpy as np
 
 from catalog.reasons import Reason
-from pipelines.audio.containers import AudioFile
-from pipelines.audio.decode import AudioError, Samples, decode, level_gain
+from pipelines.audio.containers import AudioError, AudioFile, Samples
+from pipelines.audio.decode import decode, level_gain
 from pipelines.audio.isolated_decoder import (
     Beat,
     DecodeSettings,
@@ -36,7 +36,8 @@ from pipelines.audio.isolated_decoder import (
     Request,
     Wanted,
 )
-from pipelines.sources import files
+from pipelines.sources import filesystems, uris
+from pipelines.sources.members import open_file
 
 IN_MEMORY_BYTES = 64 << 20
 """Local files up to this size are read once; larger ones are read for their digest and then for their audio."""
@@ -156,7 +157,7 @@ class Child:
 
     def _open(self, wanted: Wanted) -> _Held:
         """The file, opened and hashed; the last one as it was left, if this is another stretch of the same bytes."""
-        opened = files.open_file(wanted.uri)
+        opened = open_file(wanted.uri)
         stat = _stat(wanted, opened)
         if self._held is not None:
             if self._held.uri == wanted.uri and stat is not None and stat == self._held.stat:
@@ -176,7 +177,7 @@ class Child:
 
     def loaded(self, uri: str, opened: BinaryIO) -> tuple[BinaryIO, str]:
         """A seekable file and the digest of its bytes. All but large local files are read into memory."""
-        local = files.local_path(uri) is not None
+        local = uris.local_path(uri) is not None
         if local and os.fstat(opened.fileno()).st_size > IN_MEMORY_BYTES:
             return opened, self.copy(opened, None)
         if isinstance(opened, io.BytesIO):
@@ -212,8 +213,8 @@ class _Named(io.BytesIO):
 
 
 def _stat(wanted: Wanted, opened: BinaryIO) -> str | None:
-    if files.local_path(wanted.uri) is None:
-        return wanted.source_stat or files.stat_of(wanted.uri)
+    if uris.local_path(wanted.uri) is None:
+        return wanted.source_stat or filesystems.stat_of(wanted.uri)
     found = os.fstat(opened.fileno())
     return f"{found.st_size}:{found.st_mtime_ns}"
 

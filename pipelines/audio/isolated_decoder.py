@@ -24,7 +24,8 @@ from typing import BinaryIO, Literal, NamedTuple, cast
 import numpy as np
 
 from catalog.reasons import Reason
-from pipelines.audio.decode import Limits, Samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import Limits
 
 ATTEMPTS = 2
 """A file that kills the decoder this often is rejected."""

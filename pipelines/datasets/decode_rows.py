@@ -10,7 +10,8 @@ import numpy as np
 from catalog.command import JobError, UsageError
 from catalog.identity import Identity
 from catalog.schema import CodecIdentity
-from pipelines.audio.decode import Samples, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.lengths import seconds_to_samples
 from pipelines.datasets.read import Matrix
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.demo.corpus import DIGITS
 
 SAMPLE_RATE = 16_000

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 
 from catalog.command import JobError
-from pipelines.audio.decode import Samples, decode
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode
 from pipelines.demo.corpus import DIGITS, Voice, make_digit_corpus
 from pipelines.demo.digits import SAMPLE_RATE, train_digit_classifier
 

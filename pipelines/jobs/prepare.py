@@ -31,7 +31,7 @@ from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
-from pipelines.sources import KINDS, open_source
+from pipelines.sources.open import KINDS, open_source
 from pipelines.speech.transcription import check_model
 
 name = "prepare"

@@ -10,8 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
-from pipelines.audio.decode import AudioError, decode, samples_to_seconds, write_wav
-from pipelines.sources import files
+from pipelines.audio.containers import AudioError
+from pipelines.audio.decode import decode
+from pipelines.audio.lengths import samples_to_seconds
+from pipelines.audio.wav import write_wav
+from pipelines.sources import uris
 from pipelines.sources.folder import FolderSource
 
 name = "reconstruct"
@@ -84,8 +87,8 @@ def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         yield source, output / f"{source.stem}.wav" if output.is_dir() else output
         return
     taken: set[PurePosixPath] = set()
-    for recording in FolderSource(files.to_uri(str(source))).recordings():
-        path = files.local_path(recording.uri)
+    for recording in FolderSource(uris.to_uri(str(source))).recordings():
+        path = uris.local_path(recording.uri)
         if path is None or recording.problem is not None:
             continue
         relative = PurePosixPath(path.relative_to(source.absolute()))

@@ -153,7 +153,7 @@ def _asked(dataset: Dataset, source: str | None, overrides: Sequence[str]) -> It
 
 
 def _refuse_source(source: str, asked: Sequence[Asked], dataset: Dataset) -> None:
-    from pipelines.sources import open_source
+    from pipelines.sources.open import open_source
 
     open_source(source)
     if not asked:

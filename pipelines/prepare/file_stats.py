@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipelines.sources import files
+from pipelines.sources import filesystems
 from pipelines.sources.interface import Recording
+from pipelines.sources.members import open_file
 
 THREADS = 16
 
@@ -27,7 +28,7 @@ def digests(recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[s
 
 def stats(recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[str | None]:
     """`bytes:nanoseconds` of each recording's file; None for one that is gone."""
-    return _mapped(pool, lambda one: one.source_stat or files.stat_of(one.uri), recordings, 32)
+    return _mapped(pool, lambda one: one.source_stat or filesystems.stat_of(one.uri), recordings, 32)
 
 
 def sized(recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[Recording]:
@@ -57,7 +58,7 @@ def _mapped(
 
 def _digest(recording: Recording) -> str | None:
     try:
-        with files.open_file(recording.uri) as file:
+        with open_file(recording.uri) as file:
             opened: Any = file
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError:
@@ -66,7 +67,7 @@ def _digest(recording: Recording) -> str | None:
 
 def _sized(recording: Recording) -> Recording:
     try:
-        entry = files.stat(recording.uri)
+        entry = filesystems.stat(recording.uri)
     except OSError:
         entry = None
     if entry is None:
@@ -79,9 +80,9 @@ def _exact_size(recording: Recording) -> int:
         return recording.size_bytes
     try:
         if "#" in recording.uri:
-            with files.open_file(recording.uri) as file:
+            with open_file(recording.uri) as file:
                 return file.seek(0, io.SEEK_END)
-        entry = files.stat(recording.uri)
+        entry = filesystems.stat(recording.uri)
     except OSError:
         return -1
     return entry.size_bytes if entry else -1

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.command import UsageError
-from pipelines.sources import files
+from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import NAMES, attributes
 from pipelines.sources.interface import BrokenFile, Recording
-from pipelines.sources.members import is_arrow_file, member_uri, open_arrow
+from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
 
 ENDINGS = (".parquet", ".arrow", ".feather")
 _AUDIO = ("audio", "audio_bytes", "bytes", "wav", "flac", "mp3", "content")
@@ -29,12 +29,12 @@ class NoAudioColumn(UsageError):
     """A table without audio; in a folder it is left out, on its own it is refused."""
 
 
-def columnar_recordings(part: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+def columnar_recordings(part: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings of a Parquet or Arrow file; raises NoAudioColumn, and BrokenFile where it cannot be read on.
 
     Ids are those of a column of texts named `id` (or the like), else `<name>#<row>`.
     """
-    shown = str(files.local_path(part.uri) or part.uri)
+    shown = uris.shown(part.uri)
     read = _parquet if part.name.lower().endswith(".parquet") else _arrow
     try:
         yield from read(part, name, split)
@@ -111,10 +111,10 @@ def _is_text(kind: Any) -> bool:
                 or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)))  # fmt: skip
 
 
-def _parquet(part: files.Entry, name: str, split: str | None) -> Iterator[Recording]:
+def _parquet(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Recording]:
     import pyarrow.parquet as pq
 
-    with files.open_file(part.uri) as file:
+    with open_file(part.uri) as file:
         table = pq.ParquetFile(file)
         layout = _Layout.of(table.schema_arrow)
         first = 0
@@ -135,7 +135,7 @@ def _parquet(part: files.Entry, name: str, split: str | None) -> Iterator[Record
             first += about.num_rows
 
 
-def _arrow(part: files.Entry, name: str, split: str | None) -> Iterator[Recording]:
+def _arrow(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Recording]:
     with open_arrow(part.uri) as file:
         layout: _Layout | None = None
         first = 0
@@ -177,7 +177,7 @@ def _sizes(column: Any) -> list[int | None]:
 
 
 def _recording(
-    part: files.Entry,
+    part: filesystems.Entry,
     uri: str,
     size: int | None,
     estimated: bool,

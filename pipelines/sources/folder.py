@@ -14,10 +14,9 @@ from pathlib import Path
 
 from catalog.command import UsageError
 from catalog.recordings import hashed
-from pipelines.sources import columnar, files
-from pipelines.sources.interface import Recording
+from pipelines.sources import columnar, filesystems, uris
+from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.keys import KeySet
-from pipelines.sources.metadata import identifier
 from pipelines.sources.shards import Shard, ShardsSource, file_recordings, or_rejected
 
 IGNORED = {".txt", ".lab", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
@@ -36,15 +35,15 @@ class FolderSource:
         try:
             yield from self._walk(self.uri, "", KeySet())
         except OSError as error:
-            name = files.local_path(self.uri) or self.uri
+            name = uris.shown(self.uri)
             raise UsageError(f"{name}: {error.strerror or error}: {error.filename or ''}") from error
 
     def _walk(self, folder: str, prefix: str, named: KeySet) -> Iterator[Recording]:
-        directory = files.directory(folder)
+        directory = filesystems.directory(folder)
         texts = {name for name in directory.names if name.endswith(".txt")}
         for name in TABLES:
             if name in directory.names:
-                yield from self._table(files.join(folder, name), prefix + name, named)
+                yield from self._table(uris.join(folder, name), prefix + name, named)
         for window in _windows(directory.entries):
             for entry, is_named in zip(
                 window, named.contains(hashed(one.uri for one in window)), strict=True
@@ -69,7 +68,9 @@ class FolderSource:
         named.update(found)
 
 
-def _offered(entry: files.Entry, folder: str, recording_id: str, texts: set[str]) -> Iterator[Recording]:
+def _offered(
+    entry: filesystems.Entry, folder: str, recording_id: str, texts: set[str]
+) -> Iterator[Recording]:
     if entry.name.lower().endswith((".tar", *columnar.ENDINGS)):
         try:
             yield from or_rejected(file_recordings(entry, recording_id), entry, recording_id)
@@ -82,12 +83,12 @@ def _offered(entry: files.Entry, folder: str, recording_id: str, texts: set[str]
             recording_id=recording_id,
             uri=entry.uri,
             size_bytes=entry.size_bytes,
-            text_uri=files.join(folder, sidecar) if found else None,
+            text_uri=uris.join(folder, sidecar) if found else None,
             text_source="sidecar" if found else None,
             source_stat=entry.source_stat,
         )
 
 
-def _windows(entries: Iterator[files.Entry]) -> Iterator[list[files.Entry]]:
+def _windows(entries: Iterator[filesystems.Entry]) -> Iterator[list[filesystems.Entry]]:
     while window := list(itertools.islice(entries, _WINDOW)):
         yield window

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from catalog.command import UsageError
-from pipelines.sources import files
+from pipelines.sources import uris
 from pipelines.sources.shards import Shard, ShardsSource
 
 PREFIX = "hf:"
@@ -96,7 +96,7 @@ def _files_of(name: str, config: str | None, revision: str | None, location: str
     found = builder.config.data_files
     if not found:
         raise UsageError(f"source {location!r} has no data files")
-    return {str(split): [files.to_uri(str(one)) for one in each] for split, each in found.items()}
+    return {str(split): [uris.to_uri(str(one)) for one in each] for split, each in found.items()}
 
 
 def _within(uri: str, root: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What a source offers: recordings, one by one, in an order and under ids that do not change."""
+"""A source offers recordings, one by one, in an order and under ids that do not change."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ class Source(Protocol):
     def recordings(self) -> Iterator[Recording]:
         """Every recording on offer; raises UsageError for a table that cannot be read."""
         ...
+
+
+def identifier(relative: str) -> str:
+    """A recording id of a relative path; bytes that are not UTF-8 are written as \\xNN."""
+    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def to_table(recordings: Sequence[Recording]) -> pa.Table:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from catalog.command import UsageError
-from pipelines.sources import files
+from pipelines.sources import uris
 from pipelines.sources.attributes import PATHS, Attributes, attributes
-from pipelines.sources.interface import Recording
-from pipelines.sources.metadata import first_bad_line, identifier
+from pipelines.sources.interface import Recording, identifier
+from pipelines.sources.members import open_file
+from pipelines.sources.metadata import first_bad_line
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 _PATHS = tuple(name for name in PATHS if name != "id")
@@ -43,11 +44,11 @@ def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iter
 
     Raises UsageError naming the line and the rule.
     """
-    name = str(files.local_path(uri) or uri)
-    lines = _Lines(files.parent(uri), prefix, split)
+    name = uris.shown(uri)
+    lines = _Lines(uris.parent(uri), prefix, split)
     number = 0
     try:
-        with files.open_file(uri) as opened, _unpacked(opened, uri) as text:
+        with open_file(uri) as opened, _unpacked(opened, uri) as text:
             for number, line in enumerate(text, start=1):  # noqa: B007 - the refusal names it
                 if not line.isspace():
                     yield from lines.read(line)
@@ -139,7 +140,7 @@ class _Lines:
         stretch = "" if start is None else f"#t={_compact(start)},{'' if stop is None else _compact(stop)}"
         return Recording(
             recording_id=identifier(self.prefix + (own_id or path.removeprefix("./") + stretch)),
-            uri=files.resolve(path, self.folder),
+            uri=uris.resolve(path, self.folder),
             size_bytes=None if duration is None else int(duration * _BYTES_A_SECOND),
             start_s=start,
             stop_s=stop,

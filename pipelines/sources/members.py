@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import pyarrow as pa
 
-from pipelines.sources import files
+from pipelines.sources.filesystems import open_whole
+from pipelines.sources.uris import is_member, local_path, parent, resolve
 
 _ROWS = 16
 """Rows of a row group that are held at a time; a row group of audio may take gigabytes."""
@@ -28,8 +29,12 @@ def member_uri(container: str, **address: int | str) -> str:
     return f"{container}#{urlencode(address)}"
 
 
-def open_member(uri: str) -> BinaryIO:
-    """The bytes of a member; raises OSError when the container does not hold it."""
+def open_file(uri: str) -> BinaryIO:
+    """A seekable binary file, of a member just its bytes; raises OSError when it cannot be opened."""
+    return _open_member(uri) if is_member(uri) else open_whole(uri)
+
+
+def _open_member(uri: str) -> BinaryIO:
     container, _, fragment = uri.partition("#")
     address = dict(parse_qsl(fragment))
     try:
@@ -42,19 +47,19 @@ def open_member(uri: str) -> BinaryIO:
 
 def open_arrow(uri: str) -> Any:
     """An Arrow file: local ones are mapped, so that skipped columns are never read."""
-    path = files.local_path(uri)
-    return pa.memory_map(str(path)) if path is not None else files.open_file(uri)
+    path = local_path(uri)
+    return pa.memory_map(str(path)) if path is not None else open_whole(uri)
 
 
 def is_arrow_file(file: Any) -> bool:
-    """Whether `file` is an Arrow file, which has an index, and not a stream; leaves it at its start."""
+    """True for an Arrow file, which has an index, False for a stream; leaves it at its start."""
     start = file.read(6)
     file.seek(0)
     return bytes(start) == b"ARROW1"
 
 
 def _range(container: str, offset: int, length: int) -> bytes:
-    with files.open_file(container) as file:
+    with open_whole(container) as file:
         file.seek(offset)
         data = file.read(length)
     if len(data) < length:
@@ -83,7 +88,7 @@ def _opened(value: Any, uri: str) -> BinaryIO:
         return io.BytesIO(data)
     if path is None:
         raise OSError(f"{uri}: the row holds no audio")
-    return files.open_file(files.resolve(path, files.parent(uri)))
+    return open_file(resolve(path, parent(uri)))
 
 
 class _RowGroup:
@@ -118,7 +123,7 @@ class _RowGroup:
 
         self.close()
         container, group, column = self.key
-        self._file = files.open_file(container)
+        self._file = open_whole(container)
         table = pq.ParquetFile(self._file, buffer_size=_BUFFER, pre_buffer=False)
         if not 0 <= group < table.num_row_groups:
             raise IndexError(f"{table.num_row_groups} row groups")

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from catalog.command import UsageError
-from pipelines.sources import files
+from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import AUDIO, NAMES, PATHS, attributes
-from pipelines.sources.interface import Recording
+from pipelines.sources.interface import Recording, identifier
+from pipelines.sources.members import open_file
+from pipelines.sources.transcripts import sidecar
 
 _FOLDERS = ("", "wavs/", "clips/", "audio/")
 """Where LJSpeech, Common Voice and others keep the files beside their table."""
@@ -45,7 +47,7 @@ def table_recordings(uri: str, prefix: str, split: str | None = None) -> Iterato
 
     Raises UsageError naming the line and the rule.
     """
-    finder = _Finder(files.parent(uri))
+    finder = _Finder(uris.parent(uri))
     for row in _read(uri):
         yield _recording(row, finder, prefix, split)
 
@@ -63,17 +65,17 @@ class _Finder:
         self._folder = folder
         self._pattern: tuple[str, str] | None = None
 
-    def find(self, name: str) -> tuple[str, str, files.Entry | None]:
+    def find(self, name: str) -> tuple[str, str, filesystems.Entry | None]:
         """Path relative to the folder, URI, and the entry where a look was needed."""
         whole = PurePosixPath(name).suffix.lower() in AUDIO
-        if files.is_uri(name) or name.startswith("/"):
-            return name, files.resolve(name, self._folder), None
+        if uris.is_uri(name) or name.startswith("/"):
+            return name, uris.resolve(name, self._folder), None
         if self._pattern is not None and whole and not self._pattern[1]:
             return self._named(name, self._pattern)
         known = [self._pattern] if self._pattern is not None else []
         for pattern in [*known, *_PATTERNS]:
             relative, uri, _ = self._named(name, pattern)
-            entry = files.stat(uri)
+            entry = filesystems.stat(uri)
             if entry is not None and not entry.is_directory:
                 self._pattern = pattern
                 return relative, uri, entry
@@ -81,34 +83,29 @@ class _Finder:
 
     def _named(self, name: str, pattern: tuple[str, str]) -> tuple[str, str, None]:
         relative = f"{pattern[0]}{name}{pattern[1]}"
-        return relative, files.join(self._folder, relative), None
+        return relative, uris.join(self._folder, relative), None
 
 
 def _recording(row: _Row, finder: _Finder, prefix: str, split: str | None) -> Recording:
     relative, uri, entry = finder.find(row.file)
     described = attributes(row.values, split)
-    sidecar = files.sidecar(uri) if described["text"] is None else None
-    if sidecar:
+    text_uri = sidecar(uri) if described["text"] is None else None
+    if text_uri:
         described["text_source"] = "sidecar"
     return Recording(
         recording_id=identifier(prefix + relative),
         uri=uri,
         size_bytes=entry.size_bytes if entry else None,
-        text_uri=sidecar,
+        text_uri=text_uri,
         source_stat=entry.source_stat if entry else None,
         **described,
     )
 
 
-def identifier(relative: str) -> str:
-    """A recording id of a relative path; bytes that are not UTF-8 are written as \\xNN."""
-    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _read(uri: str) -> Iterator[_Row]:
-    name = str(files.local_path(uri) or uri)
+    name = uris.shown(uri)
     try:
-        with files.open_file(uri) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with open_file(uri) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             first = text.readline()
             delimiter, columns = _dialect(first.rstrip("\r\n"), name)
             if columns is None:
@@ -124,7 +121,7 @@ def _read(uri: str) -> Iterator[_Row]:
 
 def first_bad_line(uri: str) -> int:
     """The number of the first line that is not UTF-8, from 1."""
-    with files.open_file(uri) as file:
+    with open_file(uri) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")

@@ -13,12 +13,13 @@ from pathlib import PurePosixPath
 from catalog.command import UsageError
 from catalog.reasons import Reason
 from catalog.recordings import hashed
-from pipelines.sources import columnar, files, manifest
+from pipelines.sources import columnar, filesystems, manifest, uris
 from pipelines.sources.attributes import AUDIO, SPLITS
-from pipelines.sources.interface import BrokenFile, Recording
+from pipelines.sources.interface import BrokenFile, Recording, identifier
 from pipelines.sources.keys import KeySet
 from pipelines.sources.manifest import manifest_recordings
-from pipelines.sources.metadata import identifier, table_recordings
+from pipelines.sources.metadata import table_recordings
+from pipelines.sources.transcripts import sidecar
 from pipelines.sources.webdataset import shard_recordings
 
 TABLES = (".csv", ".tsv")
@@ -50,9 +51,9 @@ class ShardsSource:
         several = len(self.shards) > 1
         # Tables first: the files that they describe are not offered again.
         for shard in sorted(self.shards, key=lambda one: not _names_files(one)):
-            entry = files.stat(shard.uri)
+            entry = filesystems.stat(shard.uri)
             if entry is None:
-                raise UsageError(f"{files.local_path(shard.uri) or shard.uri}: no such file")
+                raise UsageError(f"{uris.shown(shard.uri)}: no such file")
             found = file_recordings(entry, shard.name, shard.split)
             if _names_files(shard) and several:
                 yield from _learned(found, named)
@@ -60,7 +61,7 @@ class ShardsSource:
                 yield from or_rejected(found, entry, shard.name) if several else found
 
 
-def or_rejected(recordings: Iterator[Recording], file: files.Entry, name: str) -> Iterator[Recording]:
+def or_rejected(recordings: Iterator[Recording], file: filesystems.Entry, name: str) -> Iterator[Recording]:
     """What a file of many recordings holds; where it is damaged, a rejected recording stands for the rest of it."""
     try:
         yield from recordings
@@ -85,7 +86,7 @@ def _names_files(shard: Shard) -> bool:
     return shard.name.lower().endswith((*TABLES, *manifest.ENDINGS))
 
 
-def file_recordings(entry: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+def file_recordings(entry: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings that a file holds, names, or is."""
     lower = entry.name.lower()
     folder = name[: len(name) - len(entry.name)]
@@ -98,13 +99,13 @@ def file_recordings(entry: files.Entry, name: str, split: str | None = None) -> 
     elif lower.endswith(manifest.ENDINGS):
         yield from manifest_recordings(entry.uri, folder, split)
     else:
-        sidecar = files.sidecar(entry.uri)
+        text_uri = sidecar(entry.uri)
         yield Recording(
             identifier(name),
             entry.uri,
             entry.size_bytes,
-            text_uri=sidecar,
-            text_source="sidecar" if sidecar else None,
+            text_uri=text_uri,
+            text_source="sidecar" if text_uri else None,
             split=SPLITS.get((split or "").lower()),
             source_stat=entry.source_stat,
         )
@@ -121,7 +122,7 @@ def matching(location: str) -> ShardsSource:
     for one in _alternatives(location):
         folder, slash, last = one.rpartition("/")
         if not is_pattern(last):
-            uri = files.to_uri(one)
+            uri = uris.to_uri(one)
             shards[uri] = Shard(uri, PurePosixPath(one).name)
             continue
         if is_pattern(folder):
@@ -132,12 +133,12 @@ def matching(location: str) -> ShardsSource:
     if not shards:
         allowed = " ".join(sorted({*ENDINGS, *AUDIO}))
         raise UsageError(f"source {location!r} matches no file; it may name {allowed}")
-    return ShardsSource(files.to_uri(location), tuple(shards.values()))
+    return ShardsSource(uris.to_uri(location), tuple(shards.values()))
 
 
-def _directory(folder: str, location: str) -> Iterator[files.Entry]:
+def _directory(folder: str, location: str) -> Iterator[filesystems.Entry]:
     try:
-        yield from files.directory(files.to_uri(folder or ".")).entries
+        yield from filesystems.directory(uris.to_uri(folder or ".")).entries
     except OSError as error:
         raise UsageError(f"source {location!r}: {error.strerror or error}") from error
 

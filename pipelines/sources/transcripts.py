@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from catalog.reasons import Reason
-from pipelines.sources import files
+from pipelines.sources.filesystems import stat
+from pipelines.sources.members import open_file
 
 
 class TextError(Exception):
@@ -14,10 +15,17 @@ class TextError(Exception):
         self.reason = reason
 
 
+def sidecar(uri: str) -> str | None:
+    """The URI of the `.txt` beside an audio file, None when there is none."""
+    folder, _, name = uri.rpartition("/")
+    text_uri = f"{folder}/{name.rpartition('.')[0] or name}.txt"
+    return text_uri if stat(text_uri) is not None else None
+
+
 def read_transcript(uri: str) -> str:
     """The UTF-8 text at `uri`; raises TextError (text_encoding) for another encoding or an unreadable file."""
     try:
-        with files.open_file(uri) as file:
+        with open_file(uri) as file:
             return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(Reason.TEXT_ENCODING, f"transcript is not UTF-8 at byte {error.start}") from error

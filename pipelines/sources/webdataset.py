@@ -14,11 +14,10 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from catalog.reasons import Reason
-from pipelines.sources import files
+from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import attributes
-from pipelines.sources.interface import BrokenFile, Recording
-from pipelines.sources.members import member_uri
-from pipelines.sources.metadata import identifier
+from pipelines.sources.interface import BrokenFile, Recording, identifier
+from pipelines.sources.members import member_uri, open_file
 
 _OTHER = {".txt", ".lab", ".json", ".csv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd", ".pickle", ".jpg",
           ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
@@ -26,9 +25,9 @@ _BUFFER = 64 << 10
 _MOST_JSON = 16 << 20
 
 
-def shard_recordings(shard: files.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+def shard_recordings(shard: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings of a tar under ids `<name>/<member without its ending>`; raises BrokenFile, at the damage."""
-    shown = str(files.local_path(shard.uri) or shard.uri)
+    shown = uris.shown(shard.uri)
     try:
         with _buffered(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for group in _groups(archive):
@@ -39,7 +38,7 @@ def shard_recordings(shard: files.Entry, name: str, split: str | None = None) ->
 
 def _buffered(uri: str) -> BinaryIO:
     """On an object store each read is a request: a header and the JSON behind it come in one."""
-    file: Any = files.open_file(uri)
+    file: Any = open_file(uri)
     return file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, _BUFFER)
 
 
@@ -58,7 +57,7 @@ def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
 
 
 def _recordings(
-    group: list[tarfile.TarInfo], file: BinaryIO, shard: files.Entry, name: str, split: str | None
+    group: list[tarfile.TarInfo], file: BinaryIO, shard: filesystems.Entry, name: str, split: str | None
 ) -> Iterator[Recording]:
     audio = [member for member in group if PurePosixPath(member.name).suffix.lower() not in _OTHER]
     if not audio:
@@ -109,5 +108,5 @@ def _stem(member: tarfile.TarInfo) -> str:
     return f"{folder}{slash}{name.partition('.')[0]}"
 
 
-def _uri(shard: files.Entry, member: tarfile.TarInfo) -> str:
+def _uri(shard: filesystems.Entry, member: tarfile.TarInfo) -> str:
     return member_uri(shard.uri, offset=member.offset_data, length=member.size)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 
 SAMPLE_RATE = 16_000
 WINDOW = 512

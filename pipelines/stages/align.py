@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio.decode import Samples, resample, samples_to_seconds, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
+from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
 from pipelines.rows import reject, samples_array, waves, with_column
 from pipelines.speech.alignment.cut import Lengths, Piece, cut
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, Aligner, AlignmentError

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from catalog.reasons import Reason
 from models.text.normalize import normalise
-from pipelines.audio.decode import Samples, samples_to_seconds
+from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoded, Decoder, DecodeSettings, Wanted
+from pipelines.audio.lengths import samples_to_seconds
 from pipelines.rows import SCHEMA
 from pipelines.sources.transcripts import TextError, read_transcript
 

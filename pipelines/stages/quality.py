@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.audio.decode import Samples, resample
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
 from pipelines.rows import waves, with_column
 from pipelines.speech.quality import dnsmos, levels
 

@@ -8,7 +8,8 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from pipelines.audio.decode import Samples, samples_to_seconds, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
 from pipelines.rows import SCHEMA, samples_array, waves, with_column
 from pipelines.speech.vad import CutSettings, Segment, SpeechDetector, cut
 

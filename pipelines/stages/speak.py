@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 
-from pipelines.audio.decode import AudioError, decode, samples_to_seconds, write_wav
+from pipelines.audio.containers import AudioError
+from pipelines.audio.decode import decode
+from pipelines.audio.lengths import samples_to_seconds
+from pipelines.audio.wav import write_wav
 
 if TYPE_CHECKING:
     from models.systems import Prompt

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.audio.decode import Samples, resample, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
+from pipelines.audio.lengths import seconds_to_samples
 from pipelines.rows import waves, with_column
 
 Embeddings = npt.NDArray[np.float32]

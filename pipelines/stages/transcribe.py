@@ -13,7 +13,9 @@ import pyarrow as pa
 from catalog.command import UsageError
 from catalog.reasons import Reason
 from models.text.normalize import normalise
-from pipelines.audio.decode import Samples, resample, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
+from pipelines.audio.lengths import seconds_to_samples
 from pipelines.rows import reject, waves, with_column
 from pipelines.speech.transcription import load_transcriber
 from pipelines.speech.transcription.batches import Batches, Failure

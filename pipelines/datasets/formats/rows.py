@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from catalog.reasons import Reason
 from catalog.schema import SCHEMA, CodecIdentity
-from pipelines.audio.decode import frames_to_seconds
+from pipelines.audio.lengths import frames_to_seconds
 from pipelines.datasets.formats.interface import Row
 from pipelines.datasets.read import matrices
 

@@ -16,7 +16,7 @@ from typing import Any
 from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.reasons import Reason
-from pipelines.audio.decode import frames_to_seconds
+from pipelines.audio.lengths import frames_to_seconds
 from pipelines.datasets.formats.interface import Batches, Export, Import, Row
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import rows_with_phones

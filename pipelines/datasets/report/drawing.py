@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.datasets.report.distribution import Distribution
 
 _WIDTH, _HEIGHT = 320, 110

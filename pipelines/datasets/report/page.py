@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.datasets import Dataset
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.datasets.decode_rows import to_flac
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.datasets.report.drawing import histogram, number, spectrogram

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.command import UsageError
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, AlignmentError
 from pipelines.speech.alignment.text_units import Word, phrases
 from pipelines.speech.alignment.viterbi import ANY, Transcript, best_states

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.audio.decode import Samples, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.lengths import seconds_to_samples
 from pipelines.speech.alignment.dtw import Distances, Integers, band, band_along, warp
 from pipelines.speech.alignment.features import FRAME_RATE, LEVEL_RATE, average, cepstra, features, mel_power
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, AlignmentError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.alignment.interface import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]

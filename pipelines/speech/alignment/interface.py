@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.alignment.text_units import Word
 
 SAMPLE_RATE = 16_000

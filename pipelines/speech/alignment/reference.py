@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.audio.decode import Samples, resample
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import resample
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignmentError
 from pipelines.speech.alignment.text_units import Word, join_words
 

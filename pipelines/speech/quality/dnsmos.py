@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.quality.onnx_weights import Weights, read_weights
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 
 Powers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 
 SAMPLE_RATE = 16_000
 """Hz, what every engine hears."""

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from pipelines.audio.decode import Samples, seconds_to_samples
+from pipelines.audio.containers import Samples
+from pipelines.audio.lengths import seconds_to_samples
 
 AIM_S = 25.0
 """Aimed length as a share of a 30 s window: what is left gives every cut 5 s to look for a pause on either side."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from catalog.command import UsageError
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.transcription.interface import SAMPLE_RATE, Language, TranscribeSettings, Transcript
 from pipelines.speech.transcription.whisperx import numeral_tokens
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from catalog.command import JobError, UsageError
-from pipelines.audio.decode import Samples
+from pipelines.audio.containers import Samples
 from pipelines.speech.transcription.interface import Language, TranscribeSettings, Transcript
 
 MELS = (80, 128)

@@ -19,9 +19,9 @@ import pytest
 import soundfile
 
 from catalog.reasons import Reason
+from pipelines.audio import decoder_process, isolated_decoder
 from pipelines.audio.containers import AudioFile
-from pipelines.audio.decode import Limits, decode, decoder_process
-from pipelines.audio.decode import isolated_decoder as decoder_module
+from pipelines.audio.decode import Limits, decode
 from pipelines.audio.isolated_decoder import Decoder, DecodeSettings, Wanted
 from pipelines.rows import waves
 from pipelines.sources.interface import Recording, to_table
@@ -198,7 +198,7 @@ def test_mutated_files_decode_or_are_refused_and_never_end_the_process(
 def test_whatever_a_decoder_raises_becomes_a_reason(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.wav", 0.2)
     settings = DecodeSettings(16_000, Limits(), loudness="rms", target_dbfs=1e9)  # the gain overflows
-    with decoder_module._shared_file() as shared:
+    with isolated_decoder._shared_file() as shared:
         sink = decoder_process.SharedSink(shared, 0)
         done = decoder_process.Child(lambda _: None).outcome(Wanted(path.as_uri()), settings, sink)
     assert done == (

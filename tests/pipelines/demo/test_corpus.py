@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.audio.decode import Samples, decode
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode
 from pipelines.demo.corpus import DIGITS, Voice, make_digit_corpus, speak, synthesize_espeak
 from pipelines.demo.digits import SAMPLE_RATE, train_digit_classifier
 

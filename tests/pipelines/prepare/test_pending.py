@@ -21,10 +21,10 @@ from catalog.reasons import Reason
 from catalog.recordings import recording_key
 from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
-from pipelines.sources import open_source
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.interface import Recording
 from pipelines.sources.keys import KeySet
+from pipelines.sources.open import open_source
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.command import UsageError
-from pipelines.sources import files, open_source
 from pipelines.sources.interface import Recording
+from pipelines.sources.members import open_file
+from pipelines.sources.open import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def offered(location: str) -> list[Recording]:
 
 
 def content(recording: Recording) -> bytes:
-    with files.open_file(recording.uri) as file:
+    with open_file(recording.uri) as file:
         return file.read()
 
 

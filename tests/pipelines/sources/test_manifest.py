@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from catalog.command import UsageError
-from pipelines.sources import open_source
 from pipelines.sources.interface import Recording, to_table
+from pipelines.sources.open import open_source
 
 
 def offered(path: Path, *rows: object) -> list[Recording]:

@@ -20,8 +20,10 @@ from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.jobs.prepare import codec_identity
 from pipelines.prepare.pending import Listing
-from pipelines.sources import files, open_source
+from pipelines.sources import filesystems
 from pipelines.sources.interface import Recording
+from pipelines.sources.members import open_file
+from pipelines.sources.open import open_source
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.write import WriteStage, Written
@@ -34,7 +36,7 @@ def offered(location: str) -> list[Recording]:
 
 
 def content(recording: Recording) -> bytes:
-    with files.open_file(recording.uri) as file:
+    with open_file(recording.uri) as file:
         return file.read()
 
 
@@ -47,8 +49,8 @@ def test_a_folder_of_odd_keys(s3_bucket: Any) -> None:
         (key, key) for key in ("a/b/deep.flac", ODD, "top.mp3")
     ]
     assert [one.size_bytes for one in found] == [len(content(one)) for one in found]
-    assert [one.source_stat for one in found] == [files.stat_of(one.uri) for one in found]
-    with files.open_file(str(found[0].text_uri)) as text:
+    assert [one.source_stat for one in found] == [filesystems.stat_of(one.uri) for one in found]
+    with open_file(str(found[0].text_uri)) as text:
         assert text.read() == b"a/b/deep.txt"
     for location in (f"s3://{s3_bucket.name}/absent", "s3://no-such-bucket-of-mine/x"):
         with pytest.raises(UsageError, match=r"does not exist|cannot be reached"):

@@ -15,8 +15,10 @@ import pytest
 from catalog.command import UsageError
 from catalog.reasons import Reason
 from pipelines.audio.decode import decode
-from pipelines.sources import files, open_source
+from pipelines.sources import filesystems, uris
 from pipelines.sources.interface import Recording, to_table
+from pipelines.sources.members import open_file
+from pipelines.sources.open import open_source
 
 FEATURES = {
     "sound": {"_type": "Audio"},
@@ -31,7 +33,7 @@ def offered(location: Path | str) -> list[Recording]:
 
 
 def content(recording: Recording) -> bytes:
-    with files.open_file(recording.uri) as file:
+    with open_file(recording.uri) as file:
         return file.read()
 
 
@@ -85,13 +87,13 @@ def test_emilia_shards_give_texts_speakers_and_members(tmp_path: Path) -> None:
     assert [one.size_bytes for one in found] == [len(content(one)) for one in found]
     assert (found[4].speaker, found[4].language, found[4].text_source) == ("EN_S0", "en", "given")
     assert found[0].text_source == "sidecar"
-    with files.open_file(str(found[0].text_uri)) as text:
+    with open_file(str(found[0].text_uri)) as text:
         assert text.read().decode() == "Täxt"
-    assert files.local_path(found[0].uri) is None
+    assert uris.local_path(found[0].uri) is None
     assert (
         found[0].source_stat
-        == files.stat_of(found[0].uri)
-        == files.stat_of((tmp_path / "EN-B0.tar").as_uri())
+        == filesystems.stat_of(found[0].uri)
+        == filesystems.stat_of((tmp_path / "EN-B0.tar").as_uri())
     )
 
 
@@ -177,7 +179,7 @@ def test_a_member_beyond_the_end_cannot_be_read(tmp_path: Path) -> None:
         "length=x",
     ):
         with pytest.raises(OSError, match=r"s\.tar"):
-            files.open_file(f"{uri}#{address}")
+            open_file(f"{uri}#{address}")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "stream"])
@@ -203,7 +205,7 @@ def test_columns_of_audio_are_read_row_by_row(tmp_path: Path, kind: str) -> None
     if kind != "parquet":
         assert [one.size_bytes for one in found] == [len(content(one)) for one in found]
     with pytest.raises(OSError, match="no such member"):
-        files.open_file(found[0].uri.replace("row=0", "row=30"))
+        open_file(found[0].uri.replace("row=0", "row=30"))
 
 
 def test_own_ids_plain_bytes_and_paths(tmp_path: Path) -> None:
@@ -243,5 +245,5 @@ def test_real_speech_decodes_the_same_from_an_archive(tmp_path: Path, speech_fol
     wav = speech_folder / "utterance0.wav"
     write_tar(tmp_path / "s.tar", ("utterance0.wav", wav.read_bytes()))
     (member,) = offered(tmp_path / "s.tar")
-    with files.open_file(member.uri) as file:
+    with open_file(member.uri) as file:
         assert (decode(file, 16_000).samples == decode(wav, 16_000).samples).all()

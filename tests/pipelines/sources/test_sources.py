@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from catalog.command import UsageError
-from pipelines.sources import open_source
 from pipelines.sources.interface import SCHEMA, Recording, to_table
+from pipelines.sources.members import open_file
+from pipelines.sources.open import open_source
 
 
 def offered(location: Path) -> list[Recording]:
@@ -47,8 +48,6 @@ def test_a_name_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     (found,) = offered(tmp_path)
     assert found.recording_id == "caf\\xe9.wav"
     assert to_table([found]).schema == SCHEMA
-    from pipelines.sources.files import open_file
-
     with open_file(found.uri) as file:
         assert file.read() == b"x"
 

@@ -17,12 +17,13 @@ from catalog.datasets import Dataset
 from catalog.reasons import Reason
 from models.codecs import editions
 from models.text.normalize import normalise
-from pipelines.audio.decode import Limits, write_wav
+from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
+from pipelines.audio.wav import write_wav
 from pipelines.jobs.prepare import codec_identity
 from pipelines.rows import SCHEMA, reject, samples_array
-from pipelines.sources import open_source
 from pipelines.sources.interface import to_table
+from pipelines.sources.open import open_source
 from pipelines.stages import codec
 from pipelines.stages.codec import CodecStage, buckets, codes_array
 from pipelines.stages.decode import DecodeStage

@@ -14,7 +14,8 @@ import pytest
 from catalog.command import UsageError
 from catalog.reasons import Reason
 from models.text.normalize import normalise
-from pipelines.audio.decode import Samples, decode
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode
 from pipelines.rows import SCHEMA, samples_array
 from pipelines.speech.transcription import load_transcriber
 from pipelines.speech.transcription.interface import (

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfiltfilt
 
-from pipelines.audio.decode import Samples, decode, resample
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode, resample
 from pipelines.rows import samples_array
 from pipelines.speech.quality import levels
 from pipelines.speech.quality.dnsmos import _TO_MOS, WINDOW, Dnsmos, _model_path, repeated, window_starts

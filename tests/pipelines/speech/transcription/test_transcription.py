@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.command import JobError, UsageError
-from pipelines.audio.decode import Samples, decode
+from pipelines.audio.containers import Samples
+from pipelines.audio.decode import decode
 from pipelines.speech.transcription import check_model, load_transcriber
 from pipelines.speech.transcription.batches import MOST_FAILURES, Batches, Failure
 from pipelines.speech.transcription.interface import (

@@ -1,25 +1,18 @@
-"""Directories and files behind a path or a URI: local ones through the system, others through Arrow or fsspec.
-
-A URI is percent-encoded, so that a name may hold any character. A fragment addresses a member of a container
-(`members.py`): `archive.tar#offset=512&length=9000`.
-"""
+"""Directories and whole files behind a URI: local ones through the system, others through Arrow or fsspec."""
 
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|file:")
-_STEPS = {"", ".", ".."}
+from pipelines.sources.uris import ENCODED, container, local_path
+
 _REVISION = re.compile(r"hf://[^#]*(?:@|%40)([0-9a-f]{40})/")
-_ENCODED = {"file", "http", "https"}
-"""Schemes whose URIs people write percent-encoded; names in object stores are written as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,62 +29,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Directory:
-    """What a directory holds, in the order of names."""
+    """The contents of a directory, in the order of names."""
 
     names: list[str]
     entries: Iterator[Entry]
-
-
-def is_uri(location: str) -> bool:
-    """Whether `location` starts with a scheme; a single letter is a drive, not a scheme."""
-    return _SCHEME.match(location) is not None
-
-
-def to_uri(location: str) -> str:
-    """An absolute URI of a path or of a location as people write it, without a trailing slash."""
-    if not is_uri(location):
-        return Path(location).absolute().as_uri()
-    scheme, _, rest = location.rstrip("/").partition("://")
-    return location.rstrip("/") if scheme.partition(":")[0] in _ENCODED else f"{scheme}://{quote(rest)}"
-
-
-def local_path(uri: str) -> Path | None:
-    """The path of a `file:` URI, None for any other scheme and for a member of a container."""
-    if not uri.startswith("file:"):
-        return None
-    parts = urlsplit(uri)
-    # unquote_to_bytes keeps names that are not UTF-8, which a str cannot hold in an Arrow column.
-    return None if parts.fragment else Path(os.fsdecode(unquote_to_bytes(parts.path)))
-
-
-def container(uri: str) -> str:
-    """The file that holds a member; any other URI as it is."""
-    return uri.partition("#")[0]
-
-
-def parent(uri: str) -> str:
-    """The directory of a file."""
-    return container(uri).rpartition("/")[0]
-
-
-def join(uri: str, relative: str) -> str:
-    """The URI of `relative` (a path with forward slashes) below `uri`."""
-    if _STEPS.isdisjoint(relative.split("/")):
-        return f"{uri}/{quote(os.fsencode(relative))}"
-    path = local_path(uri)
-    if path is not None:
-        return Path(os.path.normpath(path / relative)).as_uri()
-    scheme, _, rest = uri.partition("://")
-    host, _, key = rest.partition("/")
-    below = posixpath.normpath(posixpath.join("/", unquote(key), relative)).lstrip("/")
-    return f"{scheme}://{host}/{quote(below)}"
-
-
-def resolve(reference: str, folder: str) -> str:
-    """The URI of what a table in `folder` calls `reference`: a URI, an absolute or a relative path."""
-    if is_uri(reference):
-        return to_uri(reference)
-    return Path(reference).as_uri() if reference.startswith("/") else join(folder, reference)
 
 
 def directory(uri: str) -> Directory:
@@ -128,19 +69,8 @@ def stat_of(uri: str) -> str | None:
     return found.source_stat if found else None
 
 
-def sidecar(uri: str) -> str | None:
-    """The URI of the `.txt` beside an audio file, None when there is none."""
-    folder, _, name = uri.rpartition("/")
-    text_uri = f"{folder}/{name.rpartition('.')[0] or name}.txt"
-    return text_uri if stat(text_uri) is not None else None
-
-
-def open_file(uri: str) -> BinaryIO:
-    """A seekable binary file, of a member just its bytes; raises OSError when it cannot be opened."""
-    if "#" in uri:
-        from pipelines.sources.members import open_member
-
-        return open_member(uri)
+def open_whole(uri: str) -> BinaryIO:
+    """A seekable binary file; raises OSError when it cannot be opened. `members.open_file` opens members, too."""
     path = local_path(uri)
     if path is not None:
         return path.open("rb")
@@ -200,7 +130,7 @@ def _entry(info: Any, uri: str) -> Entry:
 
 def _key(uri: str) -> str:
     parts = urlsplit(uri)
-    return uri if parts.scheme in _ENCODED else f"{parts.netloc}{unquote(parts.path)}"
+    return uri if parts.scheme in ENCODED else f"{parts.netloc}{unquote(parts.path)}"
 
 
 _opened: dict[tuple[str, ...], Any] = {}

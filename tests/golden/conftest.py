@@ -1,11 +1,12 @@
 """Parity vectors: `--golden-dir DIR` holds one folder a case with case.json, weights and tensors.
 
-A test asks for `t2s_section`, `s2a_section`, ...: it runs once for every section of every case of that class.
+A test marked `@pytest.mark.golden(REPOSITORY, CLASS, convert)` asks for `section`: it runs once for every section of
+every case of that reference class, with our module holding the reference's weights.
 """
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models import interop
+from models.checkpoints import StateReader
 
 BESIDE_CHECKOUT = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
-KNOWN = {
-    "choiHkk/maskgct maskgct_t2s.MaskGCT_T2S": ("t2s_section", "choihkk-maskgct-t2s"),
-    "choiHkk/maskgct maskgct_s2a.MaskGCT_S2A": ("s2a_section", "choihkk-maskgct-s2a"),
-}
+Convert = Callable[[Mapping[str, Any], StateReader], nn.Module]
 
 
 def pytest_addoption(parser):
     parser.addoption("--golden-dir", help="folder of parity cases (default: ../shared/golden)")
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "golden(class, convert): run for every section of that reference class"
+    )
 
 
 class RecordedDraws:
@@ -35,31 +39,32 @@ class RecordedDraws:
     def __init__(self, recorded: list[tuple[str, Tensor]]) -> None:
         self.recorded = recorded
 
-    def _next(self, kind: str, *shape: int) -> Tensor:
+    def take(self, kind: str, *shape: int) -> Tensor:
+        """Return the next draw, which must be of that kind (`rng_kinds` of case.json) and shape."""
         found_kind, numbers = self.recorded.pop(0)
         assert (found_kind, tuple(numbers.shape)) == (kind, shape)
         return numbers
 
     def rand(self, count):
-        return self._next("rand", count)
+        return self.take("rand", count)
 
     def multinomial(self, weights_Q, count):
-        return self._next("multinomial", count)
+        return self.take("multinomial", count)
 
     def randint(self, low_B, high_B):
-        drawn_B = self._next("randint", *low_B.shape)
+        drawn_B = self.take("randint", *low_B.shape)
         assert (low_B <= drawn_B).all()
         assert (drawn_B < high_B).all()
         return drawn_B
 
     def bernoulli(self, probabilities_BT):
-        return self._next("bernoulli", *probabilities_BT.shape).bool()
+        return self.take("bernoulli", *probabilities_BT.shape).bool()
 
     def tokens(self, lengths, candidates_BTk, n_codes):
-        return self._next("uniform", *candidates_BTk.shape[:2], n_codes).gather(-1, candidates_BTk)
+        return self.take("uniform", *candidates_BTk.shape[:2], n_codes).gather(-1, candidates_BTk)
 
     def scores(self, lengths, n_frames):
-        return self._next("uniform", len(lengths), n_frames)
+        return self.take("uniform", len(lengths), n_frames)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,27 @@ class Section:
     described: Mapping[str, Mapping[str, Any]]
     tensors: Mapping[str, Tensor]
     draws: RecordedDraws
+    hooks: list[Any]
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[f"{self.name}.in.{name}"]
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.name}.in.{name}" in self.tensors
+
+    def record(self, module: nn.Module) -> list[Any]:
+        """Collect what a module returns, call after call, until the test ends."""
+        seen: list[Any] = []
+        self.hooks.append(module.register_forward_hook(lambda _module, _inputs, output: seen.append(output)))
+        return seen
+
+    def run(self, by_kind: Mapping[str, Callable[["Section"], Mapping[str, Tensor]]]) -> None:
+        """Check what the function for the first word of the section's name returns (`generate_cfg0`: generate)."""
+        kind = self.name.split("_")[0]
+        if kind not in by_kind:
+            pytest.skip(f"no code for section {self.name}")
+        with torch.no_grad():
+            self.check(by_kind[kind](self))
 
     def check(self, results: Mapping[str, Tensor]) -> None:
         """Compare every recorded output, integers exactly, and see that every draw was used."""
@@ -94,58 +117,51 @@ class Section:
 
 
 @functools.lru_cache(maxsize=2)
-def load_case(folder: Path, source: str) -> tuple[Mapping[str, Any], nn.Module, Mapping[str, Tensor]]:
+def load_case(folder: Path, convert: Convert) -> tuple[Mapping[str, Any], nn.Module, Mapping[str, Tensor]]:
     described = json.loads((folder / "case.json").read_text())
-    weights = load_file(folder / "weights.safetensors")
-    module = interop.load(source, described["constructor"], weights)
+    reader = StateReader(folder.name, load_file(folder / "weights.safetensors"))
+    module = convert(described["constructor"], reader)
     return described, module, load_file(folder / "tensors.safetensors")
 
 
-def load_section(folder: Path, source: str, name: str) -> Section:
-    described, module, tensors = load_case(folder, source)
+@pytest.fixture
+def section(request) -> Iterator[Section]:
+    folder, convert, name = request.param
+    described, module, tensors = load_case(folder, convert)
     entry = next(entry for entry in described["sections"] if entry["name"] == name)
     keys = sorted(key for key in tensors if key.startswith(f"{name}.rng."))
     draws = RecordedDraws([(key.rsplit(".", 1)[1], tensors[key]) for key in keys])
-    return Section(name, module, described["constructor"], entry["args"], entry["tensors"], tensors, draws)
-
-
-@pytest.fixture
-def t2s_section(request):
-    return load_section(*request.param)
-
-
-@pytest.fixture
-def s2a_section(request):
-    return load_section(*request.param)
+    hooks: list[Any] = []
+    yield Section(
+        name, module, described["constructor"], entry["args"], entry["tensors"], tensors, draws, hooks
+    )
+    for hook in hooks:
+        hook.remove()
 
 
 def pytest_generate_tests(metafunc):
-    wanted = {fixture: source for fixture, source in KNOWN.values() if fixture in metafunc.fixturenames}
     asked = metafunc.config.getoption("golden_dir", default=None)
-    directory = Path(asked or BESIDE_CHECKOUT)
-    if asked and not any(directory.glob("*/case.json")):
+    cases = sorted(Path(asked or BESIDE_CHECKOUT).glob("*/case.json"))
+    if asked and not cases:
         raise pytest.UsageError(f"--golden-dir {asked}: no case folder with a case.json in it")
     if "unknown_case" in metafunc.fixturenames:
-        folders = [
-            path.parent.name for path in sorted(directory.glob("*/case.json")) if class_of(path) not in KNOWN
+        tests = "\n".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
+        unknown = [case for case in cases if not all(f'"{name}"' in tests for name in class_of(case))]
+        metafunc.parametrize("unknown_case", [case.parent.name for case in unknown])
+    for marker in metafunc.definition.iter_markers("golden"):
+        repository, reference_class, convert = marker.args
+        found = [
+            pytest.param((case.parent, convert, entry["name"]), id=f"{case.parent.name}-{entry['name']}")
+            for case in cases
+            if class_of(case) == (repository, reference_class)
+            for entry in json.loads(case.read_text())["sections"]
         ]
-        metafunc.parametrize("unknown_case", folders)
-    for fixture, source in wanted.items():
-        found = list(sections_of(directory, fixture))
-        ids = [f"{folder.name}-{name}" for folder, name in found]
-        values = [(folder, source, name) for folder, name in found]
-        reason = f"no case for {source} in {directory}"
-        values = values or [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
-        metafunc.parametrize(fixture, values, ids=ids or None, indirect=True)
+        missing = pytest.mark.skip(reason=f"no case for {reference_class} in {asked or BESIDE_CHECKOUT}")
+        metafunc.parametrize(
+            "section", found or [pytest.param(None, marks=missing, id="none")], indirect=True
+        )
 
 
-def sections_of(directory: Path, fixture: str):
-    for path in sorted(directory.glob("*/case.json")):
-        if KNOWN.get(class_of(path), ("",))[0] == fixture:
-            for entry in json.loads(path.read_text())["sections"]:
-                yield path.parent, entry["name"]
-
-
-def class_of(path: Path) -> str:
-    reference = json.loads(path.read_text())["reference"]
-    return f"{reference['repository']} {reference['class']}"
+def class_of(case: Path) -> tuple[str, str]:
+    reference = json.loads(case.read_text())["reference"]
+    return reference["repository"], reference["class"]

@@ -4,18 +4,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models.maskgct import checkpoint_choihkk_s2a, checkpoint_choihkk_t2s
 from models.maskgct.corruption import CorruptionConfig, corrupt, level_weights
 from models.maskgct.s2a import hidden_codes
 from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-
-
-def record(module):
-    """Collect what a module returns, call after call."""
-    seen = []
-    module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    return seen
 
 
 def recorded_forward(section, forward, **kwargs):
@@ -27,7 +21,7 @@ def recorded_forward(section, forward, **kwargs):
         "hidden": trunk,
         **{f"layer{i}": block for i, block in enumerate(trunk.transformer.blocks)},
     }
-    seen = {name: record(module) for name, module in watched.items()}
+    seen = {name: section.record(module) for name, module in watched.items()}
     text_mask, x_mask = section["text_mask"].bool(), section["x_mask"].bool()
     positions = torch.arange(text_mask.shape[1] + x_mask.shape[1]).expand(len(x_mask), -1)
     kwargs |= {"text_BL": section["text_ids"], "text_mask_BL": text_mask, "speech_mask_BT": x_mask}
@@ -86,7 +80,7 @@ def guidance_of(args):
 
 
 def t2s_sample(section, choice):
-    trace = record(section.module.head)
+    trace = section.record(section.module.head)
     given = conditions(section, section["prompt"][..., None], int(section["target_length"]))
     steps, guidance = section.args["n_timesteps"], guidance_of(section.args)
     codes = generate_t2s(section.module, given, steps, choice, guidance, section.draws)
@@ -141,7 +135,7 @@ def s2a_weights(section):
 
 
 def s2a_generate(section):
-    trace, args = record(section.module.heads), section.args
+    trace, args = section.record(section.module.heads), section.args
     known = section["given"] if section["given"].dim() == 3 else section["given"][..., None]
     given = conditions(section, section["prompt"], known.shape[1])
     choice = TokenChoice(args["temperature"], args["filter_thres"])
@@ -154,22 +148,11 @@ T2S = {"forward": t2s_forward, "loss": t2s_loss, "generate": t2s_generate, "reve
 S2A = {"forward": s2a_forward, "loss": s2a_loss, "layer": s2a_weights, "generate": s2a_generate}
 
 
-@torch.no_grad()
-def run(section, by_kind):
-    """Run a section by the first word of its name (`generate_cfg0`: generate)."""
-    kind = section.name.split("_")[0]
-    if kind not in by_kind:
-        pytest.skip(f"no code for section {section.name}")
-    section.check(by_kind[kind](section))
+@pytest.mark.golden("choiHkk/maskgct", "maskgct_t2s.MaskGCT_T2S", checkpoint_choihkk_t2s.convert)
+def test_t2s(section):
+    section.run(T2S)
 
 
-def test_t2s(t2s_section):
-    run(t2s_section, T2S)
-
-
-def test_s2a(s2a_section):
-    run(s2a_section, S2A)
-
-
-def test_unknown_case(unknown_case):
-    pytest.skip(f"no code for case {unknown_case}")
+@pytest.mark.golden("choiHkk/maskgct", "maskgct_s2a.MaskGCT_S2A", checkpoint_choihkk_s2a.convert)
+def test_s2a(section):
+    section.run(S2A)

@@ -114,7 +114,7 @@ started = time.time()
 from pathlib import Path
 from catalog.datasets import Dataset
 from pipelines.execution import cluster
-from pipelines.jobs import prepare
+from pipelines.prepare import job as prepare
 from pipelines.execution import ray_stream as streaming
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.stages.write import Written
@@ -200,7 +200,7 @@ def load_audio_ratio(corpus: Path) -> dict[str, Any]:
 
 _DRIVER = """
 import json, resource, sys
-from pipelines.jobs.prepare import prepare
+from pipelines.prepare.job import prepare
 from pipelines.prepare.settings import PrepareSettings
 settings = PrepareSettings.model_validate(
     {"codec": {"name": "pcm-16khz"}, "text": {"missing": "allow"}, "resources": {"workers": 1, "device": "cpu"}}

@@ -78,7 +78,7 @@ def _show(arguments: argparse.Namespace) -> Mapping[str, Any]:
         shown = {
             "dataset": dataset.uri,
             **_numbers(dataset),
-            "codec": dataclasses.asdict(dataset.codec),
+            "codec": dataset.codec.as_dict(),
             "settings": dict(dataset.settings),
             "settings_digest": dataset.settings_digest,
         }

@@ -19,7 +19,7 @@ from catalog.datasets import Dataset
 from catalog.holders import Holders, keys_of
 from catalog.log import all_changes
 from catalog.recordings import Keys, hashed, key_bytes, recording_key, unpack_keys
-from catalog.runs import run
+from catalog.runs import marked_run
 from catalog.schema import Shard
 from catalog.shards import damage, read_columns, without_recordings
 from catalog.storage import Storage
@@ -64,7 +64,7 @@ def take_out(dataset: Dataset, paths: Iterable[str]) -> None:
     doomed = set(paths)
     if not doomed:
         return
-    with run(dataset) as run_id:
+    with marked_run(dataset) as run_id:
         for _ in range(_MAX_CONFLICTS):
             damaged = [shard for shard in dataset.shards() if shard.path in doomed]
             if not damaged:

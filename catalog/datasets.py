@@ -22,9 +22,10 @@ from catalog.holders import Holders, count_recordings, keys_of
 from catalog.identity import Identity
 from catalog.log import active_files, add_action, apply, read_change, remove_action
 from catalog.recordings import hashed
-from catalog.schema import SPLITS, CodecIdentity, Shard
+from catalog.schema import SPLITS, Shard
 from catalog.shards import read_columns, without_recordings
 from catalog.storage import Storage, canonical_uri, open_storage
+from models.identity import TokenIdentity
 
 # Each conflict means that another job got on, so this bounds how often one job can be overtaken, not how long it waits.
 _MAX_CONFLICTS = 1000
@@ -60,7 +61,7 @@ class Dataset:
         self._holders = Holders(storage)
 
     @staticmethod
-    def create(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
+    def create(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, Any]) -> Dataset:
         """Make an empty dataset, or open the one that is there.
 
         `settings` are those that change a row. Raises JobError if the existing dataset has another codec or other
@@ -81,7 +82,7 @@ class Dataset:
         return dataset
 
     @staticmethod
-    def restart(uri: str | Path, codec: CodecIdentity, settings: Mapping[str, Any]) -> Dataset:
+    def restart(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, Any]) -> Dataset:
         """Start a dataset over with another codec or other settings, in one commit: no files, the new identity.
 
         Old versions stay readable, and a job that still writes the old rows is refused at its next commit. A dataset

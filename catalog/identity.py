@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from catalog.config import digest
-from catalog.schema import CodecIdentity
 from catalog.strict_yaml import format_yaml, parse_yaml
+from models.identity import TokenIdentity
 
 CODEC_PROPERTY = "speechmill.codec"
 _SETTINGS, _DIGEST = "speechmill.settings", "speechmill.settings_digest"
@@ -19,7 +19,7 @@ _SETTINGS, _DIGEST = "speechmill.settings", "speechmill.settings_digest"
 class Identity:
     """Rows of equal identity may share a dataset. `settings` hold neither paths nor resources nor batch sizes."""
 
-    codec: CodecIdentity
+    codec: TokenIdentity
     settings: Mapping[str, Any]
 
     @property
@@ -38,7 +38,7 @@ class Identity:
     @staticmethod
     def from_configuration(configuration: Mapping[str, str]) -> Identity:
         """Raises KeyError if the table is not a dataset."""
-        codec = CodecIdentity.from_json(configuration[CODEC_PROPERTY])
+        codec = TokenIdentity.from_json(configuration[CODEC_PROPERTY])
         return Identity(codec, parse_yaml(configuration[_SETTINGS], _SETTINGS))
 
     def differences(self, other: Identity) -> list[str]:

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from catalog.datasets import Dataset
 from catalog.log import all_changes
-from catalog.shards import run_of
+from catalog.shards import run_id_of
 from catalog.storage import Storage
 
 ABANDONED_AFTER_S = 24 * 3600
 
 
 @contextmanager
-def run(dataset: Dataset) -> Iterator[str]:
+def marked_run(dataset: Dataset) -> Iterator[str]:
     """A job that writes: yields its run id; first deletes what dead runs left, at the end what this one left."""
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}_{uuid.uuid4().hex[:8]}"
     dataset.storage.write(_marker(run_id), json.dumps(_this_process()).encode())
@@ -33,7 +33,7 @@ def run(dataset: Dataset) -> Iterator[str]:
         yield run_id
     finally:
         # After a failure the marker stays: workers may still write files, which the next run must know as dead.
-        _delete(dataset.storage, [path for path in _uncommitted(dataset) if run_of(path) == run_id])
+        _delete(dataset.storage, [path for path in _uncommitted(dataset) if run_id_of(path) == run_id])
     dataset.storage.delete(_marker(run_id))
 
 
@@ -47,7 +47,7 @@ def delete_abandoned(dataset: Dataset, dry_run: bool = False) -> list[str]:
     abandoned = [
         path
         for path in _uncommitted(dataset)
-        if (marker := _marker(str(run_of(path)))) in gone
+        if (marker := _marker(str(run_id_of(path)))) in gone
         or (not alive.get(marker) and _old(ages.get(path, 0.0)))
     ]
     if not dry_run:
@@ -57,7 +57,7 @@ def delete_abandoned(dataset: Dataset, dry_run: bool = False) -> list[str]:
 
 def _uncommitted(dataset: Dataset) -> list[str]:
     """Files of ours that no commit ever named. The files are listed before the log is read, so none is missed."""
-    ours = [path for path in dataset.storage.listing() if run_of(path)]
+    ours = [path for path in dataset.storage.listing() if run_id_of(path)]
     active = {shard.path for shard in Dataset.open(dataset.uri).shards()}
     unknown = [path for path in ours if path not in active]
     if not unknown:

@@ -1,14 +1,10 @@
-"""What a dataset holds: its columns, the codec it was made with, one file of it."""
+"""The columns of a dataset, its splits, and the description of one of its files."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 
 import pyarrow as pa
-
-from catalog.config import digest
 
 SPLITS = ("train", "validation", "rejected")
 
@@ -51,45 +47,6 @@ SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class CodecIdentity:
-    """Which codec made the codes. Two codecs of equal identity give equal codes.
-
-    `sample_rate` in Hz, `hop_length` in samples a frame, `weights_sha256` empty for a codec without weights.
-    """
-
-    name: str
-    edition: str
-    weights_sha256: str
-    sample_rate: int
-    hop_length: int
-    n_codebooks: int
-    codebook_size: int
-
-    def __post_init__(self) -> None:
-        for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"codec {self.name}: {name} is {getattr(self, name)}, must be at least 1")
-        if self.codebook_size > 65536:
-            raise ValueError(
-                f"codec {self.name}: codebook_size is {self.codebook_size}, 16 bits hold at most 65536"
-            )
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the identity, hex."""
-        return digest(dataclasses.asdict(self))
-
-    def to_json(self) -> str:
-        """One line that `from_json` reads back."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @staticmethod
-    def from_json(text: str) -> CodecIdentity:
-        """Read what `to_json` wrote."""
-        return CodecIdentity(**json.loads(text))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from catalog.command import JobError
 from catalog.reasons import Reason
 from catalog.recordings import pack_keys
-from catalog.schema import SCHEMA, SPLITS, CodecIdentity, Shard
+from catalog.schema import SCHEMA, SPLITS, Shard
 from catalog.storage import Storage, open_storage
+from models.identity import TokenIdentity
 
 _READERS = 8
 _CODEC_KEY = b"speechmill.codec"
@@ -27,7 +28,7 @@ _OUR_NAME = re.compile(
 )
 
 
-def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: CodecIdentity) -> list[Shard]:
+def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: TokenIdentity) -> list[Shard]:
     """Write a batch of utterance rows, one new file per split present, and describe the files.
 
     `table` has `split` and any columns of SCHEMA; absent ones become null. The files are durable when this
@@ -50,7 +51,7 @@ def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: CodecIden
     return [write_part(storage, part, split, run_id, codec) for split, part in parts.items() if part.num_rows]
 
 
-def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec: CodecIdentity) -> Shard:
+def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec: TokenIdentity) -> Shard:
     """Write rows of SCHEMA as one file of one split."""
     rows = rows.replace_schema_metadata({_CODEC_KEY: codec.to_json().encode()})
     sink = pa.BufferOutputStream()
@@ -72,7 +73,7 @@ def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec:
     )
 
 
-def run_of(path: str) -> str | None:
+def run_id_of(path: str) -> str | None:
     """The run that wrote a file (or the temporary file) of our own name pattern; None for anyone else's."""
     match = _OUR_NAME.fullmatch(path)
     return match["run"] if match and match["split"] in SPLITS else None
@@ -101,7 +102,7 @@ def damage(storage: Storage, shard: Shard) -> str | None:
     return problems[-1] if table is None else None
 
 
-def check_shard(storage: Storage, shard: Shard, codec: CodecIdentity) -> tuple[list[str], pa.Table | None]:
+def check_shard(storage: Storage, shard: Shard, codec: TokenIdentity) -> tuple[list[str], pa.Table | None]:
     """Everything wrong with one committed file, and its rows where they can be read."""
     try:
         problems, table = _load(storage, shard)
@@ -150,7 +151,7 @@ def _read_columns(storage: Storage, shard: Shard, columns: Sequence[str]) -> pa.
 
 
 def without_recordings(
-    storage: Storage, shard: Shard, recordings: Collection[str], run_id: str, codec: CodecIdentity
+    storage: Storage, shard: Shard, recordings: Collection[str], run_id: str, codec: TokenIdentity
 ) -> Shard | None:
     """A new file with the shard's rows of other recordings; the shard itself if it has no row of these, or None."""
     ids = read_columns(storage, [shard], ["recording_id"])["recording_id"]
@@ -230,7 +231,7 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
         return [*problems, f"not readable as Parquet: {' '.join(str(error).split())}"], None
 
 
-def _check_rows(table: pa.Table, split: str, codec: CodecIdentity) -> list[str]:
+def _check_rows(table: pa.Table, split: str, codec: TokenIdentity) -> list[str]:
     if split == "rejected":
         unknown = set(pc.unique(table["reason"]).to_pylist()) - set(Reason)
         return [f"reason {name!r} is not in docs/data.md" for name in sorted(unknown, key=str)]
@@ -242,7 +243,7 @@ def _check_rows(table: pa.Table, split: str, codec: CodecIdentity) -> list[str]:
     return problems or _check_codes(table, codec)
 
 
-def _check_codes(table: pa.Table, codec: CodecIdentity) -> list[str]:
+def _check_codes(table: pa.Table, codec: TokenIdentity) -> list[str]:
     codes = table["codes"].combine_chunks()
     levels = pc.list_value_length(codes).to_numpy(zero_copy_only=False)
     if (levels != codec.n_codebooks).any():

@@ -16,9 +16,9 @@ from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.log import all_changes, apply
 from catalog.recordings import Keys, hashed
-from catalog.runs import delete_abandoned, run
+from catalog.runs import delete_abandoned, marked_run
 from catalog.schema import SPLITS, Shard
-from catalog.shards import check_shard, read_columns, read_shard, run_of, write_part
+from catalog.shards import check_shard, read_columns, read_shard, run_id_of, write_part
 
 DEFAULT_RETENTION_H = 7 * 24.0
 DEFAULT_TARGET_BYTES = 128 * 2**20
@@ -93,7 +93,7 @@ def compact(dataset: Dataset, target_bytes: int = DEFAULT_TARGET_BYTES) -> Compa
     if target_bytes < 1:
         raise UsageError(f"target size is {target_bytes} bytes, must be at least 1")
     before, skipped = len(dataset.shards()), 0
-    with run(dataset) as run_id:
+    with marked_run(dataset) as run_id:
         for group in list(_groups(dataset, target_bytes)):
             rows = pa.concat_tables([read_shard(dataset.storage, shard) for shard in group])
             merged = write_part(dataset.storage, rows, group[0].split, run_id, dataset.codec)
@@ -115,7 +115,7 @@ def vacuum(
     newest = {shard.path for shard in Dataset.open(dataset.uri).shards()}
     latest_ms = (time.time() - retention_h * 3600) * 1000
     removed = {path: when for change in all_changes(dataset.storage) for path, when in change.removed.items()}
-    old = {path for path, when in removed.items() if when <= latest_ms and run_of(path)} - newest
+    old = {path for path, when in removed.items() if when <= latest_ms and run_id_of(path)} - newest
     doomed = old & present.keys()
     versions = [
         version for version, files in _versions(dataset) if files <= present.keys() and files & doomed

@@ -1,4 +1,4 @@
-"""What makes two sequences of tokens or latents the same kind, and how sequences of two frame rates line up.
+"""The identity of a sequence of tokens or latents, and how sequences of two frame rates line up.
 
 Standard library only: `catalog` writes these into datasets.
 """
@@ -6,6 +6,7 @@ Standard library only: `catalog` writes these into datasets.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ MAX_FRAMES_OFF = 2
 
 @dataclass(frozen=True)
 class TokenIdentity:
-    """What made a column of codes, semantic tokens or latents. Equal identities give equal values.
+    """The maker of a column of codes, semantic tokens or latents. Equal identities give equal values.
 
     `sample_rate` in Hz, `hop_length` in samples a frame (0: one vector an utterance), `weights_sha256` empty for
     something without weights. Latents have no codebooks: `n_codebooks` and `codebook_size` are 0, `channels` is not.
@@ -55,6 +56,12 @@ class TokenIdentity:
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.sample_rate / self.hop_length
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the identity's canonical JSON, hex."""
+        text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, str | int | bool]:
         """By field, without later fields at their defaults: stored identities keep their bytes."""

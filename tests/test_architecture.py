@@ -1,17 +1,21 @@
-"""The import arrows of docs/architecture.md, read from every module's syntax tree."""
+"""The import arrows of docs/architecture.md, read from every module's syntax tree, function bodies included."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OURS = {"pipelines", "models", "trainers", "catalog"}
+OURS = ("catalog", "models", "pipelines", "trainers")
 ALLOWED = {
     "models": {"models"},
-    "catalog": {"catalog"},
+    "catalog": {"catalog", "models.identity"},
     "pipelines": {"pipelines", "models", "catalog"},
     "trainers": {"trainers", "models", "catalog"},
 }
@@ -23,17 +27,48 @@ FORBIDDEN = {
 }
 # The files that may import what their package otherwise may not.
 EXCEPTIONS = {
-    "trainers/ray_backend.py": {"ray"},
-    "trainers/tracking.py": {"mlflow"},
-    "trainers/pyfunc.py": {"mlflow"},
+    "trainers.ray_backend": {"ray"},
+    "trainers.tracking": {"mlflow"},
+    "trainers.pyfunc": {"mlflow"},
 }
+# Top to bottom: a module imports lower layers, and its own unit of its own layer.
+PIPELINES = (
+    ("__main__",),
+    ("jobs",),
+    ("prepare", "demo"),
+    ("execution",),
+    ("stages",),
+    ("datasets", "speech"),
+    ("rows",),
+    ("audio",),
+    ("sources",),
+)
+FAMILIES = ("maskgct", "valle", "soundstorm", "flow_matching", "toktts", "autoencoder8d")
+MODELS = (
+    ("systems", "interop"),
+    ("system_files",),
+    ("generators", "codec_sources"),
+    ("families",),
+    (*FAMILIES, "codecs/", "semantic"),
+    ("cascade",),
+    ("manifest",),
+    ("system",),
+    ("prompt",),
+    ("sampling", "text", "metrics"),
+    ("codecs",),
+    ("layers",),
+    ("checkpoints", "settings", "identity"),
+)
+# Plain values that both sides of an arrow use: anyone may import them, they import the standard library only.
+STANDARD_LIBRARY_ONLY = ("models.identity",)
 # What a GPU machine with torch, torchaudio, transformers, safetensors, pyarrow and numpy can run.
 LEAN = (
-    "trainers/loop.py",
-    "trainers/data.py",
-    "trainers/optim.py",
-    "trainers/checkpoint.py",
-    "trainers/objectives/",
+    "models",
+    "trainers.loop",
+    "trainers.data",
+    "trainers.optim",
+    "trainers.checkpoint",
+    "trainers.objectives",
 )
 LEAN_TOP_LEVEL = {
     "torch",
@@ -47,60 +82,112 @@ LEAN_TOP_LEVEL = {
 }
 
 
-def _modules() -> list[Path]:
-    return sorted(path for package in OURS for path in (REPOSITORY / package).rglob("*.py"))
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in (path for package in OURS for path in (REPOSITORY / package).rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return dict(sorted(found.items()))
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module.split(".")[0])
-    return names
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_arrows(path: Path) -> None:
-    relative = path.relative_to(REPOSITORY).as_posix()
-    package = relative.split("/")[0]
-    imported = _imports(ast.parse(path.read_text(encoding="utf-8")))
-    assert imported & OURS <= ALLOWED[package], f"{relative} imports {imported & OURS - ALLOWED[package]}"
-    forbidden = FORBIDDEN[package] - EXCEPTIONS.get(relative, set())
-    assert not imported & forbidden, f"{relative} imports {imported & forbidden}"
+def imported(node: ast.AST) -> set[str]:
+    """Modules that a statement imports: ours with their full name, `from package import module` included."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        names = {f"{node.module}.{alias.name}" for alias in node.names}
+        return {name if name in modules() else node.module for name in names}
+    return set()
 
 
-def _top_level_imports(tree: ast.Module) -> set[str]:
-    statements = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return _imports(ast.Module(body=list(statements), type_ignores=[]))
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Everything that a module imports, in function bodies, too."""
+    return frozenset(name for node in ast.walk(tree(module)) for name in imported(node))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in _modules() if p.relative_to(REPOSITORY).as_posix().startswith((*LEAN, "models/"))],
-    ids=lambda path: str(path.relative_to(REPOSITORY)),
-)
-def test_models_and_loop_run_on_a_lean_machine(path: Path) -> None:
-    import sys
-
-    extra = _top_level_imports(ast.parse(path.read_text(encoding="utf-8"))) - LEAN_TOP_LEVEL
-    assert not {name for name in extra if name not in sys.stdlib_module_names}
+def top(names: frozenset[str] | set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
-def test_families_do_not_import_each_other() -> None:
-    families = {
-        "maskgct_t2s",
-        "maskgct_s2a",
-        "valle",
-        "soundstorm",
-        "flow_matching",
-        "toktts",
-        "autoencoder8d",
+def is_below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def each_of(*packages: str) -> pytest.MarkDecorator:
+    chosen = [name for name in modules() if any(is_below(name, package) for package in packages)]
+    return pytest.mark.parametrize("module", chosen)
+
+
+@each_of(*OURS)
+def test_arrows(module: str) -> None:
+    package = module.partition(".")[0]
+    for name in imports(module):
+        if name.partition(".")[0] in OURS:
+            assert any(is_below(name, allowed) for allowed in ALLOWED[package]), f"{module} imports {name}"
+    forbidden = (FORBIDDEN[package] - EXCEPTIONS.get(module, set())) & top(imports(module))
+    assert not forbidden, f"{module} imports {forbidden}"
+
+
+def test_there_is_no_cycle() -> None:
+    graph = {
+        module: {name for name in imports(module) if name in modules()} - {module} for module in modules()
     }
-    for family in families:
-        path = REPOSITORY / "models" / f"{family}.py"
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            others = [other for other in families - {family} if f"models.{other}" in text]
-            assert not others, f"{family} imports {others}"
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def place(module: str, layers: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
+    """Layer and unit of a module. A unit is a file or folder of the package, or a folder of codecs."""
+    folder = modules()[module].parent.relative_to(REPOSITORY).parts
+    unit = layer = module.split(".")[1]
+    if folder[:2] == ("models", "codecs") and len(folder) > 2:
+        unit, layer = f"codecs/{folder[2]}", "codecs/"
+    for number, names in enumerate(layers):
+        if layer in names:
+            return number, unit
+    raise AssertionError(f"{module} is in none of the layers {layers}")
+
+
+@each_of("pipelines")
+def test_imports_run_downwards(module: str) -> None:
+    package = module.partition(".")[0]
+    layers = {"pipelines": PIPELINES, "models": MODELS}[package]
+    if module == package:
+        assert not imports(module)
+        return
+    layer, unit = place(module, layers)
+    for name in imports(module):
+        if is_below(name, package):
+            below, other = place(name, layers)
+            assert below > layer or other == unit, f"{module} imports {name}, which is not below it"
+
+
+def test_jobs_do_not_import_each_other() -> None:
+    jobs = {name for name in modules() if name.startswith("pipelines.jobs.")}
+    assert not {(job, name) for job in jobs for name in imports(job) & jobs}
+
+
+@pytest.mark.parametrize("module", STANDARD_LIBRARY_ONLY)
+def test_shared_values_need_the_standard_library_only(module: str) -> None:
+    assert top(imports(module)) <= sys.stdlib_module_names
+
+
+@each_of(*LEAN)
+def test_models_and_loop_run_on_a_lean_machine(module: str) -> None:
+    statements = [name for node in tree(module).body for name in imported(node)]
+    extra = [name for name in statements if name not in STANDARD_LIBRARY_ONLY]
+    assert top(set(extra)) <= LEAN_TOP_LEVEL | sys.stdlib_module_names
+
+
+def test_the_registry_of_families_imports_no_transformers() -> None:
+    script = "import sys, models.families; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=False).returncode == 0

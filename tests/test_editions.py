@@ -9,9 +9,10 @@ import pytest
 
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
-from catalog.schema import CodecIdentity
 from models.codecs import load_codec
-from pipelines.datasets.decode_rows import Player, identity_of
+from models.codecs.interface import identity_of
+from models.identity import TokenIdentity
+from pipelines.datasets.decode_rows import Player
 from trainers.assemble import _check_codec
 from trainers.objectives import DataInfo
 
@@ -19,18 +20,18 @@ OTHER = "a0" * 32
 
 
 @pytest.fixture(scope="module")
-def first() -> CodecIdentity:
+def first() -> TokenIdentity:
     return identity_of(load_codec("mill-16khz@1"))
 
 
 @pytest.fixture(scope="module")
-def second(first: CodecIdentity) -> CodecIdentity:
+def second(first: TokenIdentity) -> TokenIdentity:
     """Another edition of the same sizes, which nothing but its name and weights tells apart."""
     return replace(first, edition="200", weights_sha256=OTHER)
 
 
 def test_a_dataset_takes_no_codes_of_another_edition(
-    first: CodecIdentity, second: CodecIdentity, tmp_path: Path
+    first: TokenIdentity, second: TokenIdentity, tmp_path: Path
 ) -> None:
     Dataset.create(tmp_path / "speech", first, {})
     with pytest.raises(JobError) as refused:
@@ -40,7 +41,7 @@ def test_a_dataset_takes_no_codes_of_another_edition(
     assert "\n" not in str(refused.value)
 
 
-def test_a_dataset_is_not_heard_through_another_edition(second: CodecIdentity) -> None:
+def test_a_dataset_is_not_heard_through_another_edition(second: TokenIdentity) -> None:
     with pytest.raises(JobError, match=r"codec\.edition is '200', this job has '1'"):
         Player(second, "mill-16khz@1")
     with pytest.raises(
@@ -49,13 +50,13 @@ def test_a_dataset_is_not_heard_through_another_edition(second: CodecIdentity) -
         Player(second)
 
 
-def test_a_dataset_is_heard_through_its_own_edition_though_there_are_newer_ones(first: CodecIdentity) -> None:
+def test_a_dataset_is_heard_through_its_own_edition_though_there_are_newer_ones(first: TokenIdentity) -> None:
     assert Player(first).sample_rate == 16_000
     with pytest.raises(JobError, match=r"codec\.weights_sha256 is 'a0a0"):
         Player(replace(first, weights_sha256=OTHER))
 
 
-def test_generators_join_no_codec_of_another_edition(second: CodecIdentity) -> None:
+def test_generators_join_no_codec_of_another_edition(second: TokenIdentity) -> None:
     sizes = {
         key: asdict(second)[key] for key in ("sample_rate", "hop_length", "n_codebooks", "codebook_size")
     }

@@ -158,13 +158,14 @@ def _readable(paths: Sequence[str]) -> tuple[tuple[str, ...], int]:
 def _check_maker(path: str, codec: Codec, given: str) -> None:
     """JobError if a file says that another codec, or another edition of it, made its codes."""
     from catalog.identity import CODEC_PROPERTY
-    from catalog.schema import CodecIdentity
+    from models.codecs.interface import identity_of
+    from models.identity import TokenIdentity
 
     said = open_parquet(path).schema_arrow.metadata or {}
     if CODEC_PROPERTY.encode() not in said:
         return
-    made = CodecIdentity.from_json(said[CODEC_PROPERTY.encode()].decode())
-    now = CodecIdentity(**{field: getattr(codec, field) for field in CodecIdentity.__dataclass_fields__})
+    made = TokenIdentity.from_json(said[CODEC_PROPERTY.encode()].decode())
+    now = identity_of(codec)
     if made != now:
         raise JobError(
             f"{path} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "

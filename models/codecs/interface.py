@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.identity import TokenIdentity
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -55,6 +57,19 @@ class Codec(Protocol):
     def embed(self, codes_BQT: Tensor) -> Tensor:
         """Codes of the first k levels -> the quantizer's continuous output (B, D, T) float32."""
         ...
+
+
+def identity_of(codec: Codec) -> TokenIdentity:
+    """The codec's identity, as datasets record it."""
+    return TokenIdentity(
+        codec.name,
+        codec.edition,
+        codec.weights_sha256,
+        codec.sample_rate,
+        codec.hop_length,
+        codec.n_codebooks,
+        codec.codebook_size,
+    )
 
 
 def frame_lengths(lengths_B: Tensor, hop_length: int) -> Tensor:

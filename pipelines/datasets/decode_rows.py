@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 
 from catalog.command import JobError, UsageError
 from catalog.identity import Identity
-from catalog.schema import CodecIdentity
+from models.identity import TokenIdentity
 from pipelines.audio.containers import Samples
 from pipelines.audio.lengths import seconds_to_samples
 from pipelines.datasets.read import Matrix
@@ -18,12 +17,13 @@ from pipelines.datasets.read import Matrix
 class Player:
     """Decodes rows of one dataset with exactly the codec that made them."""
 
-    def __init__(self, identity: CodecIdentity, source: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, identity: TokenIdentity, source: str | None = None, device: str = "cpu") -> None:
         """`source` as for `load_codec`; default: the identity's own name and edition.
 
         Raises UsageError where that is no known codec, JobError where it is another one than the dataset's.
         """
         from models.codecs import load_codec
+        from models.codecs.interface import identity_of
 
         named = source or f"{identity.name}@{identity.edition}"
         try:
@@ -57,11 +57,6 @@ class Player:
     def flac(self, codes: Matrix, duration_s: float | None = None) -> bytes:
         """The same as a 16-bit FLAC file."""
         return to_flac(self.samples(codes, duration_s), self.sample_rate)
-
-
-def identity_of(codec: Any) -> CodecIdentity:
-    """Who a codec is, without keeping it."""
-    return CodecIdentity(**{name: getattr(codec, name) for name in CodecIdentity.__dataclass_fields__})
 
 
 def to_flac(samples: Samples, sample_rate: int) -> bytes:

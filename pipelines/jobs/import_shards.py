@@ -18,9 +18,10 @@ from typing import Any
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
 from catalog.reasons import Reason
-from catalog.runs import run as run_of
-from catalog.schema import SCHEMA, CodecIdentity, Shard
+from catalog.runs import marked_run
+from catalog.schema import SCHEMA, Shard
 from catalog.shards import read_columns, write_shard
+from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Format, Import, Row
 from pipelines.datasets.formats.rows import check, rejected, to_table
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     }
 
 
-def import_rows(rows: Iterable[Row], dataset_uri: str, codec: CodecIdentity) -> Counter[str]:
+def import_rows(rows: Iterable[Row], dataset_uri: str, codec: TokenIdentity) -> Counter[str]:
     """Commit the rows that the dataset does not have yet; returns how many, by reason ("" for accepted ones).
 
     Raises JobError, and makes nothing, where each of the first rows breaks a rule.
@@ -82,7 +83,7 @@ def import_rows(rows: Iterable[Row], dataset_uri: str, codec: CodecIdentity) -> 
     fit = _some_fit(map(_named, rows), codec)
     dataset = Dataset.create(dataset_uri, codec, SETTINGS)
     counts: Counter[str] = Counter()
-    with run_of(dataset) as run_id:
+    with marked_run(dataset) as run_id:
         shards: list[Shard] = []
         for batch in _batches(_new(fit, dataset, codec)):
             counts.update(row.get("reason") or "" for row in batch)
@@ -99,7 +100,7 @@ def _named(row: Row) -> Row:
     return row
 
 
-def _some_fit(rows: Iterable[Row], codec: CodecIdentity) -> Iterator[Row]:
+def _some_fit(rows: Iterable[Row], codec: TokenIdentity) -> Iterator[Row]:
     """The same rows; JobError where none of the first ones is acceptable, so that no dataset is made of a mistake."""
     rows = iter(rows)
     seen: list[Row] = []
@@ -115,7 +116,7 @@ def _some_fit(rows: Iterable[Row], codec: CodecIdentity) -> Iterator[Row]:
     raise JobError(f"none of the source's first {len(seen)} rows can be imported; {example}")
 
 
-def _new(rows: Iterable[Row], dataset: Dataset, codec: CodecIdentity) -> Iterator[Row]:
+def _new(rows: Iterable[Row], dataset: Dataset, codec: TokenIdentity) -> Iterator[Row]:
     """Checked rows of recordings that are not committed; an id that is taken is rejected as `id#2`."""
     committed = set(dataset.committed()["recording_id"].to_pylist())
     taken = set(read_columns(dataset.storage, dataset.shards(), ["id"])["id"].to_pylist())
@@ -149,17 +150,17 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _identity(codec: str) -> CodecIdentity:
+def _identity(codec: str) -> TokenIdentity:
     """Of a codec that can be loaded, or of one that a JSON file describes (EnCodec's tokens, say)."""
     path = Path(codec)
     if path.suffix == ".json" and path.is_file():
         try:
-            return CodecIdentity.from_json(path.read_text(encoding="utf-8"))
+            return TokenIdentity.from_json(path.read_text(encoding="utf-8"))
         except (TypeError, ValueError) as error:
-            fields = ", ".join(CodecIdentity.__dataclass_fields__)
+            fields = ", ".join(TokenIdentity.__dataclass_fields__)
             raise UsageError(f"--codec {codec}: must be a JSON object of {fields}: {error}") from error
     from models.codecs import load_codec
-    from pipelines.datasets.decode_rows import identity_of
+    from models.codecs.interface import identity_of
 
     try:
         return identity_of(load_codec(codec))

@@ -24,6 +24,7 @@ from catalog.config import load_config
 from catalog.damage import Lost
 from catalog.datasets import Dataset
 from catalog.strict_yaml import parse_yaml
+from pipelines.prepare.job import RunOptions, prepare
 from pipelines.prepare.settings import PrepareSettings
 
 name = "repair"
@@ -115,10 +116,8 @@ def _prepare(
 
 
 def _offer(uri: str, asked: Asked, only: frozenset[bytes]) -> None:
-    from pipelines.jobs.prepare import prepare
-
     try:
-        prepare(asked.source, uri, asked.settings, only=only)
+        prepare(asked.source, uri, asked.settings, RunOptions(only=only))
     except UsageError as error:  # a source that is gone: another may have its recordings
         sys.stdout.write(f"{asked.source}: {error}\n")
 

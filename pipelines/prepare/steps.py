@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from catalog.command import UsageError
-from catalog.schema import CodecIdentity
+from models.identity import TokenIdentity
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.execution.cluster import Claim
@@ -77,7 +77,7 @@ def _claim(name: str, given: StepSettings, workers: int, cpus: float, gpus: floa
 
 
 def steps_of(
-    layout: Layout, settings: PrepareSettings, codec: CodecIdentity, dataset_uri: str, run_id: str
+    layout: Layout, settings: PrepareSettings, codec: TokenIdentity, dataset_uri: str, run_id: str
 ) -> list[Step]:
     """The job's steps, in order."""
     reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
@@ -104,7 +104,7 @@ def steps_of(
     return [*first, Step(claims["codec"], encoding), Step(claims["write"], writing)]
 
 
-def _reading(settings: PrepareSettings, codec: CodecIdentity) -> list[Stage]:
+def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
     """From a recording to utterances: all that needs only the audio and a given text."""
     audio, resources, rate = settings.audio, settings.resources, codec.sample_rate
     threads = resources.threads
@@ -127,7 +127,7 @@ def _reading(settings: PrepareSettings, codec: CodecIdentity) -> list[Stage]:
     return [*stages, *_filter(settings, "audio")]
 
 
-def _understanding(settings: PrepareSettings, codec: CodecIdentity, on_gpu: bool) -> list[Stage]:
+def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool) -> list[Stage]:
     """From waves to text, and what is judged by it."""
     rate, stages = codec.sample_rate, []
     if settings.transcribe is not None:

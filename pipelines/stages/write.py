@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.schema import SCHEMA, CodecIdentity, Shard
+from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
+from models.identity import TokenIdentity
 
 WRITTEN = pa.schema([("written", pa.string())])
 _EXAMPLES = 20
@@ -46,7 +47,7 @@ class WriteStage:
     """Encoded rows -> one row of `WRITTEN`; the files are durable when it returns."""
 
     def __init__(
-        self, dataset_uri: str, run_id: str, codec: CodecIdentity, validation: float, seed: int
+        self, dataset_uri: str, run_id: str, codec: TokenIdentity, validation: float, seed: int
     ) -> None:
         self._dataset_uri, self._run_id, self._codec = dataset_uri, run_id, codec
         self._validation, self._seed = validation, seed

@@ -11,7 +11,8 @@ import pytest
 
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
-from pipelines.jobs.prepare import codec_identity
+from models.codecs import load_codec
+from models.codecs.interface import identity_of
 
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 
@@ -22,7 +23,7 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dataset_of(folder: Path, codes: dict[str, int], twice: str = "") -> Path:
-    codec = codec_identity("pcm-16khz")
+    codec = identity_of(load_codec("pcm-16khz"))
     dataset = Dataset.create(folder, codec, {})
     shards = []
     for names in (sorted(codes), [twice] if twice else []):

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from catalog.datasets import Dataset
-from catalog.schema import SCHEMA, CodecIdentity, Shard
+from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
+from models.identity import TokenIdentity
 
-CODEC = CodecIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
+CODEC = TokenIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
 Append = Callable[..., list[Shard]]
 
 
@@ -39,7 +40,7 @@ def make_rows(recordings: Sequence[str], split: str = "train", reason: str | Non
 
 
 @pytest.fixture(scope="session")
-def codec() -> CodecIdentity:
+def codec() -> TokenIdentity:
     return CODEC
 
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.datasets import Dataset
-from catalog.runs import ABANDONED_AFTER_S, delete_abandoned, run
-from catalog.shards import run_of, write_shard
+from catalog.runs import ABANDONED_AFTER_S, delete_abandoned, marked_run
+from catalog.shards import run_id_of, write_shard
 from catalog.upkeep import verify
 
 # Argument 1 is the dataset, the others are recordings. One file and one commit for each pair of them; says what it did
@@ -23,13 +23,13 @@ JOB = """
 import sys
 import pyarrow as pa
 from catalog.datasets import Dataset
-from catalog.runs import run
+from catalog.runs import marked_run
 from catalog.shards import write_shard
 uri, names = sys.argv[1], sys.argv[2:]
 dataset = Dataset.open(uri)
 done = set(dataset.committed()["recording_id"].to_pylist())
 names = [name for name in names if name not in done]
-with run(dataset) as run_id:
+with marked_run(dataset) as run_id:
     print("ready", flush=True)
     sys.stdin.readline()
     for at in range(0, len(names), 2):
@@ -146,12 +146,12 @@ def test_files_of_unknown_runs_wait_a_day(age_s, gone, dataset, rows, codec) -> 
 def test_only_our_uncommitted_files_are_deleted(dataset, append, rows, codec) -> None:
     (old,) = append(["a"])
     append(["a"], remove=[old.path])  # a file of an old version is no abandoned file
-    with run(dataset) as run_id:
+    with marked_run(dataset) as run_id:
         (left,) = write_shard(rows(["b"]), dataset.uri, run_id, codec)
         (Path(dataset.uri) / "split=train" / "mine.parquet").write_text("not ours")
         half = Path(dataset.uri) / "split=train" / f".part-{run_id}-{'0' * 32}.parquet.{'1' * 32}.tmp"
         half.write_text("half a file")
-        assert run_of(half.relative_to(dataset.uri).as_posix()) == run_id
+        assert run_id_of(half.relative_to(dataset.uri).as_posix()) == run_id
     for path in Path(dataset.uri).rglob("*.parquet"):
         os.utime(path, (0, 0))
     delete_abandoned(dataset)
@@ -162,7 +162,7 @@ def test_only_our_uncommitted_files_are_deleted(dataset, append, rows, codec) ->
 
 
 def test_a_failed_run_keeps_its_marker(dataset) -> None:
-    with pytest.raises(ZeroDivisionError), run(dataset):
+    with pytest.raises(ZeroDivisionError), marked_run(dataset):
         raise ZeroDivisionError
     assert len(list((Path(dataset.uri) / "_runs").iterdir())) == 1
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from catalog.command import JobError
 from catalog.datasets import Dataset
-from catalog.runs import run
+from catalog.runs import marked_run
 from catalog.shards import write_shard
 from catalog.upkeep import compact, verify
 
@@ -88,7 +88,7 @@ def test_in_the_middle_of_a_commit(small, disk, rows, codec) -> None:
 def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
     """What was carved for the commit is deleted with the run, and the old rows stay."""
     small.committed()
-    with run(small) as run_id:
+    with marked_run(small) as run_id:
         shards = write_shard(rows(["a"]), small.uri, run_id, codec)
         ballast = fill(disk)
         with pytest.raises(JobError, match="No space left on device"):

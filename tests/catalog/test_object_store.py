@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from catalog.datasets import Dataset
-from catalog.runs import delete_abandoned, run
+from catalog.runs import delete_abandoned, marked_run
 from catalog.shards import write_shard
 from catalog.storage import open_storage
 from catalog.upkeep import compact, history, vacuum, verify
@@ -38,7 +38,7 @@ def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
     theirs = Dataset.open(bucket + "/")
     mine.committed()
     theirs.committed()
-    with run(mine) as run_id:
+    with marked_run(mine) as run_id:
         mine.append(write_shard(rows(["a", "b"]), bucket, run_id, codec))
         theirs.append(write_shard(rows(["b", "c"]), bucket, "other", codec))
         write_shard(rows(["d"]), bucket, run_id, codec)

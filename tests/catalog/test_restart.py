@@ -12,10 +12,10 @@ import pytest
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.identity import Identity
-from catalog.schema import CodecIdentity
 from catalog.shards import write_shard
 from catalog.table import replace
 from catalog.upkeep import compact, history, vacuum, verify
+from models.identity import TokenIdentity
 
 # Commits one recording after the other, for ever, and says so each time.
 JOB = """
@@ -33,7 +33,7 @@ for name in map(str, itertools.count()):
 
 
 @pytest.fixture
-def other(codec: CodecIdentity) -> CodecIdentity:
+def other(codec: TokenIdentity) -> TokenIdentity:
     return dataclasses.replace(codec, name="other", edition="2")
 
 

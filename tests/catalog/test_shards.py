@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.command import JobError
-from catalog.schema import SCHEMA, CodecIdentity
-from catalog.shards import check_shard, read_shard, run_of, without_recordings, write_shard
+from catalog.schema import SCHEMA
+from catalog.shards import check_shard, read_shard, run_id_of, without_recordings, write_shard
 from catalog.storage import open_storage
+from models.identity import TokenIdentity
 
 
 def test_one_file_a_split(tmp_path, rows, codec) -> None:
@@ -28,7 +29,7 @@ def test_one_file_a_split(tmp_path, rows, codec) -> None:
     assert shards[0].seconds == pytest.approx(0.28)
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {shard.path for shard in shards}
-    assert {run_of(path) for path in found} == {"run_1"}
+    assert {run_id_of(path) for path in found} == {"run_1"}
 
 
 def test_files_are_plain_parquet_with_page_checksums(tmp_path, rows, codec) -> None:
@@ -59,7 +60,7 @@ def test_files_are_plain_parquet_with_page_checksums(tmp_path, rows, codec) -> N
 @settings(max_examples=30, deadline=None)
 def test_codes_survive(tmp_path_factory, codebook_size, lengths, n_codebooks, data) -> None:
     folder = tmp_path_factory.mktemp("codes")
-    identity = CodecIdentity("any", "1", "", 16000, 1, n_codebooks, codebook_size)
+    identity = TokenIdentity("any", "1", "", 16000, 1, n_codebooks, codebook_size)
     entry = st.integers(0, codebook_size - 1)
     codes = [
         [data.draw(st.lists(entry, min_size=length, max_size=length)) for _ in range(n_codebooks)]
@@ -173,11 +174,11 @@ def test_without_recordings(tmp_path, rows, codec) -> None:
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
     code = (
         "import resource, signal, sys, pyarrow as pa\n"
-        "from catalog.schema import CodecIdentity; from catalog.shards import write_shard\n"
+        "from models.identity import TokenIdentity; from catalog.shards import write_shard\n"
         "from catalog.command import JobError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "rows = {'id': ['a'], 'recording_id': ['a'], 'codes': [[[1]]], 'target_length': [1], 'split': ['train']}\n"
-        "try: write_shard(pa.table(rows), sys.argv[1], 'r', CodecIdentity('c', '1', '', 16000, 320, 1, 1024))\n"
+        "try: write_shard(pa.table(rows), sys.argv[1], 'r', TokenIdentity('c', '1', '', 16000, 320, 1, 1024))\n"
         "except JobError as error: print(error)"
     )
     output = subprocess.run(
@@ -190,8 +191,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
 
 def test_other_names_are_not_ours() -> None:
     ours = "split=train/part-r-" + "0" * 32 + ".parquet"
-    assert run_of(ours) == "r"
-    assert run_of("split=train/.part-r-" + "0" * 32 + ".parquet." + "1" * 32 + ".tmp") == "r"
+    assert run_id_of(ours) == "r"
+    assert run_id_of("split=train/.part-r-" + "0" * 32 + ".parquet." + "1" * 32 + ".tmp") == "r"
     for foreign in (
         "README.md",
         "split=train/notes.txt",
@@ -200,4 +201,4 @@ def test_other_names_are_not_ours() -> None:
         "x/" + ours,
         ours + ".bak",
     ):
-        assert run_of(foreign) is None
+        assert run_id_of(foreign) is None

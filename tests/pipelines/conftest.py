@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from catalog.datasets import Dataset
-from catalog.schema import CodecIdentity
 from catalog.shards import write_shard
+from models.identity import TokenIdentity
 from pipelines.datasets.formats.rows import to_table
 
-TOY = CodecIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
+TOY = TokenIdentity("toy", "1", "00ff", 16000, 320, 2, 1024)
 
 
 def toy_row(row_id: str, seed: int = 0, **columns: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def toy_reject(row_id: str, reason: str, detail: str) -> dict[str, Any]:
 def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
     """make_dataset(rows, codec=TOY, name="data"): two files a split where there are enough rows, one commit."""
 
-    def make(rows: list[dict[str, Any]], codec: CodecIdentity = TOY, name: str = "data") -> Dataset:
+    def make(rows: list[dict[str, Any]], codec: TokenIdentity = TOY, name: str = "data") -> Dataset:
         made = Dataset.create(tmp_path / name, codec, {"segmentation": {"max_s": 30.0}, "text": "as given"})
         made.committed()
         halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
@@ -59,7 +59,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 @pytest.fixture(scope="session")
-def toy() -> CodecIdentity:
+def toy() -> TokenIdentity:
     """Two codebooks of 1024 entries, 20 ms a frame, no weights."""
     return TOY
 

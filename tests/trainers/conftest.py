@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from catalog.datasets import Dataset
-from catalog.schema import CodecIdentity
 from catalog.shards import write_shard
+from models.identity import TokenIdentity
 from trainers.data import Batch, BatchConfig, Batches, open_batches
 from trainers.objectives import OBJECTIVES, DataInfo, Loss, Objective, Sample, mean_metric
 
@@ -140,7 +140,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., str]:
     """Commit a dataset; the codec is made up unless told otherwise. Returns its URI."""
 
     def make(rows: int = 40, validation: int = 10, folder: str = "dataset", **codec: Any) -> str:
-        identity = CodecIdentity(
+        identity = TokenIdentity(
             **{
                 "name": "toy",
                 "edition": "1",

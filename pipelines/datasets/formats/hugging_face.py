@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
-from catalog.schema import SCHEMA, CodecIdentity
+from catalog.schema import SCHEMA
+from models.identity import TokenIdentity
 from pipelines.datasets.formats.interface import Batches, Export, Import, Row
 from pipelines.datasets.formats.splits import stored_split
 from pipelines.datasets.read import matrices
@@ -97,7 +98,7 @@ def _with_audio(table: pa.Table, context: Export) -> pa.Table:
     return table.append_column("audio", pa.array(audio, kind))
 
 
-def _card(splits: list[str], codec: CodecIdentity) -> str:
+def _card(splits: list[str], codec: TokenIdentity) -> str:
     files = "\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in splits)
     return f"""---
 configs:

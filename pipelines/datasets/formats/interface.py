@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from catalog.command import JobError
 from catalog.identity import Identity
-from catalog.schema import CodecIdentity
+from models.identity import TokenIdentity
 
 _NAMED = 5
 
@@ -28,7 +28,7 @@ Batches = Iterator[tuple[str, pa.Table]]
 class Export:
     """What a writer needs besides the rows, and where it counts what the format cannot hold."""
 
-    codec: CodecIdentity
+    codec: TokenIdentity
     language: str
     """Of rows without one, where phonemes have to be made."""
     flac: Callable[[Any, float | None], bytes] | None = None
@@ -47,7 +47,7 @@ class Export:
 class Import:
     """What a reader needs besides the source."""
 
-    codec: CodecIdentity
+    codec: TokenIdentity
     splits: Sequence[str] | None = None
     """The source's splits to read, by their names there; None: all."""
 
@@ -57,7 +57,7 @@ class Import:
             return
         text = described.read_bytes() if isinstance(described, Path) else described
         try:
-            found = CodecIdentity.from_json(text.decode() if isinstance(text, bytes) else text)
+            found = TokenIdentity.from_json(text.decode() if isinstance(text, bytes) else text)
         except (TypeError, ValueError, KeyError) as error:
             raise JobError(f"what the source says of its codec cannot be read: {error}") from error
         differences = Identity(found, {}).differences(Identity(self.codec, {}))

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from catalog.schema import SCHEMA, CodecIdentity
+from catalog.schema import SCHEMA
+from models.identity import TokenIdentity
 from pipelines.audio.lengths import frames_to_seconds
 from pipelines.datasets.formats.interface import Row
 from pipelines.datasets.read import matrices
@@ -31,7 +32,7 @@ def described(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in DESCRIPTIVE if row.get(name) is not None}
 
 
-def check(row: Row, codec: CodecIdentity) -> Row:
+def check(row: Row, codec: TokenIdentity) -> Row:
     """The row with what follows from its codes filled in, or rejected with the rule that it breaks."""
     if row.get("reason") is not None:
         return rejected(row, Reason(row["reason"]), row["detail"])
@@ -74,7 +75,7 @@ def _codes_array(codes: Sequence[npt.NDArray[np.int16] | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(outer), levels_array, mask=mask)
 
 
-def _broken_codes(codes: Any, codec: CodecIdentity) -> str | None:
+def _broken_codes(codes: Any, codec: TokenIdentity) -> str | None:
     if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.kind not in "iu":
         return f"codes are {_shape(codes)}; must be whole numbers (codebooks, frames)"
     if codes.shape[0] != codec.n_codebooks:

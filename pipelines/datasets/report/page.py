@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import html
 import re
@@ -227,7 +226,7 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 
 def _made_with(dataset: Dataset, summary: Summary) -> str:
-    codec = dataclasses.asdict(dataset.codec)
+    codec = dataset.codec.as_dict()
     tables = _facts_table("Codec", codec) + _facts_table(
         "Settings that change a row", _flat(dataset.settings)
     )

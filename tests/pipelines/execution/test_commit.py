@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
+from models.codecs import load_codec
+from models.codecs.interface import identity_of
 from pipelines.execution import commit as job
 from pipelines.execution import ray_stream as streaming
 from pipelines.execution.cluster import Claim, check_claims
 from pipelines.execution.progress import Progress
-from pipelines.jobs.prepare import codec_identity
 from pipelines.stages.write import Written
 
-CODEC = codec_identity("pcm-16khz")
+CODEC = identity_of(load_codec("pcm-16khz"))
 Result = tuple[int, str, pa.Table]
 
 

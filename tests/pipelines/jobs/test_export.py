@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 import speechmill
 from catalog.command import UsageError
 from models.codecs import load_codec
-from pipelines.datasets.decode_rows import Player, identity_of
+from models.codecs.interface import identity_of
+from pipelines.datasets.decode_rows import Player
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.names import from_name, to_name

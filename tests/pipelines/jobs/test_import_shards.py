@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 import speechmill
 from catalog.command import JobError
 from catalog.datasets import Dataset
-from catalog.schema import SCHEMA, CodecIdentity
+from catalog.schema import SCHEMA
 from catalog.upkeep import verify
+from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.rows import check, to_table
@@ -51,7 +52,7 @@ def stored(uri: str | Path, columns: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def codec_json(codec: CodecIdentity, folder: Path) -> str:
+def codec_json(codec: TokenIdentity, folder: Path) -> str:
     path = folder / "toy.json"
     path.write_text(codec.to_json())
     return str(path)
@@ -186,7 +187,7 @@ def test_rules(row, toy, tmp_path: Path, broken: dict[str, Any], rule: str) -> N
 
 
 def test_codes_above_32768_may_be_written_either_way(toy) -> None:
-    wide = CodecIdentity("wide", "1", "", 16000, 1, 1, 65536)
+    wide = TokenIdentity("wide", "1", "", 16000, 1, 1, 65536)
     signed = {"id": "a", "recording_id": "a", "split": "train", "codes": np.array([[-1, 5]], np.int16)}
     plain = {**signed, "codes": np.array([[65535, 5]], np.uint16)}
     assert to_table([check(signed, wide)]).equals(to_table([check(plain, wide)]))
@@ -215,7 +216,7 @@ def test_only_broken_rows_make_no_dataset(row, toy, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def run_import(source: Path, tmp_path: Path, format_: str, toy: CodecIdentity, *words: str) -> int:
+def run_import(source: Path, tmp_path: Path, format_: str, toy: TokenIdentity, *words: str) -> int:
     given = [str(source), str(tmp_path / "new"), "--format", format_, "--codec", codec_json(toy, tmp_path)]
     return speechmill.main(["import-shards", *given, *words])
 

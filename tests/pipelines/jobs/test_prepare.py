@@ -23,7 +23,7 @@ from catalog.upkeep import verify
 from pipelines.__main__ import main
 from pipelines.execution.cluster import Claim
 from pipelines.execution.ray_stream import RecordingBatch, Stage, Step, stream
-from pipelines.jobs.prepare import prepare
+from pipelines.prepare.job import RunOptions, prepare
 from pipelines.prepare.settings import PrepareSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -112,7 +112,7 @@ def test_every_awkward_recording_is_accounted_for(
     # A transcript turns up: only its recording is done again, and its rejection is replaced.
     (folder / "sr_french.txt").write_text("et c'est la dictée numéro un", encoding="utf-8")
     assert prepare(str(folder), str(output), pcm(workers=1))["new_recordings"] == 0
-    retried = prepare(str(folder), str(output), pcm(workers=1), retry=["missing_text"])
+    retried = prepare(str(folder), str(output), pcm(workers=1), RunOptions(retry=["missing_text"]))
     assert (retried["recordings"], retried["utterances"], retried["rejected"]) == (40, 19, 21)
     assert rows(output)["sr_french.aiff"]["text"] == "et c'est la dictée numéro un"
 

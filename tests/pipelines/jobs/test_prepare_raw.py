@@ -11,7 +11,7 @@ import pytest
 
 from catalog.datasets import Dataset
 from catalog.upkeep import verify
-from pipelines.jobs.prepare import prepare
+from pipelines.prepare.job import prepare
 from pipelines.prepare.settings import PrepareSettings
 
 pytestmark = pytest.mark.ray

@@ -13,7 +13,7 @@ import pytest
 from catalog.datasets import Dataset
 from catalog.upkeep import compact, verify
 from pipelines.__main__ import main
-from pipelines.jobs.prepare import prepare
+from pipelines.prepare.job import prepare
 from pipelines.prepare.settings import PrepareSettings
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import speechmill
 from models.codecs import load_codec
-from pipelines.datasets.decode_rows import identity_of
+from models.codecs.interface import identity_of
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.datasets.report.drawing import spectrogram
 from pipelines.datasets.report.page import page

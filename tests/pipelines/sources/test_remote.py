@@ -16,9 +16,10 @@ import pytest
 
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
+from models.codecs import load_codec
+from models.codecs.interface import identity_of
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
-from pipelines.jobs.prepare import codec_identity
 from pipelines.prepare.pending import Listing
 from pipelines.sources import filesystems
 from pipelines.sources.interface import Recording
@@ -114,7 +115,7 @@ def test_a_remote_source_becomes_a_remote_dataset(s3_bucket: Any, speech_folder:
     for path in sorted(speech_folder.iterdir())[:4]:
         s3_bucket.put_object(Key=f"in put/{path.name}", Body=path.read_bytes())
     listing = Listing(open_source(f"s3://{s3_bucket.name}/in put"))
-    codec = codec_identity("pcm-16khz")
+    codec = identity_of(load_codec("pcm-16khz"))
     dataset = Dataset.create(f"s3://{s3_bucket.name}/out", codec, {})
     stages = [
         DecodeStage(DecodeSettings(16_000, Limits())),

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.reasons import Reason
-from models.codecs import editions
+from models.codecs import editions, load_codec
+from models.codecs.interface import identity_of
 from models.text.normalize import normalise
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.audio.wav import write_wav
-from pipelines.jobs.prepare import codec_identity
 from pipelines.rows import SCHEMA, reject, samples_array
 from pipelines.sources.interface import to_table
 from pipelines.sources.open import open_source
@@ -163,11 +163,11 @@ def encoded(decoded: pa.Table) -> pa.Table:
 
 
 def writer(dataset: Path, validation: float = 0.0) -> WriteStage:
-    return WriteStage(str(dataset), "run1", codec_identity("pcm-16khz"), validation, 0)
+    return WriteStage(str(dataset), "run1", identity_of(load_codec("pcm-16khz")), validation, 0)
 
 
 def test_written_rows_are_invisible_until_committed(tmp_path: Path, encoded: pa.Table) -> None:
-    dataset = Dataset.create(tmp_path, codec_identity("pcm-16khz"), {})
+    dataset = Dataset.create(tmp_path, identity_of(load_codec("pcm-16khz")), {})
     written = Written.from_table(writer(tmp_path)(encoded))
     assert (written.recordings, written.rejected) == (6, {"silent": 1})
     assert written.examples == ["utterance0.wav: silent: peak is 0"]
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_no_file_and_the_work_can_go_on(
     tiny_disk: Path, tmp_path: Path, encoded: pa.Table
 ) -> None:
     output = tiny_disk / "data"
-    dataset = Dataset.create(output, codec_identity("pcm-16khz"), {})
+    dataset = Dataset.create(output, identity_of(load_codec("pcm-16khz")), {})
     noise = np.random.default_rng(0).uniform(-1, 1, 200_000).astype(np.float32)
     write_wav(tmp_path / "big.wav", noise, 16_000)
     big = CodecStage("pcm-16khz")(DecodeStage(SETTINGS)(row_of(tmp_path / "big.wav")))

@@ -1,0 +1,181 @@
+"""The body of `prepare`: recordings -> committed, codec-tokenised shards. A rerun does what is left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.command import JobError, UsageError
+from catalog.config import to_yaml
+from catalog.datasets import Dataset
+from catalog.runs import marked_run
+from catalog.strict_yaml import format_yaml
+from models.identity import TokenIdentity
+from pipelines.execution import cluster
+from pipelines.execution.commit import commit
+from pipelines.execution.progress import Progress
+from pipelines.execution.ray_stream import stream
+from pipelines.prepare.known import Known
+from pipelines.prepare.pending import Listing
+from pipelines.prepare.settings import PrepareSettings
+from pipelines.prepare.steps import layout_of, steps_of
+from pipelines.sources.open import open_source
+from pipelines.speech.transcription import check_model
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of one run beside the settings; none of them changes a row."""
+
+    retry: Sequence[str] = ()
+    """Reasons: recordings rejected for one of them are done again."""
+    only: frozenset[bytes] | None = None
+    """Keys (`catalog.recordings.recording_key`) of the only recordings to offer."""
+    restart: bool = False
+    """Start the dataset over; older versions stay readable."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is known before the first recording is read."""
+
+    listing: Listing
+    codec: TokenIdentity
+    dataset: Dataset
+    known: Known
+
+
+def prepare(
+    source: str,
+    output: str,
+    settings: PrepareSettings,
+    options: RunOptions | None = None,
+) -> dict[str, Any]:
+    """Prepare every recording of `source` that the dataset at `output` does not hold.
+
+    Returns the totals of the dataset, `new_recordings` and `wall_s`. Raises UsageError and JobError.
+    """
+    started, options = time.monotonic(), options or RunOptions()
+    listing = _listing(source, settings, options)
+    written = 0
+    if Dataset.check_place(output):
+        # What is refused, or has nothing left to do, is known without Ray.
+        plan = _plan(listing, output, settings, options)
+        if not listing.any_new(plan.known):
+            listing.refuse_changed(plan.known)
+        else:
+            with cluster.session():
+                written = _work(plan, settings, options)
+    else:
+        # Ray takes seconds to start, mostly waiting; loading the codec and looking at the source fit into that.
+        with ThreadPoolExecutor(1) as pool:
+            planning = pool.submit(_plan, listing, output, settings, options)
+            with cluster.session():
+                plan = planning.result()
+                written = _work(plan, settings, options)
+    totals = plan.dataset.totals()
+    return {
+        "dataset": plan.dataset.uri,
+        "version": plan.dataset.version,
+        "recordings": totals.recordings,
+        "utterances": totals.utterances,
+        "rejected": totals.rejected,
+        "hours": round(totals.hours, 6),
+        "wall_s": round(time.monotonic() - started, 3),
+        "new_recordings": written,
+    }
+
+
+def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Listing:
+    resources, given = settings.resources, settings.source
+    return Listing(
+        open_source(source),
+        prefix=given.name,
+        check=given.check,
+        max_bytes=resources.max_batch_bytes,
+        workers=resources.workers or os.cpu_count() or 1,
+        changed=given.changed,
+        duplicates=given.duplicates,
+        only=options.only,
+    )
+
+
+def _plan(listing: Listing, output: str, settings: PrepareSettings, options: RunOptions) -> _Plan:
+    codec = _codec_identity(settings.codec.name)
+    if settings.transcribe is not None:
+        check_model(settings.transcribe)
+    # Before the dataset is made: a source that cannot be read leaves nothing behind.
+    if listing.is_empty():
+        raise UsageError(f"source {listing.source.uri!r} holds no recordings")
+    place = Dataset.restart if options.restart else Dataset.create
+    dataset = place(output, codec, settings.of_rows)
+    return _Plan(listing, codec, dataset, Known.of(dataset.committed(options.retry)))
+
+
+def _codec_identity(source: str) -> TokenIdentity:
+    """The identity of the codec that `source` names. Torch is imported here, while Ray starts."""
+    from models.codecs import load_codec
+    from models.codecs.interface import identity_of
+
+    return identity_of(load_codec(source))
+
+
+def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
+    """Run the job; returns the number of recordings written."""
+    available = cluster.nodes()
+    layout = layout_of(settings, available)
+    cluster.check_claims(list(layout.claims.values()), available)
+    with marked_run(plan.dataset) as run_id, Progress() as progress:
+        _record(plan, settings, run_id)
+        steps = steps_of(layout, settings, plan.codec, plan.dataset.uri, run_id)
+        # A source of millions is still being counted while the first of it are done.
+        Thread(target=_count, args=(plan, progress), daemon=True).start()
+        # Closed while Ray is up: what Ray Data clears away later would start another.
+        with closing(stream(partial(plan.listing.batches, plan.known), steps)) as results:
+            commit(plan.dataset, results, progress, options.retry, replace=settings.source.changed == "redo")
+    return progress.recordings
+
+
+def _count(plan: _Plan, progress: Progress) -> None:
+    # What is wrong with a source is raised where it is read for the job.
+    with suppress(UsageError, JobError, OSError):
+        progress.total = plan.listing.count(plan.known).new_recordings
+
+
+def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
+    """Record the source and the settings of the run, for people and for `repair`."""
+    asked = {"source": plan.listing.source.uri, "settings": settings.model_dump(mode="json")}
+    plan.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
+
+
+def describe(source: str, output: str, settings: PrepareSettings, options: RunOptions) -> list[str]:
+    """The resolved settings, the workers of this machine and the planned work, as lines of text; starts nothing."""
+    listing = _listing(source, settings, options)
+    codec = _codec_identity(settings.codec.name)
+    known = Known.of(_NOTHING)
+    if Dataset.check_place(output) and not options.restart:
+        known = Known.of(Dataset.create(output, codec, settings.of_rows).committed(options.retry))
+    planned = listing.count(known)
+    here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]
+    lines = [to_yaml(settings).rstrip(), "stages:"]
+    lines += [
+        f"  {claim.name}: {claim.workers} workers of {claim.num_cpus:g} CPU, {claim.num_gpus:g} GPU"
+        for claim in layout_of(settings, here).claims.values()
+    ]
+    lines.append(
+        f"planned: {planned.new_recordings} of {planned.recordings} recordings "
+        f"({planned.size_bytes / 1e6:.1f} MB on offer) -> {output}, codec {codec.name}@{codec.edition}"
+    )
+    return lines
+
+
+_NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest": pa.array([], pa.string())})

@@ -32,7 +32,8 @@ class Padded:
     """Rows of equal length with padding that is masked out.
 
     `valid_BN` is true at valid positions, at least one a row; None where all are. `rotation` is None for a network
-    without rotary positions. `causal` hides later positions. `bias_BHNN` is added to the scores.
+    without rotary positions. `causal` hides later positions. `bias_BHNN` is added to the scores. `dropout` is the
+    share of attention weights that training drops.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Padded:
         causal: bool = False,
         bias_BHNN: Tensor | None = None,
         rotate_keys: bool = True,
+        dropout: float = 0.0,
     ) -> None:
-        self.rotation, self.rotate_keys = rotation, rotate_keys
+        self.rotation, self.rotate_keys, self.dropout = rotation, rotate_keys, dropout
         self._causal = causal and valid_BN is None and bias_BHNN is None
         self._mask: Tensor | None = None if valid_BN is None else valid_BN[:, None, None]
         if causal and not self._causal:
@@ -53,6 +55,8 @@ class Padded:
             size = like.shape[-1]
             earlier_NN = torch.ones(size, size, dtype=torch.bool, device=like.device).tril()
             self._mask = earlier_NN if self._mask is None else self._mask & earlier_NN
+            # Padding before the first valid position would otherwise read nothing, which has no mean.
+            self._mask = self._mask | torch.eye(size, dtype=torch.bool, device=like.device)
         if bias_BHNN is not None:
             mask = self._mask
             self._mask = bias_BHNN if mask is None else bias_BHNN.masked_fill(~mask, -torch.inf)
@@ -71,7 +75,7 @@ class Padded:
 
     def attend(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHd: Tensor, layer: int) -> Tensor:  # noqa: ARG002
         """See AttentionContext."""
-        return attention(query_BNHd, key_BNHd, value_BNHd, self._mask, self._causal)
+        return attention(query_BNHd, key_BNHd, value_BNHd, self._mask, self._causal, self.dropout)
 
 
 class Packed:
@@ -97,6 +101,7 @@ def attention(
     value_BMHd: Tensor,
     mask: Tensor | None = None,
     causal: bool = False,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention, (B, N, H, d). `mask`: bool (true: may be read) or a float bias, (.., N, M)."""
     y = F.scaled_dot_product_attention(
@@ -105,18 +110,21 @@ def attention(
         value_BMHd.transpose(1, 2),
         attn_mask=mask,
         is_causal=causal,
+        dropout_p=dropout,
     )
     return y.transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention without biases. `layer` is its number among the network's attention layers."""
+    """Multi-head self-attention. `layer` is its number among the network's attention layers."""
 
-    def __init__(self, dim: int, n_heads: int, layer: int = 0) -> None:
+    def __init__(
+        self, dim: int, n_heads: int, layer: int = 0, *, qkv_bias: bool = False, out_bias: bool = False
+    ) -> None:
         super().__init__()
         self.n_heads, self.layer = n_heads, layer
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.out = nn.Linear(dim, dim, bias=out_bias)
 
     def forward(self, x_BND: Tensor, context: AttentionContext) -> Tensor:
         """Map (B, N, D) to (B, N, D)."""

@@ -1,5 +1,7 @@
 """Position-wise networks."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,3 +24,15 @@ class SwiGLU(nn.Module):
 def silu_mlp(dim: int, ratio: int) -> nn.Sequential:
     """Two linear layers with SiLU between, dim -> ratio * dim -> dim."""
     return nn.Sequential(nn.Linear(dim, ratio * dim), nn.SiLU(), nn.Linear(ratio * dim, dim))
+
+
+def gelu_mlp(
+    dim: int, ratio: int, dropout: float = 0.0, approximate: Literal["none", "tanh"] = "none"
+) -> nn.Sequential:
+    """Two linear layers with GELU and dropout between, dim -> ratio * dim -> dim."""
+    return nn.Sequential(
+        nn.Linear(dim, ratio * dim),
+        nn.GELU(approximate),
+        nn.Dropout(dropout),
+        nn.Linear(ratio * dim, dim),
+    )

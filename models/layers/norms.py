@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class AdaptiveRMSNorm(nn.Module):
@@ -24,3 +25,25 @@ class AdaptiveRMSNorm(nn.Module):
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         gain: Tensor = self.gain(condition_BC)[:, None]
         return (x * scale * gain.float()).to(x_BND.dtype)
+
+
+class LevelNorm(nn.Module):
+    """Layer norm whose gain and shift belong to the row's quantizer level (AdaLN of VALL-E's second stage).
+
+    The normalised input is bent as in AdaNorm (arXiv 1911.07013): h becomes 2 (1 - 0.1 h) h, where no gradient goes
+    through the bracket. Gains are exp(log gain); all start as 1 and shifts as 0.
+    """
+
+    def __init__(self, n_levels: int, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.log_gain_shift = nn.Embedding(n_levels, 2 * dim)
+        nn.init.zeros_(self.log_gain_shift.weight)
+
+    def forward(self, x_BND: Tensor, levels_B: Tensor) -> Tensor:
+        """Normalise each position; the result has the type of `x_BND`."""
+        normal_BND = F.layer_norm(x_BND, x_BND.shape[-1:], eps=self.eps)
+        bent_BND = 2 * (1 - 0.1 * normal_BND).detach() * normal_BND
+        log_gain_B1D, shift_B1D = self.log_gain_shift(levels_B)[:, None].chunk(2, dim=-1)
+        y: Tensor = log_gain_B1D.exp() * bent_BND + shift_B1D
+        return y.to(x_BND.dtype)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from models.layers.masks import length_mask, packed_positions
+
 
 class Packing:
     """The valid positions of a padded batch, in one row of length M.
@@ -24,6 +26,33 @@ class Packing:
     def unpack(self, x_1M: Tensor) -> Tensor:
         """Map (1, M, ...) to (B, N, ...); what stands at padding is arbitrary but finite."""
         return x_1M[0].index_select(0, self._spread).view(*self.mask_BN.shape, *x_1M.shape[2:])
+
+
+class LeftAligned:
+    """The valid positions of each row moved to its beginning: B rows, M positions of the longest row.
+
+    A row then starts at position 0 and its padding stands behind it, wherever it stood before. Building one waits for
+    the device once.
+    """
+
+    def __init__(self, mask_BN: Tensor) -> None:
+        self.lengths_B = mask_BN.sum(1)
+        size = int(self.lengths_B.max())
+        self.mask_BM = length_mask(self.lengths_B, size)
+        self._from_BM = mask_BN.long().argsort(dim=1, descending=True, stable=True)[:, :size]
+        self._to_BN = packed_positions(mask_BN)
+
+    def align(self, x_BN: Tensor) -> Tensor:
+        """Map (B, N, ...) to (B, M, ...)."""
+        return _gathered(x_BN, self._from_BM)
+
+    def restore(self, x_BM: Tensor) -> Tensor:
+        """Map (B, M, ...) to (B, N, ...); what stands at padding is arbitrary but finite."""
+        return _gathered(x_BM, self._to_BN)
+
+
+def _gathered(x_BN: Tensor, index_BM: Tensor) -> Tensor:
+    return x_BN[torch.arange(len(x_BN), device=x_BN.device)[:, None], index_BM]
 
 
 def rows_to_positions(rows: int, *sizes: int, device: torch.device) -> Tensor:

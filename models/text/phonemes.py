@@ -1,4 +1,4 @@
-"""Text -> phonemes in the International Phonetic Alphabet, with espeak-ng (through phonemizer).
+"""Text -> phonemes in the International Phonetic Alphabet, with espeak-ng.
 
 A phone is one character of espeak-ng's IPA with what modifies it: the marks of stress and length (`ˈ ˌ ː`) join the
 phone before them, as in VALL-E's `.phn.txt` files, and so do diacritics and tone digits. Words are separated by the
@@ -11,97 +11,44 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
-_VOICES = {
-    "en": "en-us",
-    "fr": "fr-fr",
-    "zh": "cmn",
-    "no": "nb",
-    "nn": "nb",
-    "iw": "he",
-    "in": "id",
-    "en-au": "en-gb",
-    "en-nz": "en-gb",
-    "zh-hk": "yue",
-    "zh-yue": "yue",
-}
-"""Codes of ISO 639-1 and of Whisper whose espeak-ng voice has another name."""
+from models.text.espeak import Espeak, EspeakError, voice_of
 
-_MARKS = ';:,.!?¡¿—…"«»“”(){}[]、。「」『』《》؛،؟।'
+MARKS = ';:,.!?¡¿—…"«»“”(){}[]、。「」『』《》؛،؟।'
+"""Punctuation marks that are phones."""
 # A point or comma within a number (3.14) or an abbreviation (U.S.A) is espeak-ng's to read.
 _WITHIN = r"(?<=\d)[.,:](?=\d)|(?<=\b[^\W\d_])\.(?=[^\W\d_]\b)"
-_PIECES = re.compile(rf"((?:{_WITHIN}|[^{re.escape(_MARKS)}])+)")
+_PIECES = re.compile(rf"((?:{_WITHIN}|[^{re.escape(MARKS)}])+)")
 # espeak-ng's Japanese has no kanji: it would say "Chinese letter" for each.
 _UNREADABLE = {"ja": re.compile("[\u3400-\u9fff\uf900-\ufaff]")}
-
-
-class PhonemeError(ValueError):
-    """A language or a text that espeak-ng cannot say; the message names it."""
 
 
 def phonemize(texts: Sequence[str], language: str) -> list[list[str]]:
     """Phones of each text, as a list of strings; empty for a text that holds nothing to say.
 
     `language` is a code of ISO 639-1, of Whisper (`en`, `zh`), or with a region (`pt-BR`). Texts do not influence each
-    other. Raises PhonemeError for a language that espeak-ng does not have, or a script that it cannot read in it.
+    other. Raises EspeakError for a language that espeak-ng does not have, or a script that it cannot read in it.
     """
-    backend = _backend(_voice(language))
-    split = [_pieces(text) for text in texts]
-    for pieces in split:
+    engine = _engine(voice_of(language))
+    found = []
+    for text in texts:
+        pieces = _pieces(text)
         _check_script(pieces, language)
-    said = iter(
-        backend.phonemize([chunk for pieces in split for mark, chunk in pieces if not mark], strip=True)
-    )
-    return [_phones([(mark, chunk if mark else next(said)) for mark, chunk in pieces]) for pieces in split]
+        found.append(_phones([(mark, piece if mark else engine.ipa(piece)) for mark, piece in pieces]))
+    return found
 
 
-def check_language(language: str) -> None:
-    """Raise PhonemeError for a language that espeak-ng does not have."""
-    _voice(language)
-
-
-@lru_cache(maxsize=256)
-def _voice(language: str) -> str:
-    known = _known_voices()
-    code = language.strip().replace("_", "-").lower()
-    for name in (code, code.partition("-")[0]):
-        voice = _VOICES.get(name, name)
-        if voice in known:
-            return voice
-    raise PhonemeError(
-        f"espeak-ng has no voice for language {language!r}; give an ISO 639-1 code that it has"
-    )
-
-
-@lru_cache(maxsize=1)
-def _known_voices() -> frozenset[str]:
-    import espeakng_loader
-    from phonemizer.backend import EspeakBackend
-    from phonemizer.backend.espeak.wrapper import EspeakWrapper
-
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    return frozenset(EspeakBackend.supported_languages())
+def phones_of_ipa(ipa: str) -> list[str]:
+    """Phones of words written in IPA: `nˈuːjən` -> `nˈ uː j ə n`."""
+    return _phones([(False, ipa)])
 
 
 @lru_cache(maxsize=8)
-def _backend(voice: str) -> Any:
-    """Each has its own copy of espeak-ng, which takes memory."""
-    import logging
-
-    from phonemizer.backend import EspeakBackend
-
-    quiet = logging.getLogger("speechmill.phonemes")
-    quiet.setLevel(logging.CRITICAL)
-    return EspeakBackend(
-        voice,
-        # Marks are cut out here: phonemizer's own way to restore them loses lines that hold nothing else.
-        punctuation_marks=re.compile(r"(?!)"),
-        with_stress=True,
-        language_switch="remove-flags",
-        logger=quiet,
-    )
+def _engine(voice: str) -> Espeak:
+    """Each takes a few megabytes."""
+    engine = Espeak()
+    engine.set_language(voice)
+    return engine
 
 
 def _pieces(text: str) -> list[tuple[bool, str]]:
@@ -120,11 +67,11 @@ def _pieces(text: str) -> list[tuple[bool, str]]:
 
 
 def _check_script(pieces: Sequence[tuple[bool, str]], language: str) -> None:
-    unreadable = _UNREADABLE.get(_voice(language))
+    unreadable = _UNREADABLE.get(voice_of(language))
     for mark, chunk in pieces:
         found = unreadable.search(chunk) if unreadable and not mark else None
         if found:
-            raise PhonemeError(f"espeak-ng cannot read {found.group()!r} in language {language!r}")
+            raise EspeakError(f"espeak-ng cannot read {found.group()!r} in language {language!r}")
 
 
 def _phones(pieces: Sequence[tuple[bool, str]]) -> list[str]:
@@ -144,7 +91,7 @@ def _phones(pieces: Sequence[tuple[bool, str]]) -> list[str]:
 def _say(phones: list[str], char: str) -> None:
     # A point among espeak-ng's phones is a sign of Mandarin's retroflex sounds, a digit a tone.
     modifies = char == "." or unicodedata.category(char) in ("Lm", "Mn", "Nd", "No")
-    if modifies and phones and phones[-1] != " " and phones[-1] not in _MARKS:
+    if modifies and phones and phones[-1] != " " and phones[-1] not in MARKS:
         phones[-1] += char
     else:
         phones.append(char)

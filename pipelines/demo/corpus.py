@@ -6,18 +6,13 @@ the same texts in the same order.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import random
 import wave
 from dataclasses import dataclass
 from pathlib import Path
 
-_SYNCHRONOUS = 2
-_DO_NOT_EXIT = 0x8000
-_UTF8 = 1
-_RATE, _PITCH = 1, 3
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+from models.text.espeak import Espeak, EspeakError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -32,44 +27,23 @@ class Voice:
 
 
 @functools.cache
-def _engine() -> tuple[ctypes.CDLL, int]:
-    """The loaded library and its sample rate in Hz. One per process: espeak-ng keeps global state."""
-    import espeakng_loader
-
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    data = str(espeakng_loader.get_data_path()).encode()
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DO_NOT_EXIT)
-    if rate <= 0:
-        raise OSError(f"espeak-ng did not start with its data in {data.decode()!r} (code {rate})")
-    return library, rate
+def _engine() -> Espeak:
+    """One per process."""
+    return Espeak()
 
 
 def synthesize_espeak(text: str, voice: Voice) -> tuple[bytes, int]:
     """Samples of `text` as little-endian int16 PCM, and their rate in Hz (22,050).
 
-    Raises ValueError for a voice that espeak-ng does not have or a text that gives no sound.
+    Raises EspeakError for a voice that espeak-ng does not have or a text that gives no sound.
     """
-    library, rate = _engine()
-    if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-        raise ValueError(f"espeak-ng has no voice {voice.name!r}")
-    library.espeak_SetParameter(_RATE, voice.speed, 0)
-    library.espeak_SetParameter(_PITCH, voice.pitch, 0)
-    blocks: list[bytes] = []
-
-    def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
-        if count > 0:
-            blocks.append(ctypes.string_at(samples, 2 * count))
-        return 0
-
-    callback = _CALLBACK(collect)
-    library.espeak_SetSynthCallback(callback)
-    encoded = text.encode("utf-8")
-    library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-    library.espeak_Synchronize()
-    pcm = b"".join(blocks)
+    engine = _engine()
+    engine.set_voice(voice.name)
+    engine.set_delivery(voice.speed, voice.pitch)
+    pcm = engine.say(text).pcm
     if not any(pcm):
-        raise ValueError(f"espeak-ng made no sound of the text {text!r} with voice {voice.name!r}")
-    return pcm, rate
+        raise EspeakError(f"espeak-ng made no sound of the text {text!r} with voice {voice.name!r}")
+    return pcm, engine.sample_rate
 
 
 def speak(text: str, voice: Voice, path: Path) -> float:

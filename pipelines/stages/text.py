@@ -7,7 +7,8 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from models.text.phonemes import PhonemeError, phonemize
+from models.text.espeak import EspeakError
+from models.text.phonemes import phonemize
 from models.text.verbalize import verbalize
 from pipelines.rows import reject, with_column
 
@@ -67,7 +68,7 @@ def _with_phonemes(table: pa.Table, texts: list[str | None], languages: list[str
     for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
         try:
             phones.append(None if text is None else phonemize([text], language)[0])
-        except PhonemeError as error:
+        except EspeakError as error:
             phones.append(None)
             verdicts[row] = (Reason.NO_VERDICT, f"phonemes: {error}")
     return reject(with_column(table, "phonemes", phones), verdicts)

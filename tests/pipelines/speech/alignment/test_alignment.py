@@ -105,7 +105,7 @@ def test_chinese_is_aligned_by_characters() -> None:
 
 
 def test_an_unknown_language_is_refused_by_name() -> None:
-    with pytest.raises(AlignmentError, match="no voice for the language 'tlh-x'"):
+    with pytest.raises(AlignmentError, match="no voice for language 'tlh-x'"):
         EspeakDtw().align(np.zeros(RATE, np.float32), split_words("a b"), "tlh-x")
 
 

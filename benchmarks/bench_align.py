@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
 from pipelines.rows import SCHEMA, samples_array
@@ -63,7 +63,7 @@ def string_together(folder: Path, minutes: float, seed: int) -> Reading:
         wave = decode(folder / clip["file"], RATE).samples
         first, last = _speech(wave)
         speech.append(((length + first) / RATE, (length + last) / RATE))
-        texts.append(normalise(clip["text"]))
+        texts.append(normalize_transcript(clip["text"]))
         pause = draw.normal(scale=1e-4, size=int(draw.uniform(0.2, 0.8) * RATE)).astype(np.float32)
         parts += [wave, pause]
         length += len(wave) + len(pause)

@@ -97,14 +97,14 @@ def clock(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def one_by_one(pipeline: Any, waves: list[Any], batch_size: int) -> list[str]:
-    from models.text.normalize import normalise
+    from models.text.normalize import normalize_transcript
 
     texts = []
     for wave in waves:
         segments = pipeline.transcribe(wave, batch_size=batch_size)["segments"]
         # A batch of one comes back as a list of one text from a pipeline that is told to batch.
         spoken = [text if isinstance(text, str) else text[0] for text in (one["text"] for one in segments)]
-        texts.append(normalise("".join(spoken)))
+        texts.append(normalize_transcript("".join(spoken)))
     return texts
 
 

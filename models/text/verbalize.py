@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from models.text.spoken_forms import FORMS, Money, SpokenForms, Unit
 
 _PLAIN = (
@@ -33,12 +33,12 @@ def verbalize(text: str, language: str) -> str:
 
     Verbalizing twice changes nothing more. Dashes become `—`, quotes `"` and `'`.
     """
-    plain = normalise(_HARD_SPACES.sub("", text)).translate(_PLAIN)
+    plain = normalize_transcript(_HARD_SPACES.sub("", text)).translate(_PLAIN)
     code = language.strip().lower().replace("_", "-").partition("-")[0]
     if code not in FORMS:
         return plain
     speaker = _Speaker(code, FORMS[code])
-    return normalise(_pattern(code).sub(speaker.say, plain))
+    return normalize_transcript(_pattern(code).sub(speaker.say, plain))
 
 
 @cache

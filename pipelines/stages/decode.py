@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoded, Decoder, DecodeSettings, Wanted
 from pipelines.audio.lengths import samples_to_seconds
@@ -101,4 +101,4 @@ def _text(row: Mapping[str, Any]) -> str | None:
     given = row["text"]
     if given is None and row["text_uri"] is not None:
         given = read_transcript(row["text_uri"])
-    return None if given is None else normalise(given)
+    return None if given is None else normalize_transcript(given)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.audio.lengths import seconds_to_samples
@@ -143,7 +143,7 @@ class TranscribeStage:
             for name in (*names, *scores)
         }
         for row, (job, parts) in spoken.items():
-            text = normalise("".join(part.text for part in parts))
+            text = normalize_transcript("".join(part.text for part in parts))
             average = _average(parts)
             detected = job.detected or parts[0].detected
             columns["text"][row] = text

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Scripts written without spaces: Thai, Lao, Burmese, Khmer, kana, Han."""
+from models.text.normalize import UNSPACED
+
 _OPENING = "\"'([{<«‹“‘„‚「『《〈（【¿¡"
 _CLOSING = "\"')]}>»›”’“‘」』》〉）】"
 _SENTENCE_END = ".!?…。！？؟۔।॥"
@@ -39,7 +39,7 @@ def split_words(text: str) -> list[Word]:
     """Words of a normalised text. Scripts without spaces give a word a character; punctuation joins its neighbour."""
     words: list[Word] = []
     for token in text.split():
-        pieces = _characters(token) if _UNSPACED.search(token) else [token]
+        pieces = _characters(token) if UNSPACED.search(token) else [token]
         words += [Word(piece, spaced=index == 0 and bool(words)) for index, piece in enumerate(pieces)]
     return words
 
@@ -92,10 +92,8 @@ def _characters(token: str) -> list[str]:
     pieces: list[str] = []
     pending = ""
     for char in token:
-        own = bool(_UNSPACED.match(char)) and char.isalnum()
-        joins = (
-            pieces and not pending and not own and (not char.isalnum() or not _UNSPACED.search(pieces[-1]))
-        )
+        own = bool(UNSPACED.match(char)) and char.isalnum()
+        joins = pieces and not pending and not own and (not char.isalnum() or not UNSPACED.search(pieces[-1]))
         if joins and char not in _OPENING:
             pieces[-1] += char
         elif own or char.isalnum():

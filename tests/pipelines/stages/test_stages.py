@@ -17,7 +17,6 @@ from catalog.datasets import Dataset
 from catalog.reasons import Reason
 from models.codecs import editions, load_codec
 from models.codecs.interface import identity_of
-from models.text.normalize import normalise
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.audio.wav import write_wav
@@ -90,14 +89,6 @@ def test_what_the_source_rejects_is_not_read(tmp_path: Path) -> None:
     result = DecodeStage(SETTINGS)(table)
     assert result["reason"].to_pylist() == ["duplicate_id"]
     assert result["source_digest"].to_pylist() == [None]
-
-
-@given(st.text())
-def test_normalised_text_stays_and_has_no_odd_space(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
-    assert "  " not in once
-    assert once == once.strip()
 
 
 @given(st.lists(st.integers(0, 500), max_size=40), st.integers(1, 2000))

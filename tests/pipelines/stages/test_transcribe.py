@@ -13,7 +13,7 @@ import pytest
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
 from pipelines.rows import SCHEMA, samples_array
@@ -123,7 +123,7 @@ def test_a_recording_has_the_language_of_its_opening(
         [opening.probability, opening.probability, single.probability], rel=1e-4
     )
     (expected,) = whisperx.transcribe([speech[1]], [opening.code])
-    assert result["text"].to_pylist()[1] == normalise(expected.text)
+    assert result["text"].to_pylist()[1] == normalize_transcript(expected.text)
 
 
 def test_the_language_of_the_settings_is_for_rows_that_say_none(
@@ -134,7 +134,7 @@ def test_the_language_of_the_settings_is_for_rows_that_say_none(
     assert result["language"].to_pylist() == ["fr", "German"]
     assert result["language_probability"].to_pylist() == [None, None]
     expected = whisperx.transcribe([speech[0]] * 2, ["fr", "de"])
-    assert result["text"].to_pylist() == [normalise(one.text) for one in expected]
+    assert result["text"].to_pylist() == [normalize_transcript(one.text) for one in expected]
 
 
 def test_a_language_that_the_model_lacks_rejects_the_row_only(
@@ -158,7 +158,7 @@ def test_a_long_wave_is_the_sum_of_its_pieces_at_any_sample_rate(
     pieces = cut(wave, RATE, 30.0)
     parts = whisperx.transcribe(pieces, ["en"] * len(pieces))
     assert len(parts) == 3
-    assert result["text"].to_pylist() == [normalise("".join(part.text for part in parts))]
+    assert result["text"].to_pylist() == [normalize_transcript("".join(part.text for part in parts))]
     total = sum(part.logprob or 0 for part in parts) / sum(part.tokens for part in parts)
     assert result["avg_logprob"].to_pylist() == pytest.approx([total], rel=1e-4)
     half = TranscribeStage(settings_for(tiny_whisper), RATE * 2)

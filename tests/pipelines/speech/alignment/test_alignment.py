@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.command import UsageError
-from models.text.normalize import normalise
+from models.text.normalize import normalize_transcript
 from pipelines.audio.decode import resample
 from pipelines.demo.corpus import Voice, synthesize_espeak
 from pipelines.speech.alignment.ctc import CtcAligner
@@ -36,8 +36,8 @@ LETTERS = st.text(st.sampled_from("ab Zé.,!?«»()-'\"9 我是。、カ้ก")
 
 @given(st.one_of(st.text(max_size=60), LETTERS))
 def test_words_and_phrases_give_the_text_back(text: str) -> None:
-    words = split_words(normalise(text))
-    assert join_words(words) == normalise(text)
+    words = split_words(normalize_transcript(text))
+    assert join_words(words) == normalize_transcript(text)
     assert all(word.text for word in words)
     groups = phrases(words, max_characters=20)
     assert [index for group in groups for index in group] == list(range(len(words)))

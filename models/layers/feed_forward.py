@@ -30,9 +30,11 @@ def gelu_mlp(
     dim: int, ratio: int, dropout: float = 0.0, approximate: Literal["none", "tanh"] = "none"
 ) -> nn.Sequential:
     """Two linear layers with GELU and dropout between, dim -> ratio * dim -> dim."""
+    return mlp(dim, ratio * dim, nn.GELU(approximate), dropout)
+
+
+def mlp(dim: int, inner_dim: int, activation: nn.Module, dropout: float = 0.0) -> nn.Sequential:
+    """Two linear layers with an activation and dropout between, dim -> inner_dim -> dim."""
     return nn.Sequential(
-        nn.Linear(dim, ratio * dim),
-        nn.GELU(approximate),
-        nn.Dropout(dropout),
-        nn.Linear(ratio * dim, dim),
+        nn.Linear(dim, inner_dim), activation, nn.Dropout(dropout), nn.Linear(inner_dim, dim)
     )

@@ -6,25 +6,32 @@ from torch.nn import functional as F
 
 
 class AdaptiveRMSNorm(nn.Module):
-    """RMS norm whose gain is a linear function of a condition vector: one vector a row.
+    """RMS norm whose gain (with `shifts` also an offset) is a linear function of a condition vector, one a row.
 
-    Starts as the plain RMS norm (gain 1). The published training code meant that too, but a later
+    Starts as the plain RMS norm (gain 1, offset 0). MaskGCT's training code meant that too, but a later
     re-initialisation left its gains near 0.
     """
 
-    def __init__(self, dim: int, condition_dim: int, eps: float = 1e-6) -> None:
+    def __init__(self, dim: int, condition_dim: int, eps: float = 1e-6, *, shifts: bool = False) -> None:
         super().__init__()
         self.eps = eps
         self.gain = nn.Linear(condition_dim, dim)
         nn.init.zeros_(self.gain.weight)
         nn.init.ones_(self.gain.bias)
+        self.shift = nn.Linear(condition_dim, dim) if shifts else None
+        if self.shift is not None:
+            nn.init.zeros_(self.shift.weight)
+            nn.init.zeros_(self.shift.bias)
 
     def forward(self, x_BND: Tensor, condition_BC: Tensor) -> Tensor:
         """Normalise in float32; the result has the type of `x_BND`."""
         x = x_BND.float()
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         gain: Tensor = self.gain(condition_BC)[:, None]
-        return (x * scale * gain.float()).to(x_BND.dtype)
+        y = x * scale * gain.float()
+        if self.shift is not None:
+            y = y + self.shift(condition_BC)[:, None].float()
+        return y.to(x_BND.dtype)
 
 
 class LevelNorm(nn.Module):
@@ -47,3 +54,18 @@ class LevelNorm(nn.Module):
         log_gain_B1D, shift_B1D = self.log_gain_shift(levels_B)[:, None].chunk(2, dim=-1)
         y: Tensor = log_gain_B1D.exp() * bent_BND + shift_B1D
         return y.to(x_BND.dtype)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm with a gain alone, whose variance has a floor instead of an addend (Conformer of voicebox-pytorch)."""
+
+    def __init__(self, dim: int, variance_floor: float = 1e-6) -> None:
+        super().__init__()
+        self.variance_floor = variance_floor
+        self.gain = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Normalise in float32; the result has the type of `x_BND`."""
+        variance, mean = torch.var_mean(x_BND.float(), -1, correction=0, keepdim=True)
+        scale = variance.clamp(min=self.variance_floor).rsqrt()
+        return ((x_BND.float() - mean) * scale * self.gain.float()).to(x_BND.dtype)

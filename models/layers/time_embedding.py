@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.layers.feed_forward import silu_mlp
 
@@ -28,3 +29,18 @@ class TimeEmbedding(nn.Module):
         """Map (B,) times to (B, dim)."""
         y: Tensor = self.mlp(sinusoids(times_B, self.dim).to(next(self.mlp.parameters()).dtype))
         return y
+
+
+class LearnedTimeEmbedding(nn.Module):
+    """[sin, cos] of learned frequencies, then a linear layer and SiLU: (B,) times to (B, out_dim)."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.randn(dim // 2))
+        self.out = nn.Linear(2 * (dim // 2), out_dim)
+
+    def forward(self, times_B: Tensor) -> Tensor:
+        """Map (B,) times in [0, 1] to (B, out_dim)."""
+        angles = times_B.float()[:, None] * self.frequencies.float() * (2 * math.pi)
+        y: Tensor = self.out(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.out.weight.dtype))
+        return F.silu(y)

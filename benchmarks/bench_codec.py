@@ -32,9 +32,10 @@ from torch import Tensor
 
 from benchmarks.codec_corpus import AUDIO, held_out_speakers
 from benchmarks.codec_measures import Likeness, buzz_db, mel_distance, voice_likeness
-from models.codecs import EMBEDDED, editions, load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Codec, Codes
 from models.codecs.mill.codec import MillCodec
+from models.codecs.mill.editions import EMBEDDED, editions
 from models.codecs.mill.spectrum import griffin_lim
 from models.codecs.quantizer import perplexity
 from pipelines.audio.decode import decode, resample

@@ -122,7 +122,7 @@ def work(path: Path, mode: str) -> dict[str, Any]:
     """What a worker of `prepare` does with one recording; runs in a process of its own."""
     import time
 
-    from models.codecs import load_codec
+    from models.codec_sources import load_codec
     from pipelines.audio.decode import Limits
     from pipelines.audio.isolated_decoder import DecodeSettings
     from pipelines.sources.interface import Recording, to_table

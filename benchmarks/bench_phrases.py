@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from catalog.models import resolve
-from models.systems import load_system
+from models.system_files import load_system
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.demo.corpus import DIGITS, synthesize_espeak

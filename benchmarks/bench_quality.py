@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.codec_corpus import AUDIO
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from pipelines.audio.decode import decode
 from pipelines.rows import samples_array, waves
 from pipelines.speech.quality import dnsmos

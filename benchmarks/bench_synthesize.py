@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from catalog.models import resolve
-from models.systems import System, load_system
+from models.system import System
+from models.system_files import load_system
 from pipelines.demo.corpus import DIGITS
 
 RESULTS = Path(__file__).parent / "results" / "synthesize.json"

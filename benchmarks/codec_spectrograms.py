@@ -17,7 +17,8 @@ from torch import Tensor
 
 from benchmarks.bench_codec import RATE, Clip, through_codec, through_opus
 from benchmarks.codec_measures import buzz_db
-from models.codecs import EMBEDDED, editions, load_codec
+from models.codec_sources import load_codec
+from models.codecs.mill.editions import EMBEDDED, editions
 from pipelines.audio.decode import decode
 
 matplotlib.use("Agg")

@@ -37,7 +37,7 @@ class Encoder:
     """The codec of one worker process, and its notes."""
 
     def __init__(self, codec: str) -> None:
-        from models.codecs import load_codec
+        from models.codec_sources import load_codec
 
         self.codec = load_codec(codec)
         self.notes = Path(os.environ[NOTES]) / f"{os.getpid()}.txt"

@@ -58,7 +58,7 @@ def register(
     """Register a copy of `directory` as the next version of `name` and return its number.
 
     With `pyfunc_script` (an MLflow models-from-code script that reads `context.artifacts["system"]`) the version is
-    also an MLflow pyfunc with that `signature` (`speech_signature()` if None); without, `resolve` alone can fetch it.
+    also an MLflow pyfunc with that `signature` (`system_signature()` if None); without, `resolve` alone can fetch it.
     The version becomes visible when everything is uploaded. Raises JobError.
     """
     if not directory.is_dir() or not any(directory.iterdir()):
@@ -157,18 +157,25 @@ def list_models(tracking_uri: str) -> list[ModelVersion]:
     return sorted(found, key=lambda one: (one.name, one.version))
 
 
-def speech_signature() -> Any:
-    """Text in (optionally with a voice prompt: a WAV file's bytes, and what it says), a WAV file's bytes out."""
+def system_signature(capabilities: Sequence[str] = ("speak",)) -> Any:
+    """The table that a system takes: text to speak (optionally with a voice prompt: a WAV file's bytes, and what it
+    says), or the bytes of a source and a reference recording to convert. A WAV file's bytes come out.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+    speak = [
+        ColSpec("string", "text", required="convert" not in capabilities),
+        ColSpec("binary", "prompt", required=False),
+        ColSpec("string", "prompt_text", required=False),
+        ColSpec("string", "language", required=False),
+    ]
+    convert = [
+        ColSpec("binary", name, required="speak" not in capabilities) for name in ("source", "reference")
+    ]
     return ModelSignature(
         inputs=Schema(
-            [
-                ColSpec("string", "text"),
-                ColSpec("binary", "prompt", required=False),
-                ColSpec("string", "prompt_text", required=False),
-            ]
+            (speak if "speak" in capabilities else []) + (convert if "convert" in capabilities else [])
         ),
         outputs=Schema([ColSpec("binary", "audio"), ColSpec("long", "sample_rate")]),
         params=ParamSchema([ParamSpec("seed", "long", 0)]),
@@ -218,7 +225,7 @@ def _save_pyfunc(
             path,
             python_model=str(script),
             artifacts={"system": str(directory)},
-            signature=signature or speech_signature(),
+            signature=signature or system_signature(),
             pip_requirements=list(pip_requirements),
             mlflow_model=Model(model_id=model_id, run_id=run_id),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,3 +99,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict: it must map names to tensors")
     return state
+
+
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt")
+
+
+def hub_files(folder: Path) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
+    """Read a folder as `save_pretrained` writes it: config.json and the weights.
+
+    ValueError names what is missing or is not what its name says.
+    """
+    weights = next((folder / name for name in HUB_WEIGHTS if (folder / name).is_file()), None)
+    if not (folder / "config.json").is_file() or weights is None:
+        raise ValueError(f"it must hold config.json and one of {', '.join(HUB_WEIGHTS)}")
+    return read_json(folder / "config.json"), read_tensors(weights)
+
+
+def read_json(path: Path) -> Mapping[str, Json]:
+    """Read a JSON object. ValueError for anything else, OSError for a file that cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {type(found).__name__}; it must be an object")
+    return found

@@ -59,7 +59,8 @@ class Trainable:
     """Frozen dataclass."""
     module: Callable[[Any], nn.Module]
     """config -> network; usually the class itself."""
-    example: Callable[[], Example]
+    example: Callable[[], Example] | None = None
+    """None for codecs: what they promise is tested through `models.codecs.interface`."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ class Format:
     """A file or directory as released -> the reference's configuration and state dict. No code in it is run."""
     convert: Callable[[Mapping[str, Json], StateReader], nn.Module]
     """Build our module with those weights; every key must be taken or ignored by name."""
-    save: Callable[[nn.Module, Path], None]
-    """Write what is registered: a generator directory or a codec directory."""
-    produces: str = ""
-    """The trainable whose weights these are; "codec" for a codec directory."""
+    produces: str
+    """The trainable whose weights these are, or `codec`."""
+    save: Callable[[nn.Module, Path], None] | None = None
+    """Write a codec directory; None for a trainable, which becomes a generator directory."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,13 @@ class SystemKind:
     roles: Mapping[str, tuple[str, ...]]
     optional: tuple[str, ...] = ()
     """Roles that may be left empty."""
+    codec_roles: tuple[str, ...] = ()
+    """Roles of further codecs, beside the one that makes the waveform."""
     needs_text: bool = True
     """Whether it reads text, so that a text front end belongs to it."""
+
+
+CodecLoader: TypeAlias = "Callable[[Path, str | torch.device], Codec]"
 
 
 @dataclass(frozen=True)
@@ -126,5 +132,5 @@ class Family:
     systems: Mapping[str, SystemKind] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
-    codecs: Mapping[str, Callable[[Path, str | torch.device], Codec]] = field(default_factory=dict)
+    codecs: Mapping[str, CodecLoader] = field(default_factory=dict)
     """`kind` of a codec directory -> its loader."""

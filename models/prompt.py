@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
+import torch
 import torchaudio
 from torch import Tensor
 
-from models.codecs.interface import Wave
+from models.codecs.interface import Codec, Wave
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS."""
@@ -59,3 +60,22 @@ def check_prompt(prompt: Prompt, max_prompt_s: float, *, needs_text: bool = True
         raise ValueError("prompt is silent; it must be a recording of the voice to speak with")
     if seconds > max_prompt_s:
         raise ValueError(f"prompt is {seconds:.1f} s long; the most is {max_prompt_s:g} s (max_prompt_s)")
+
+
+class PromptCodes:
+    """Codes of voice prompts, each distinct `Prompt` object encoded once; the last ones are remembered."""
+
+    def __init__(self, codec: Codec, remembered: int = 64) -> None:
+        self._codec, self._remembered = codec, remembered
+        self._known: dict[int, tuple[Prompt, Tensor]] = {}
+
+    def __call__(self, prompt: Prompt) -> Tensor:
+        """Codes (Q, P) int64 on the device of the codec's results."""
+        # The prompt is kept too, so that its id stays its own.
+        if id(prompt) not in self._known:
+            while len(self._known) >= self._remembered:
+                self._known.pop(next(iter(self._known)))
+            samples_T = prompt_samples(prompt, self._codec.sample_rate)
+            codes = self._codec.encode(samples_T[None], torch.tensor([len(samples_T)]))
+            self._known[id(prompt)] = (prompt, codes.codes_BQT[0, :, : int(codes.lengths_B[0])])
+        return self._known[id(prompt)][1]

@@ -126,3 +126,15 @@ class System:
     def _cannot(self, what: Capability, options: Mapping[str, Json]) -> str:  # noqa: ARG002
         can = ", ".join(sorted(self.capabilities)) or "nothing"
         return f"{self.name} cannot {what}; it can {can}"
+
+
+def rows_of(wave: Wave) -> list[Wave]:
+    """A batch of waveforms as one Wave a row, without padding, on the CPU."""
+    return [
+        Wave(
+            wave.wave_BT[row : row + 1, : int(samples)].cpu(),
+            wave.lengths_B[row : row + 1].cpu(),
+            wave.sample_rate,
+        )
+        for row, samples in enumerate(wave.lengths_B)
+    ]

@@ -33,7 +33,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from catalog.datasets import Dataset
 from catalog.shards import read_shard
 from catalog.upkeep import verify
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Wave
 from models.systems import load_system
 from models.systems.prompt import Prompt

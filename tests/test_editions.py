@@ -9,7 +9,7 @@ import pytest
 
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from models.identity import TokenIdentity
 from pipelines.datasets.decode_rows import Player

@@ -1,4 +1,4 @@
-"""`python -m trainers fit CONFIG | assemble ... | import SOURCE FOLDER`."""
+"""`python -m trainers fit CONFIG | assemble ... | import FORMAT PATH`."""
 
 from __future__ import annotations
 
@@ -50,12 +50,17 @@ class Assemble:
     help = "join generators, a codec and a text front end into a registered system that speaks"
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Sources of the parts, the name, --set, --dry-run."""
-        source = "directory or models:/ URI of the generator"
-        parser.add_argument("--t2s", required=True, metavar="SOURCE", help=f"{source}: text -> codebook 0")
+        """FAMILY, the parts, the name, --set, --dry-run."""
+        parser.add_argument("family", nargs="?", default="maskgct", metavar="FAMILY", help="kind of system")
         parser.add_argument(
-            "--s2a", required=True, metavar="SOURCE", help=f"{source}: codebook 0 -> all codebooks"
+            "--part",
+            action="append",
+            default=[],
+            metavar="ROLE=SOURCE",
+            help="directory or models:/ URI of the generator in that role; of further codecs, the codec's source",
         )
+        for role in ("t2s", "s2a"):
+            parser.add_argument(f"--{role}", metavar="SOURCE", help=f"short for --part {role}=SOURCE")
         parser.add_argument("--codec", required=True, help="codec name such as mill-16khz, or a directory")
         _add_registration(parser)
         command.add_override_arguments(parser)
@@ -66,7 +71,8 @@ class Assemble:
         from trainers.assemble import assemble
 
         return assemble(
-            {"t2s": arguments.t2s, "s2a": arguments.s2a},
+            arguments.family,
+            _parts(arguments),
             arguments.codec,
             arguments.name,
             arguments.alias,
@@ -76,16 +82,32 @@ class Assemble:
         )
 
 
+def _parts(arguments: argparse.Namespace) -> dict[str, str]:
+    parts = {
+        role: getattr(arguments, role) for role in ("t2s", "s2a") if getattr(arguments, role) is not None
+    }
+    for word in arguments.part:
+        role, equals, source = word.partition("=")
+        if not (role and equals and source):
+            raise command.UsageError(
+                f"--part {word!r}: must be ROLE=SOURCE, for example t2s=models:/t2s@best"
+            )
+        if role in parts:
+            raise command.UsageError(f"--part {word!r}: the part {role} is given twice")
+        parts[role] = source
+    return parts
+
+
 class Import:
     """Register a published checkpoint."""
 
     name = "import"
-    help = "register a published checkpoint as a generator"
+    help = "register a published checkpoint as a generator or codec"
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
-        """SOURCE, FOLDER, the name."""
+        """FORMAT, PATH, the name."""
         parser.add_argument("source", metavar="FORMAT", help="for example choihkk-maskgct-t2s")
-        parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds config.json and the weights")
+        parser.add_argument("path", type=Path, metavar="PATH", help="the file or folder as released")
         _add_registration(parser)
 
     def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
@@ -94,7 +116,7 @@ class Import:
         from trainers.import_checkpoint import import_checkpoint
 
         uri = tracking_uri(arguments.tracking_uri)
-        return import_checkpoint(arguments.source, arguments.folder, arguments.name, arguments.alias, uri)
+        return import_checkpoint(arguments.source, arguments.path, arguments.name, arguments.alias, uri)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

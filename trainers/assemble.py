@@ -13,9 +13,11 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
-from catalog.models import promote, register, resolve
-from models.codecs import load_codec
-from models.systems import save_system
+from catalog.models import promote, register, resolve, system_signature
+from models.codec_sources import load_codec
+from models.families import system_kind
+from models.manifest import SystemKind
+from models.system_files import capabilities, save_system
 from trainers.objectives import DataInfo
 
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -31,7 +33,8 @@ class AssembleSettings(Settings):
 
 
 def assemble(
-    generators: Mapping[str, str],
+    family: str,
+    given: Mapping[str, str],
     codec: str,
     name: str,
     alias: str | None,
@@ -40,22 +43,29 @@ def assemble(
     uri: str,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Build a `maskgct` system of `generators` (role -> directory or models:/ URI) and register it as `name`.
+    """Build a system of the kind `family` of its parts and register it as `name`.
 
-    Without `options.frames_per_token` the system speaks as long a token as its T2S generator's training data. JobError
-    names parts that do not fit: another codec, another text front end, other sizes.
+    `given` maps roles to directories or models:/ URIs; roles of further codecs take codec sources. What the parts
+    measured of their training data (`frames_per_token`) becomes an option unless the settings say otherwise. UsageError
+    for a role that the system does not have or lacks; JobError names parts that do not fit: another codec, another text
+    front end, other sizes.
     """
     settings = load_config(AssembleSettings, None, overrides)
     require_absolute_under_ray_job(tracking_uri=uri)
+    kind = _kind(family, given)
+    codecs = {role: source for role, source in given.items() if role in kind.codec_roles}
+    generators = {role: source for role, source in given.items() if role not in codecs}
     parts = {role: resolve(source, uri) for role, source in generators.items()}
     records = {role: _record(part) for role, part in parts.items()}
     for role, record in records.items():
         _check_codec(f"{role} {generators[role]}", record, codec)
-    text = settings.text or _text(parts, generators)
-    measured = records["t2s"].get("statistics", {})
+    text = (settings.text or _text(parts, generators)) if kind.needs_text else None
+    measured: dict[str, float] = {}
+    for role in kind.roles:
+        measured = {**records.get(role, {}).get("statistics", {}), **measured}
     options = {**{key: round(value, 3) for key, value in measured.items()}, **settings.options}
     result = {
-        "family": "maskgct",
+        "family": family,
         "codec": codec,
         "text": text,
         "options": options,
@@ -64,13 +74,24 @@ def assemble(
     with tempfile.TemporaryDirectory() as folder:
         system = Path(folder) / "system"
         try:
-            save_system(system, "maskgct", codec=codec, generators=parts, text=text, options=options)
+            save_system(
+                system,
+                family,
+                codec=codec,
+                generators=parts,
+                text=text,
+                options=options,
+                codecs=codecs,
+            )
         except ValueError as error:
             raise JobError(f"the parts do not make a system: {error}") from error
         if dry_run:
             return result
-        tags = {"family": "maskgct", "codec": codec, **generators}
-        version = register(system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC)
+        tags = {"family": family, "codec": codec, **given}
+        signature = system_signature(capabilities(system))
+        version = register(
+            system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC, signature=signature
+        )
     if alias is not None:
         promote(name, version, alias, uri)
     return {**result, "name": name, "version": version, "alias": alias, "model": f"models:/{name}/{version}"}
@@ -98,6 +119,23 @@ def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
             f"{what} was trained on codes of {data.codec} with the weights {data.codec_sha256[:12]}: "
             f"the weights of {given} are now {found.weights_sha256[:12]}"
         )
+
+
+def _kind(family: str, given: Mapping[str, str]) -> SystemKind:
+    try:
+        kind = system_kind(family)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    roles = [*kind.roles, *kind.codec_roles]
+    for role in given:
+        if role not in roles:
+            raise UsageError(
+                f"--part {role}: a {family} system has no such part; its parts: {', '.join(roles)}"
+            )
+    for role in kind.roles:
+        if role not in given and role not in kind.optional:
+            raise UsageError(f"a {family} system needs --part {role}=SOURCE; its parts: {', '.join(roles)}")
+    return kind
 
 
 def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def resolve(data: DataSettings) -> Source:
 
 
 def _given_files(data: DataSettings) -> Source:
-    from models.codecs import load_codec
+    from models.codec_sources import load_codec
 
     assert data.codec is not None
     codec = load_codec(data.codec)

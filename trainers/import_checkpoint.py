@@ -1,10 +1,9 @@
-"""A published checkpoint becomes a registered generator."""
+"""A published checkpoint becomes a registered generator or codec."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,31 +12,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from catalog.command import JobError, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.models import promote, register
-from models.families import FAMILIES, save_generator
-from models.interop import load
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt")
+from models.checkpoints import StateReader
+from models.families import checkpoint_format
+from models.generators import save_generator
 
 
 def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri: str) -> dict[str, Any]:
-    """Convert `path` (a folder with config.json and weights) of the format `source` and register it as `name`.
+    """Convert `path`, a file or folder as released, of the format `source` and register it as `name`.
 
-    JobError names missing files and what is wrong with a state dict: keys not consumed, missing, or of other shapes.
+    UsageError for an unknown format; JobError names missing files and what is wrong with a state dict: keys not
+    consumed, missing, or of other shapes.
     """
     require_absolute_under_ray_job(tracking_uri=uri)
-    config, weights = _files(path)
     try:
-        module = load(source, json.loads(config.read_text(encoding="utf-8")), read_state_dict(weights))
-    except (ValueError, TypeError) as error:
+        published = checkpoint_format(source)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        config, state = published.files(path)
+        module = published.convert(config, StateReader(source, state))
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise JobError(f"{path} is no {source}: {error}") from error
-    family = next(name for name, kind in FAMILIES.items() if isinstance(module, kind.module))
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    record = {"family": family, "source": source, "weights_sha256": digest}
+    record = {"family": published.produces, "source": source, "weights_sha256": _digest(state)}
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "generator"
-        save_generator(module, family, directory)
+        directory = Path(folder) / "model"
+        if published.save is not None:
+            published.save(module, directory)
+        else:
+            save_generator(module, published.produces, directory)
         (directory / "import.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         version = register(directory, name, tracking_uri=uri, tags=record)
     if alias is not None:
@@ -46,31 +50,11 @@ def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri
     return {**record, "parameters": parameters, "name": name, "version": version, "alias": alias}
 
 
-def _files(path: Path) -> tuple[Path, Path]:
-    config = path / "config.json"
-    weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-    if not config.is_file() or weights is None:
-        raise JobError(
-            f"{path} is no published checkpoint: it must hold config.json and one of {', '.join(WEIGHTS)}"
-        )
-    return config, weights
-
-
-def read_state_dict(path: Path) -> Mapping[str, Tensor]:
-    """Tensors by name from a safetensors file or a torch file; code in a torch file is never run."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise JobError(f"{path} is not a file of tensors: {error}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise JobError(f"{path} is not a file of tensors: {str(error).splitlines()[0]}") from error
-    found = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise JobError(f"{path} is not a state dict: it must map names to tensors")
-    return found
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and values, whatever file they came in."""
+    found = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

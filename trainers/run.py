@@ -14,7 +14,7 @@ import torch
 
 from catalog.command import JobError
 from catalog.config import digest, to_yaml
-from models.codecs import embedded_directory
+from models.codecs.mill.editions import embedded_directory
 from trainers.checkpoint import Checkpoints, load
 from trainers.console import console_hooks
 from trainers.data import Batches, open_batches

@@ -1,4 +1,9 @@
-"""Length masks: B rows, N positions."""
+"""Length masks and padding: B rows, N positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,3 +17,20 @@ def length_mask(lengths_B: Tensor, size: int) -> Tensor:
 def packed_positions(mask_BN: Tensor) -> Tensor:
     """Number the valid positions of each row from 0, skipping padding wherever it stands (int64)."""
     return (mask_BN.long().cumsum(1) - 1).clamp(min=0)
+
+
+def pad_rows(
+    rows: Sequence[Tensor], extra: int = 0, fill: float = 0, *, side: Literal["left", "right"] = "right"
+) -> tuple[Tensor, Tensor]:
+    """Rows (n, ...) of different n as (B, N, ...) and their bool mask (B, N).
+
+    N is the longest row's length plus `extra`. `fill` stands at padding (true for bool rows if it is not 0).
+    """
+    size = max((len(row) for row in rows), default=0) + extra
+    padded = rows[0].new_full((len(rows), size, *rows[0].shape[1:]), fill)
+    mask_BN = torch.zeros(len(rows), size, dtype=torch.bool, device=rows[0].device)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(size - len(row), size)
+        padded[index, place] = row
+        mask_BN[index, place] = True
+    return padded, mask_BN

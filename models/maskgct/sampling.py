@@ -34,6 +34,16 @@ class Conditions:
     """Frames to generate, at least 1 each."""
 
 
+@dataclass(frozen=True)
+class Generated:
+    """Generated codes and what they cost."""
+
+    codes_BTQ: Tensor
+    """int64, of the first Q levels."""
+    evaluations: int
+    """Passes through the network; a guided step makes two, one for each branch."""
+
+
 class _Branches:
     """Hidden states of the target frames, guided; both branches go through the network in one call.
 
@@ -51,6 +61,7 @@ class _Branches:
         conditional = torch.cat([prefix_mask, self.target_mask_BT], dim=1)
         unconditional = torch.cat([torch.zeros_like(prefix_mask), self.target_mask_BT], dim=1)
         n_branches = 2 if guidance.scale > 0 else 1
+        self.evaluations, self._per_step = 0, n_branches
         self.packing = Packing(torch.cat([conditional, unconditional][:n_branches]))
         self.context = self.transformer.packed(self.packing)
         source_BN = rows_to_positions(n_rows, prefix_mask.shape[1], max(given.lengths), device=device)
@@ -62,6 +73,7 @@ class _Branches:
 
     def hidden(self, prefix: Tensor, target_BTD: Tensor, time: float) -> Tensor:
         """Return guided hidden states (B, T, D)."""
+        self.evaluations += self._per_step
         source = torch.cat([prefix, target_BTD.flatten(0, 1)])
         time_1 = torch.full((1,), time, device=source.device)
         packed = self.transformer.run(source[self.source_M][None], time_1, self.context)
@@ -75,8 +87,8 @@ class _Branches:
 @torch.no_grad()
 def generate_t2s(
     model: MaskGCTT2S, given: Conditions, n_steps: int, choice: TokenChoice, guidance: Guidance, draws: Draws
-) -> Tensor:
-    """Return codes of codebook 0, int64 (B, T); of the prompt only level 0 is read."""
+) -> Generated:
+    """Generate codebook 0, codes (B, T, 1); of the prompt only level 0 is read."""
     branches = _Branches(model.trunk, given, guidance)
     prompt_BP = given.prompt_BPQ[..., 0]
     prefix = branches.prefix(model.embed_codes(prompt_BP, torch.zeros_like(prompt_BP, dtype=torch.bool)))
@@ -85,7 +97,8 @@ def generate_t2s(
         y: Tensor = model.head(branches.hidden(prefix, model.embed_codes(codes_BT, masked_BT), time))
         return y
 
-    return sample_masked(logits, given.lengths, n_steps, choice, draws, given.text_BL.device)
+    codes_BT = sample_masked(logits, given.lengths, n_steps, choice, draws, given.text_BL.device)
+    return Generated(codes_BT[..., None], branches.evaluations)
 
 
 @torch.no_grad()
@@ -97,8 +110,8 @@ def generate_s2a(
     choice: TokenChoice,
     guidance: Guidance,
     draws: Draws,
-) -> Tensor:
-    """Return codes of all levels, int64 (B, T, Q): `known_BTg` and the levels that follow.
+) -> Generated:
+    """Generate the levels that follow `known_BTg`, which are part of the result.
 
     `n_steps` has one entry a level, those of known levels unused. ValueError if it has not.
     """
@@ -116,7 +129,7 @@ def generate_s2a(
         logits = _level_logits(model, branches, prompt_BPD, codes_BTQ, level)
         steps = n_steps[level]
         codes_BTQ[..., level] = sample_masked(logits, given.lengths, steps, choice, draws, codes_BTQ.device)
-    return codes_BTQ
+    return Generated(codes_BTQ, branches.evaluations)
 
 
 def _level_logits(

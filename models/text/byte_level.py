@@ -1,5 +1,6 @@
 """UTF-8 bytes as tokens: any language, no files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,15 @@ class ByteFrontEnd:
 
     vocab_size = 258
 
-    def encode(self, text: str) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,  # noqa: ARG002
+        phones: Sequence[str] | None = None,
+    ) -> list[int]:
         """One id a byte, and two more."""
+        if phones is not None:
+            raise ValueError("the text front end bytes reads no phones; give the text alone")
         return [BEGIN, *text.encode("utf-8"), END]
 
     def save(self, directory: Path) -> dict[str, Any]:  # noqa: ARG002

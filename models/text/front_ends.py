@@ -1,6 +1,6 @@
 """Text front ends: a sentence becomes token ids. `text_front_end` builds one from its description."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,9 @@ class TextFrontEnd(Protocol):
     vocab_size: int
     """Rows that a text table needs."""
 
-    def encode(self, text: str) -> list[int]:
+    def encode(
+        self, text: str, language: str | None = None, phones: Sequence[str] | None = None
+    ) -> list[int]:
         """Token ids in [0, vocab_size), special tokens included."""
 
     def save(self, directory: Path) -> dict[str, Any]:

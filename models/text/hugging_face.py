@@ -1,5 +1,6 @@
 """A Hugging Face tokenizer: what the published MaskGCT checkpoints read (the Llama 3.1 BPE)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ class HuggingFaceFrontEnd:
         self._tokenizer = AutoTokenizer.from_pretrained(source)
         self.vocab_size = len(self._tokenizer)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,  # noqa: ARG002
+        phones: Sequence[str] | None = None,
+    ) -> list[int]:
         """Ids with the special tokens that the tokenizer adds by itself."""
+        if phones is not None:
+            raise ValueError("the text front end huggingface reads no phones; give the text alone")
         ids: list[int] = self._tokenizer.encode(text)
         return ids
 

@@ -22,7 +22,7 @@ class Player:
 
         Raises UsageError where that is no known codec, JobError where it is another one than the dataset's.
         """
-        from models.codecs import load_codec
+        from models.codec_sources import load_codec
         from models.codecs.interface import identity_of
 
         named = source or f"{identity.name}@{identity.edition}"

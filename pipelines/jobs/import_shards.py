@@ -159,7 +159,7 @@ def _identity(codec: str) -> TokenIdentity:
         except (TypeError, ValueError) as error:
             fields = ", ".join(TokenIdentity.__dataclass_fields__)
             raise UsageError(f"--codec {codec}: must be a JSON object of {fields}: {error}") from error
-    from models.codecs import load_codec
+    from models.codec_sources import load_codec
     from models.codecs.interface import identity_of
 
     try:

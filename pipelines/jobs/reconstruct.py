@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     require_absolute_under_ray_job(source=source, output=output)
     if not source.exists():
         raise UsageError(f"IN {str(source)!r} does not exist; give a recording or a folder")
-    from models.codecs import load_codec
+    from models.codec_sources import load_codec
 
     codec = load_codec(arguments.codec, arguments.device)
     levels = codec.n_codebooks if arguments.levels is None else arguments.levels

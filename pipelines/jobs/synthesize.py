@@ -24,7 +24,7 @@ from pipelines.stages.speak import REQUESTS, Speak
 name = "synthesize"
 help = "text, with or without a voice prompt, to speech"
 
-_FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s"}
+_FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s", "language", "phones"}
 
 
 class SynthesizeSettings(Settings):
@@ -99,7 +99,7 @@ def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings
         "model": system,
         "device": _device(settings.device),
         "seed": settings.seed,
-        "sampling": settings.sampling,
+        "options": settings.sampling,
     }
     if settings.workers and len(table):
         yield from _speak_on_ray(table, worker, settings)

@@ -123,7 +123,7 @@ def _plan(listing: Listing, output: str, settings: PrepareSettings, options: Run
 
 def _codec_identity(source: str) -> TokenIdentity:
     """The identity of the codec that `source` names. Torch is imported here, while Ray starts."""
-    from models.codecs import load_codec
+    from models.codec_sources import load_codec
     from models.codecs.interface import identity_of
 
     return identity_of(load_codec(source))

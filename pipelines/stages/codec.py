@@ -24,7 +24,7 @@ class CodecStage:
         """Load the codec; `batch_s` bounds the padded seconds of audio in one call of it."""
         import torch
 
-        from models.codecs import load_codec
+        from models.codec_sources import load_codec
 
         if device == "cpu":
             torch.set_num_threads(threads)

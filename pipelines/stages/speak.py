@@ -17,7 +17,9 @@ from pipelines.audio.lengths import samples_to_seconds
 from pipelines.audio.wav import write_wav
 
 if TYPE_CHECKING:
-    from models.systems import Prompt
+    from models.checkpoints import Json
+    from models.prompt import Prompt
+    from models.system import SpeakRequest, Speech
 
 REQUESTS = pa.schema(
     [
@@ -26,6 +28,8 @@ REQUESTS = pa.schema(
         pa.field("prompt", pa.string()),
         pa.field("prompt_text", pa.string()),
         pa.field("duration_s", pa.float64()),
+        pa.field("language", pa.string()),
+        pa.field("phones", pa.list_(pa.string())),
         pa.field("output", pa.string(), nullable=False),
     ]
 )
@@ -34,6 +38,8 @@ RESULTS = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("output", pa.string()),
         pa.field("duration_s", pa.float64()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("evaluations", pa.int64()),
         pa.field("reason", pa.string()),
     ]
 )
@@ -45,72 +51,62 @@ def row_seed(seed: int, identifier: str) -> int:
 
 
 class Speak:
-    """Loads a system once, then speaks tables of REQUESTS; a sentence that cannot be spoken gets a reason."""
+    """Loads a system once, then speaks tables of REQUESTS; a sentence that cannot be spoken gets a reason.
 
-    def __init__(self, model: str, device: str, seed: int, sampling: Mapping[str, Any]) -> None:
-        from models.systems import load_system
+    ValueError for an option that the system does not have: that is a mistake in the job, not in each of its sentences.
+    """
 
-        self._system = load_system(model, device)
-        self._seed, self._sampling = seed, dict(sampling)
-        # A setting that the system does not have is a mistake in the job, not in each of its sentences.
-        self._system.check("a", None, 1, **self._sampling)
+    def __init__(self, model: str, device: str, seed: int, options: Mapping[str, Json]) -> None:
+        from models.system_files import load_system
+
+        system = load_system(model, device)
+        self._sample_rate, self._seed = system.sample_rate, seed
+        self._task = system.speak(options)
         self._prompt = lru_cache(maxsize=64)(self._read_prompt)
 
     def __call__(self, requests: pa.Table) -> pa.Table:
         """REQUESTS -> RESULTS, in order; every good row's WAV is written before this returns."""
         rows = requests.to_pylist()
-        reasons: dict[str, str] = {}
-        ready: list[tuple[dict[str, Any], Prompt | None]] = []
+        results: dict[str, dict[str, Any]] = {row["id"]: {"id": row["id"]} for row in rows}
+        ready: list[tuple[dict[str, Any], Any]] = []
         for row in rows:
             try:
-                prompt = self._prompt(row["prompt"], row["prompt_text"] or "") if row["prompt"] else None
-                self._system.check(row["text"], prompt, self._frames(row["duration_s"]), **self._sampling)
-                ready.append((row, prompt))
+                ready.append((row, self._task.prepare(self._request(row))))
             except (AudioError, ValueError, OSError) as error:
-                reasons[row["id"]] = " ".join(str(error).split())
-        durations = self._speak(ready)
-        return pa.Table.from_pylist([_result(row, durations, reasons) for row in rows], schema=RESULTS)
+                results[row["id"]]["reason"] = " ".join(str(error).split())
+        for (row, _), speech in zip(ready, self._speak(ready), strict=True):
+            results[row["id"]] |= _write(Path(row["output"]), speech)
+        return pa.Table.from_pylist(list(results.values()), schema=RESULTS)
 
-    def _speak(self, ready: Sequence[tuple[dict[str, Any], Prompt | None]]) -> dict[str, float]:
-        if not ready:
-            return {}
-        waves = self._system.synthesize(
-            [row["text"] for row, _ in ready],
-            [prompt for _, prompt in ready],
-            generator=[torch.Generator().manual_seed(row_seed(self._seed, row["id"])) for row, _ in ready],
-            target_lengths=[self._frames(row["duration_s"]) for row, _ in ready],
-            **self._sampling,
-        )
-        durations: dict[str, float] = {}
-        for (row, _), wave in zip(ready, waves, strict=True):
-            samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()
-            Path(row["output"]).parent.mkdir(parents=True, exist_ok=True)
-            write_wav(Path(row["output"]), samples, wave.sample_rate)
-            durations[row["id"]] = samples_to_seconds(len(samples), wave.sample_rate)
-        return durations
+    def _speak(self, ready: Sequence[tuple[dict[str, Any], Any]]) -> list[Speech]:
+        generators = [torch.Generator().manual_seed(row_seed(self._seed, row["id"])) for row, _ in ready]
+        return self._task.run([prepared for _, prepared in ready], generators) if ready else []
 
-    def _frames(self, duration_s: float | None) -> int | None:
-        codec = self._system.codec
-        return (
-            None if duration_s is None else max(1, round(duration_s * codec.sample_rate / codec.hop_length))
-        )
+    def _request(self, row: Mapping[str, Any]) -> SpeakRequest:
+        from models.system import SpeakRequest
+
+        prompt = self._prompt(row["prompt"], row["prompt_text"] or "") if row["prompt"] else None
+        phones = None if row["phones"] is None else tuple(row["phones"])
+        return SpeakRequest(row["text"], row["language"], phones, prompt, row["duration_s"])
 
     def _read_prompt(self, path: str, text: str) -> Prompt:
         from models.codecs.interface import Wave
-        from models.systems import Prompt
+        from models.prompt import Prompt
 
-        audio = decode(Path(path), self._system.codec.sample_rate)
+        audio = decode(Path(path), self._sample_rate)
         samples_BT = torch.from_numpy(audio.samples)[None]
         return Prompt(Wave(samples_BT, torch.tensor([samples_BT.shape[1]]), audio.sample_rate), text)
 
 
-def _result(
-    row: Mapping[str, Any], durations: Mapping[str, float], reasons: Mapping[str, str]
-) -> dict[str, Any]:
-    spoken = row["id"] in durations
+def _write(path: Path, speech: Speech) -> dict[str, Any]:
+    """Write the WAV file; returns its part of RESULTS."""
+    wave = speech.wave
+    samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, samples, wave.sample_rate)
     return {
-        "id": row["id"],
-        "output": row["output"] if spoken else None,
-        "duration_s": durations.get(row["id"]),
-        "reason": reasons.get(row["id"]),
+        "output": str(path),
+        "duration_s": samples_to_seconds(len(samples), wave.sample_rate),
+        "finish_reason": speech.finish_reason,
+        "evaluations": speech.evaluations,
     }

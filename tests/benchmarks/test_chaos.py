@@ -11,7 +11,7 @@ import pytest
 
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")

@@ -83,7 +83,7 @@ def t2s_sample(section, choice):
     trace = section.record(section.module.head)
     given = conditions(section, section["prompt"][..., None], int(section["target_length"]))
     steps, guidance = section.args["n_timesteps"], guidance_of(section.args)
-    codes = generate_t2s(section.module, given, steps, choice, guidance, section.draws)
+    codes = generate_t2s(section.module, given, steps, choice, guidance, section.draws).codes_BTQ[..., 0]
     return codes, torch.stack(trace)
 
 
@@ -140,7 +140,7 @@ def s2a_generate(section):
     given = conditions(section, section["prompt"], known.shape[1])
     choice = TokenChoice(args["temperature"], args["filter_thres"])
     steps, guidance = args["n_timesteps"], guidance_of(args)
-    codes = generate_s2a(section.module, given, known, steps, choice, guidance, section.draws)
+    codes = generate_s2a(section.module, given, known, steps, choice, guidance, section.draws).codes_BTQ
     return {"codes": codes, "trace_logits": torch.stack(trace)}
 
 

@@ -18,9 +18,11 @@ from torch import nn
 
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
+from models import families
 from models.identity import TokenIdentity
+from models.manifest import Family, Trainable
 from trainers.data import Batch, BatchConfig, Batches, open_batches
-from trainers.objectives import OBJECTIVES, DataInfo, Loss, Objective, Sample, mean_metric
+from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 
 CODEBOOK_SIZE = 16
 
@@ -167,8 +169,9 @@ def make_dataset(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def bigram_family(monkeypatch: pytest.MonkeyPatch) -> str:
     """The bigram objective under a name that a configuration can ask for."""
-    module = types.ModuleType("bigram_family")
-    module.Bigram = Bigram  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bigram_family", module)
-    monkeypatch.setitem(OBJECTIVES, "bigram", "bigram_family:Bigram")
+    module = types.ModuleType("trainers.objectives.bigram_family")
+    module.OBJECTIVES = {"bigram": Bigram}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    family = Family("bigram_family", (Trainable("bigram", BigramConfig, nn.Identity),))
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, family))
     return "bigram"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from trainers.__main__ import main
 
 SPEAK = """
@@ -72,8 +72,8 @@ def generators(
 def test_assembled_registered_and_spoken(
     generators: dict[str, Any], command: Any, mlflow_uri: str, tmp_path: Path
 ) -> None:
-    parts = ["--t2s", "models:/tiny-t2s@best", "--s2a", str(tmp_path / "s2a" / "export")]
-    words = ["assemble", *parts, "--codec", "mill-16khz@1", "--name", "tiny"]
+    parts = ["--part", "t2s=models:/tiny-t2s@best", "--part", f"s2a={tmp_path / 's2a' / 'export'}"]
+    words = ["assemble", "maskgct", *parts, "--codec", "mill-16khz@1", "--name", "tiny"]
     short = ["--set", "options.t2s_steps=2", "--set", "options.s2a_steps=[1]"]
     code, plan, _ = command(*words, "--dry-run")
     assert code == 0
@@ -122,8 +122,25 @@ def test_parts_that_do_not_fit_are_refused(generators: dict[str, Any], command: 
     error = refusal("--t2s", "models:/nobody@best", "--s2a", s2a, "--codec", "mill-16khz@1")
     assert "models:/nobody@best: no such directory or registered model" in error
     error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "mill-16khz@1", "--set", "options.stepps=3")
-    assert "unknown option 'stepps' of maskgct" in error
+    assert "unknown key 'stepps' in the options of maskgct; did you mean 't2s_steps'" in error
     record = tmp_path / "t2s" / "export" / "training.json"
     record.write_text(record.read_text().replace(load_codec("mill-16khz@1").weights_sha256, "f" * 64))
     error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "mill-16khz@1")
     assert "with the weights ffffffffffff: the weights of mill-16khz@1 are now" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["vall", "--part", "t2s=x"], "unknown system family 'vall'; known: "),
+        (["maskgct", "--part", "ar=x"], "--part ar: a maskgct system has no such part; its parts: t2s, s2a"),
+        (["maskgct", "--part", "t2s=x"], "a maskgct system needs --part s2a=SOURCE"),
+        (["maskgct", "--part", "t2s"], "--part 't2s': must be ROLE=SOURCE"),
+        (["--t2s", "x", "--part", "t2s=y"], "--part 't2s=y': the part t2s is given twice"),
+    ],
+)
+def test_wrong_parts_are_usage_errors(command: Any, words: list[str], message: str) -> None:
+    code, _, error = command("assemble", *words, "--codec", "mill-16khz", "--name", "tiny")
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1

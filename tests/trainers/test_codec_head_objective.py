@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.discriminators import DiscriminatorConfig
 from models.codecs.mill.codec import load_directory, save_directory
 from models.codecs.mill.head import HeadConfig

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.mill.network import MillConfig
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load

@@ -88,7 +88,7 @@ def test_start_from_the_weights_of_another_run(fit: Fit, make_dataset: MakeDatas
         (["loop.max_step=3"], 2, "unknown key loop.max_step; did you mean max_steps?"),
         (["model.hiden_size=3"], 2, "unknown key model.hiden_size; did you mean hidden_size?"),
         (["objective.dropout=many"], 2, "objective.dropout"),
-        (["family=bigrams"], 2, "family 'bigrams' is unknown"),
+        (["family=bigrams"], 2, "unknown model family 'bigrams'; known: bigram, "),
         (["data.batch.max_samples=0"], 2, "max_samples is 0: must be at least 1"),
         (["loop.max_epochs=null"], 2, "one of max_steps, max_epochs and max_minutes must be given"),
         (["model.codebook_size=99"], 2, "model.codebook_size is 99, but the dataset (codec toy@1) needs 16"),

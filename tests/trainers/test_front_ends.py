@@ -17,8 +17,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from catalog.models import resolve
-from models.codecs import load_codec
-from models.systems import load_system
+from models.codec_sources import load_codec
+from models.system_files import load_system
 from trainers.__main__ import main
 
 CODEC = "mill-16khz@1"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from catalog.models import resolve
-from models.families import load_generator
+from models.generators import load_generator
 from trainers.__main__ import main
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "choi_t2s"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.codecs import load_codec
-from models.families import load_generator
+from models.codec_sources import load_codec
+from models.generators import load_generator
 from models.text.front_ends import text_front_end
 from trainers.data import Batch, Position
 from trainers.objectives import DataInfo, objective_class

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from trainers.__main__ import main
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -1,11 +1,12 @@
 """What a family minimises: a batch becomes a loss; everything else about training is the loop's.
 
+`trainers/objectives/<family>.py` maps the family's trainables to their objectives in `OBJECTIVES`.
+
 An objective owns its networks and may import torch and `models`, but neither ray, mlflow nor `catalog`.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from models.families import family_of
 from trainers.data import Batch
-
-OBJECTIVES: dict[str, str] = {
-    "maskgct_t2s": "trainers.objectives.maskgct:MaskGCTT2SObjective",
-    "maskgct_s2a": "trainers.objectives.maskgct:MaskGCTS2AObjective",
-    "codec": "trainers.objectives.codec:CodecObjective",
-    "codec_dac": "trainers.objectives.convolutional:ConvolutionalObjective",
-    "codec_head": "trainers.objectives.codec_head:CodecHeadObjective",
-}
-"""Family name -> `module:class`; imported only when asked for, so that one family's needs stay its own."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +139,8 @@ class Objective(nn.Module):
         return self.loss(batch, phase, generator)
 
 
-def objective_class(family: str) -> type[Objective]:
-    """The class of a family. Raises ValueError naming the nearest known family."""
-    if family not in OBJECTIVES:
-        near = difflib.get_close_matches(family, OBJECTIVES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"family {family!r} is unknown: one of {', '.join(OBJECTIVES)}{hint}")
-    module, name = OBJECTIVES[family].split(":")
-    found = getattr(importlib.import_module(module), name)
-    assert isinstance(found, type)
-    assert issubclass(found, Objective)
+def objective_class(name: str) -> type[Objective]:
+    """The objective of a trainable; only its own family's module is imported. ValueError names the known ones."""
+    module = importlib.import_module(f"trainers.objectives.{family_of(name).name}")
+    found: type[Objective] = module.OBJECTIVES[name]
     return found

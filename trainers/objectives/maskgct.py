@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Codec, Codes
-from models.families import load_generator, save_generator
+from models.generators import load_generator, save_generator
 from models.maskgct.corruption import (
     Corruption,
     CorruptionConfig,
@@ -203,8 +203,8 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
 
     def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
         """Codebook 0 alone, which sounds coarse."""
-        codes_BT = generate_t2s(self.network, given, self.sample_steps, TokenChoice(), Guidance(), draws)
-        return codes_BT[:, None]
+        made = generate_t2s(self.network, given, self.sample_steps, TokenChoice(), Guidance(), draws)
+        return made.codes_BTQ.transpose(1, 2)
 
 
 class MaskGCTS2AObjective(_MaskGCTObjective):
@@ -255,8 +255,8 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         n_steps = [self.sample_steps] * 2 + [1] * self.network.config.n_codebooks
         known_BT1 = batch.codes_BQT[:, :1].transpose(1, 2)
         steps = n_steps[: self.network.config.n_codebooks]
-        codes_BTQ = generate_s2a(self.network, given, known_BT1, steps, TokenChoice(), Guidance(), draws)
-        return codes_BTQ.transpose(1, 2)
+        made = generate_s2a(self.network, given, known_BT1, steps, TokenChoice(), Guidance(), draws)
+        return made.codes_BTQ.transpose(1, 2)
 
 
 def frame_mask(batch: Batch) -> Tensor:
@@ -271,3 +271,9 @@ def pad_tokens(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Ten
     ids_BL = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     lengths_B = torch.tensor([len(row) for row in rows])
     return ids_BL.to(device), (torch.arange(longest) < lengths_B[:, None]).to(device)
+
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "maskgct_t2s": MaskGCTT2SObjective,
+    "maskgct_s2a": MaskGCTS2AObjective,
+}

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,29 @@ PRESETS: dict[str, ConvolutionalConfig] = {
     # that hop (dac_2048_32_vae.json) has these strides; codebooks as in its published systems. 1.9 kbit/s.
     "44khz-2048": ConvolutionalConfig(44_100, (4, 8, 8, 8), n_codebooks=9),
 }
+
+
+@dataclass(frozen=True)
+class ConvolutionalModel:
+    """A preset, and sizes that differ from it."""
+
+    preset: Literal["16khz", "24khz", "44khz", "44khz-2048"] = "16khz"
+    """Sample rate and sizes, see PRESETS."""
+    ratios: tuple[int, ...] | None = None
+    """This and the following: the preset's if absent."""
+    n_codebooks: int | None = None
+    codebook_size: int | None = None
+    codebook_channels: int | None = None
+    encoder_channels: int | None = None
+    decoder_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        self.resolve()
+
+    def resolve(self) -> ConvolutionalConfig:
+        """All sizes. ValueError for those that make no codec."""
+        given = {name: value for name, value in vars(self).items() if name != "preset" and value is not None}
+        return replace(PRESETS[self.preset], **given)
 
 
 class ConvolutionalCodec:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.dac import network as convolutional
 from models.codecs.dac.network import ConvolutionalConfig, build_trainable
 from models.codecs.interface import Codec

@@ -10,8 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.codecs import EMBEDDED_FOLDER, embedded_directory, files, load_codec
+from models.codec_sources import load_codec
+from models.codecs import files
 from models.codecs.mill.codec import load_directory
+from models.codecs.mill.editions import FOLDER as EMBEDDED_FOLDER
+from models.codecs.mill.editions import embedded_directory
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_damage_is_named(directory: Path) -> None:
 
 def test_a_kind_that_is_not_known_is_named_with_those_that_are(directory: Path) -> None:
     change(directory, kind="other")
-    with pytest.raises(ValueError, match="kind is 'other'; codecs are of kind mill, dac"):
+    with pytest.raises(ValueError, match="unknown codec kind 'other'; known: dac, mill"):
         load_codec(str(directory))
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.pcm import PCM_RATES, PcmCodec
 
 

@@ -81,7 +81,8 @@ def test_t2s_equals_two_separate_calls_of_forward(t2s, guidance):
 
     with torch.no_grad():
         slow = sample_masked(logits, TARGETS, 6, CHOICE, RowDraws([1, 2, 3], "cpu"), "cpu")
-    fast = generate_t2s(t2s, conditions(), 6, CHOICE, guidance, RowDraws([1, 2, 3], "cpu"))
+    made = generate_t2s(t2s, conditions(), 6, CHOICE, guidance, RowDraws([1, 2, 3], "cpu"))
+    fast = made.codes_BTQ[..., 0]
     assert torch.equal(fast, slow)
 
 
@@ -91,7 +92,7 @@ def test_rows_do_not_depend_on_their_batch(t2s, s2a):
     def speak(rows):
         draws = RowDraws([5, 6, 7][rows], "cpu")
         first = generate_t2s(t2s, conditions(rows), 6, CHOICE, guidance, draws)
-        return generate_s2a(s2a, conditions(rows), first[..., None], steps, CHOICE, guidance, draws)
+        return generate_s2a(s2a, conditions(rows), first.codes_BTQ, steps, CHOICE, guidance, draws).codes_BTQ
 
     together = speak(slice(0, 3))
     for row, length in enumerate(TARGETS):
@@ -101,7 +102,7 @@ def test_rows_do_not_depend_on_their_batch(t2s, s2a):
 def test_s2a_keeps_what_is_known(s2a):
     codes = generate_s2a(
         s2a, conditions(), known_first(), [1, 3, 2], CHOICE, Guidance(), RowDraws([1, 2, 3], "cpu")
-    )
+    ).codes_BTQ
     valid = length_mask(torch.tensor(TARGETS), max(TARGETS))
     assert codes.shape == (3, 15, Q)
     assert torch.equal(codes[..., :1], known_first())

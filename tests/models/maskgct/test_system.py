@@ -6,12 +6,14 @@ from math import ceil
 import pytest
 import torch
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Wave
-from models.families import save_generator
+from models.generators import save_generator
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
-from models.systems import Prompt, load_system, save_system
+from models.prompt import Prompt
+from models.system import SpeakRequest
+from models.system_files import load_system, require, save_system
 
 CODEC = "mill-16khz"
 FAST = {"t2s_steps": 4, "s2a_steps": [2, 1], "temperature": 1.0, "filter_threshold": 0.5}
@@ -145,7 +147,7 @@ def test_speed_divides_the_length(system):
         ("one" * 1000, None, {}, r"text 'oneone.{34}\.\.\.' asks for 7505 frames; allowed are 1 to 4096"),
         ("one" * 9, voice(), {"max_text_tokens": 30}, "has 40 tokens with its prompt's; the most is 30"),
         ("one", None, {"frames_per_token": 0.15}, "text 'one' asks for 0 frames; allowed are 1 to 4096"),
-        ("one", None, {"step": 3}, "unknown option 'step' of maskgct; known: frames_per_token"),
+        ("one", None, {"step": 3}, "unknown key 'step' in the options of maskgct"),
         ("one", None, {"speed": 0}, "speed is 0; it must be above 0"),
         ("one", None, {"s2a_steps": []}, r"s2a_steps is \[\]; it needs at least one entry, each at least 1"),
         ("one", None, {"no_prompt": "zero"}, "no_prompt is 'zero'; it must be 'none' or 'pad_frame'"),
@@ -153,7 +155,7 @@ def test_speed_divides_the_length(system):
 )
 def test_what_cannot_be_spoken_is_refused(system, text, prompt, sampling, message):
     for refuse in (
-        lambda: system.check(text, prompt, **sampling),
+        lambda: system.speak(sampling).prepare(SpeakRequest(text, prompt=prompt)),
         lambda: system.synthesize(["fine and long", text], [None, prompt], generator=seeded(), **sampling),
     ):
         with pytest.raises(ValueError, match=message) as caught:
@@ -162,9 +164,30 @@ def test_what_cannot_be_spoken_is_refused(system, text, prompt, sampling, messag
 
 
 def test_an_explicit_length_is_checked_instead_of_the_rule(system):
-    system.check("one" * 1000, None, target_length=100)
+    frame_s = system.codec.hop_length / system.codec.sample_rate
+    task = system.speak({})
+    assert task.prepare(SpeakRequest("one" * 1000, duration_s=100 * frame_s)).frames == 100
     with pytest.raises(ValueError, match="asks for 0 frames"):
-        system.check("one", None, target_length=0)
+        task.prepare(SpeakRequest("one", duration_s=0.0))
+
+
+def test_options_are_complete_and_evaluations_counted(system):
+    task = system.speak({"t2s_steps": 3, "s2a_steps": [2, 1]})
+    assert task.options["t2s_steps"] == 3
+    assert task.options["max_prompt_s"] == 30.0
+    (speech,) = task.run([task.prepare(SpeakRequest("one"))], [seeded()])
+    # Two branches a step; seven levels follow codebook 0, one step each.
+    assert (speech.finish_reason, speech.evaluations) == ("length", 2 * (3 + 7))
+    (plain,) = system.synthesize(["one"], generator=seeded(), t2s_steps=3, s2a_steps=[2, 1])
+    assert torch.equal(plain.wave_BT, speech.wave.wave_BT)
+
+
+def test_a_system_refuses_what_it_cannot(system, directory):
+    with pytest.raises(ValueError, match="maskgct cannot convert; it can speak"):
+        system.convert({})
+    with pytest.raises(ValueError, match="a maskgct system cannot convert; it can speak"):
+        require(directory, "convert")
+    require(directory, "speak")
 
 
 def test_generators_are_counted(system):

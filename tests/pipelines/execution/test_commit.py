@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from pipelines.execution import commit as job
 from pipelines.execution import ray_stream as streaming

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import speechmill
 from catalog.command import UsageError
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from pipelines.datasets.decode_rows import Player
 from pipelines.datasets.formats import FORMATS

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import speechmill
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.datasets.report.drawing import spectrogram

@@ -16,11 +16,11 @@ from pipelines.__main__ import main
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MaskGCT system over the embedded codec; its weights are random, its parts are real."""
-    from models.codecs import load_codec
-    from models.families import save_generator
+    from models.codec_sources import load_codec
+    from models.generators import save_generator
     from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
     from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
-    from models.systems import save_system
+    from models.system_files import save_system
 
     folder = tmp_path_factory.mktemp("system")
     codec = load_codec("mill-16khz")
@@ -168,7 +168,7 @@ def test_ray_workers_say_the_same(system: Path, tmp_path: Path, ray_session: Non
         (["--text", "one", "--output", "o.wav", "--set", "batch_sise=2"], "did you mean batch_size?", 2),
         (
             ["--text", "one", "--output", "o.wav", "--set", "sampling.temprature=2"],
-            "unknown option 'temprature'",
+            "unknown key 'temprature' in the options of maskgct; did you mean 'temperature'",
             1,
         ),
         (

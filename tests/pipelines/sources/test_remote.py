@@ -16,7 +16,7 @@ import pytest
 
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings

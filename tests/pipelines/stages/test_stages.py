@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.reasons import Reason
-from models.codecs import editions, load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
+from models.codecs.mill.editions import editions
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.audio.wav import write_wav

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.dac import descript
 from models.codecs.dac.network import (
     PRESETS,
@@ -210,7 +210,7 @@ def test_weights_as_direction_and_length_sound_the_same(trainable: nn.Module, sw
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "opus"}, "kind is 'opus'; codecs are of kind mill, dac"),
+        ({"kind": "opus"}, "unknown codec kind 'opus'; known: dac, mill"),
         ({"config": {"ratios": [2, 4, 5]}}, "config.json: .*missing .* 'sample_rate' and 'n_codebooks'"),
         ({"config": {"sample_rate": 16_000}}, "config.json: lacks 'ratios'"),
         ({"config": {"sample_rate": 16_000, "ratios": [1], "n_codebooks": 1}}, r"ratios is \(1,\)"),

@@ -15,9 +15,11 @@ import torch
 from pystoi import stoi
 from torch import Tensor
 
-from models.codecs import EMBEDDED_FOLDER, editions, load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Codec, Codes
 from models.codecs.mill.codec import MillCodec, load_directory
+from models.codecs.mill.editions import FOLDER as EMBEDDED_FOLDER
+from models.codecs.mill.editions import editions
 from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.mill.spectrum import (
     Start,

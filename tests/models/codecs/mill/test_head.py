@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs import EMBEDDED_FOLDER, load_codec
+from models.codec_sources import load_codec
 from models.codecs.interface import Codes
 from models.codecs.mill.codec import MillCodec, load_directory
+from models.codecs.mill.editions import FOLDER as EMBEDDED_FOLDER
 from models.codecs.mill.head import HeadConfig, WaveHead
 from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.mill.spectrum import (

@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from models.codecs import load_codec
+from models.codec_sources import load_codec
 from models.codecs.dac.network import (
     PRESETS,
     ConvolutionalCodec,
@@ -33,7 +33,7 @@ from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import DataInfo
 from trainers.objectives.adversarial import AdversarialSettings
-from trainers.objectives.convolutional import (
+from trainers.objectives.dac import (
     ConvolutionalModel,
     ConvolutionalObjective,
     ConvolutionalSettings,

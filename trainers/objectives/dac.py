@@ -9,19 +9,18 @@ Shape suffixes: B batch, N samples, Q codebooks, D channels, T frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.codecs.dac.network import (
-    PRESETS,
     ConvolutionalCodec,
-    ConvolutionalConfig,
+    ConvolutionalModel,
     build_network,
     build_trainable,
     load_directory,
@@ -31,32 +30,9 @@ from models.codecs.dac.network import (
 )
 from models.codecs.quantizer import perplexity
 from trainers.data import Batch
-from trainers.objectives import DataInfo, Sample, mean_metric
+from trainers.objectives import DataInfo, Objective, Sample, mean_metric
 from trainers.objectives.codec import before_and_after
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
-
-
-@dataclass(frozen=True)
-class ConvolutionalModel:
-    """A preset, and sizes that differ from it."""
-
-    preset: Literal["16khz", "24khz", "44khz", "44khz-2048"] = "16khz"
-    """Sample rate and sizes, see `models.codecs.dac.network.PRESETS`."""
-    ratios: tuple[int, ...] | None = None
-    """This and the following: the preset's if absent."""
-    n_codebooks: int | None = None
-    codebook_size: int | None = None
-    codebook_channels: int | None = None
-    encoder_channels: int | None = None
-    decoder_channels: int | None = None
-
-    def __post_init__(self) -> None:
-        self.resolve()
-
-    def resolve(self) -> ConvolutionalConfig:
-        """All sizes. ValueError for those that make no codec."""
-        given = {name: value for name, value in vars(self).items() if name != "preset" and value is not None}
-        return replace(PRESETS[self.preset], **given)
 
 
 @dataclass(frozen=True)
@@ -204,3 +180,6 @@ def quantize(quantizer: Any, latents_BDT: Tensor, levels_B: Tensor) -> Quantized
 
 def _distances(left_BDT: Tensor, right_BDT: Tensor) -> Tensor:
     return functional.mse_loss(left_BDT, right_BDT, reduction="none").mean(dim=(1, 2))
+
+
+OBJECTIVES: Mapping[str, type[Objective]] = {"codec_dac": ConvolutionalObjective}

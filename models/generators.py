@@ -1,0 +1,64 @@
+"""Generator directories: config.json and model.safetensors of one trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.families import trainable
+from models.settings import dataclass_from
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def build_config(family: str, values: Mapping[str, Any]) -> Any:
+    """Build a trainable's configuration; ValueError with the nearest name for an unknown or missing key."""
+    return dataclass_from(trainable(family).config, values, f"the configuration of {family}")
+
+
+def save_generator(module: nn.Module, family: str, directory: Path) -> None:
+    """Write `config.json` and `model.safetensors` into `directory`, which is created.
+
+    ValueError for a module that is not what `family` builds.
+    """
+    expected = trainable(family)
+    if isinstance(expected.module, type) and not isinstance(module, expected.module):
+        raise ValueError(f"a {type(module).__name__} is no {family}, which is a {expected.module.__name__}")
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, directory / WEIGHTS)
+    config: Any = module.config
+    text = json.dumps({"family": family, "config": dataclasses.asdict(config)}, indent=2)
+    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def load_generator(directory: Path) -> tuple[str, nn.Module]:
+    """Read what `save_generator` wrote: the trainable's name and the module, on the CPU, in eval mode.
+
+    ValueError names a missing file, an unknown key or family, and weights that do not fit the configuration.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{directory} is no generator directory: it has no {CONFIG}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(stored, dict) or set(stored) != {"family", "config"}:
+        keys = sorted(stored) if isinstance(stored, dict) else type(stored).__name__
+        raise ValueError(f"{path} has the keys {keys}; it must have 'family' and 'config'")
+    family = stored["family"]
+    module = trainable(family).module(build_config(family, stored["config"]))
+    try:
+        module.load_state_dict(load_file(directory / WEIGHTS))
+    except (RuntimeError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {reason}") from error
+    return family, module.eval()

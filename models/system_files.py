@@ -1,0 +1,175 @@
+"""System directories: `system.json` beside the parts that it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.checkpoints import Json, read_json
+from models.codec_sources import load_codec
+from models.codecs.interface import Codec
+from models.families import system_kind
+from models.generators import load_generator
+from models.identity import TokenIdentity
+from models.manifest import Parts, SystemKind
+from models.system import Capability, System
+from models.text.front_ends import text_front_end
+
+DESCRIPTION = "system.json"
+_KEYS = ("family", "codec", "codec_identity", "text", "generators", "options")
+
+
+def save_system(
+    directory: Path,
+    family: str,
+    *,
+    codec: str,
+    generators: Mapping[str, Path],
+    text: Mapping[str, Json] | None,
+    options: Mapping[str, Json] | None = None,
+    codecs: Mapping[str, str] | None = None,
+) -> None:
+    """Write a system directory: `system.json` and copies of the generator directories, of the tokenizer's files and
+    of codecs that are directories.
+
+    `codecs` are further codecs by role. ValueError if the parts do not fit together; nothing is left behind then.
+    """
+    system_kind(family)
+    directory.mkdir(parents=True)
+    try:
+        for name, source in generators.items():
+            shutil.copytree(source, directory / name)
+        main = _copy_codec(codec, directory, "codec")
+        description: dict[str, Json] = {
+            "family": family,
+            "codec": main[0],
+            "codec_identity": main[1],
+            "text": None if text is None else text_front_end(text).save(directory),
+            "generators": {name: name for name in generators},
+            "options": dict(options or {}),
+        }
+        others = {role: _copy_codec(source, directory, role) for role, source in (codecs or {}).items()}
+        if others:
+            description["codecs"] = {
+                role: {"codec": at, "identity": who} for role, (at, who) in others.items()
+            }
+        _write(directory, description)
+        system = load_system(directory)
+        description["capabilities"] = sorted(system.capabilities)
+        description["sample_rate"] = system.sample_rate
+        _write(directory, description)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+
+
+def read_description(directory: Path) -> Mapping[str, Json]:
+    """`system.json` of a system directory. ValueError for a folder that is none, or lacks a key.
+
+    `capabilities` names what the system can do; directories from before it was written can speak.
+    """
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        raise ValueError(f"{directory} is no system directory: it has no {DESCRIPTION}")
+    description = read_json(path)
+    missing = [key for key in _KEYS if key not in description]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return {"capabilities": ["speak"], **description}
+
+
+def capabilities(directory: Path) -> list[str]:
+    """Names of what a system can do, from its description alone."""
+    found = read_description(directory)["capabilities"]
+    if not isinstance(found, list):
+        raise ValueError(f"{directory / DESCRIPTION}: capabilities is {found!r}; it must be a list")
+    return [str(one) for one in found]
+
+
+def require(directory: Path, capability: Capability) -> None:
+    """Refuse a system that cannot do something, without loading it. ValueError with one line."""
+    can, family = capabilities(directory), read_description(directory)["family"]
+    if capability not in can:
+        raise ValueError(f"a {family} system cannot {capability}; it can {', '.join(can)}")
+
+
+def load_system(directory: Path | str, device: str | torch.device = "cpu") -> System:
+    """Load what `save_system` wrote. ValueError names what is missing, unknown or does not fit."""
+    folder = Path(directory)
+    description = read_description(folder)
+    kind = system_kind(str(description["family"]))
+    codecs = {"codec": _load_codec(folder, description["codec"], description["codec_identity"], device)}
+    for role, entry in _mapping(description.get("codecs", {})).items():
+        given = _mapping(entry)
+        codecs[role] = _load_codec(folder, given["codec"], given["identity"], device)
+    generators = _load_generators(folder, str(description["family"]), kind, description["generators"], device)
+    text = None if description["text"] is None else text_front_end(_mapping(description["text"]), folder)
+    if kind.needs_text and text is None:
+        raise ValueError(f"{folder}: a {description['family']} system needs a text front end")
+    parts = Parts(generators, codecs, text, _mapping(description["options"]), torch.device(device))
+    return kind.build(parts)
+
+
+def _load_generators(
+    folder: Path, family: str, kind: SystemKind, paths: Json, device: str | torch.device
+) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    given = _mapping(paths)
+    for role, allowed in kind.roles.items():
+        if role not in given:
+            if role in kind.optional:
+                continue
+            raise ValueError(f"{folder}: a {family} system needs the generator {role!r}")
+        name, module = load_generator(folder / str(given[role]))
+        if name not in allowed:
+            raise ValueError(f"{folder}: generator {role} is a {name}; it must be a {' or '.join(allowed)}")
+        found[role] = module.to(device)
+    unknown = sorted(given.keys() - kind.roles.keys())
+    if unknown:
+        raise ValueError(
+            f"{folder}: a {family} system has no part {unknown[0]!r}; its parts: {', '.join(kind.roles)}"
+        )
+    return found
+
+
+def _copy_codec(source: str, directory: Path, role: str) -> tuple[str, dict[str, Json]]:
+    """What `system.json` says of a codec: its source, as a folder inside `directory` where it was a directory."""
+    loaded = load_codec(source)
+    identity = _identity(loaded)
+    if Path(source).is_dir():
+        shutil.copytree(source, directory / role)
+        return role, identity
+    return f"{loaded.name}@{loaded.edition}", identity
+
+
+def _load_codec(folder: Path, source: Json, identity: Json, device: str | torch.device) -> Codec:
+    inside = folder / str(source)
+    codec = load_codec(str(inside) if inside.is_dir() else str(source), device)
+    now = _identity(codec)
+    for key, was in _mapping(identity).items():
+        if now.get(key) != was:
+            raise ValueError(
+                f"{folder}: codec {source} has {key} {now.get(key)}; the system was made with {was}"
+            )
+    return codec
+
+
+def _identity(codec: Codec) -> dict[str, Json]:
+    names = (field.name for field in dataclasses.fields(TokenIdentity))
+    return {name: getattr(codec, name) for name in names if hasattr(codec, name)}
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{DESCRIPTION}: {value!r} must be an object")
+    return value
+
+
+def _write(directory: Path, description: Mapping[str, Json]) -> None:
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

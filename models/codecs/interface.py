@@ -1,10 +1,11 @@
-"""What every codec offers: a waveform becomes integer codes, and codes become a waveform.
+"""Interfaces of codecs and tokenizers: waveforms <-> integer codes <-> continuous latents.
 
 Shape suffixes: B batch, Q codebooks (levels, coarse to fine), D channels; T is samples of a wave, frames of codes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -34,42 +35,116 @@ class Wave:
     """Hz."""
 
 
-class Codec(Protocol):
-    """Waveform <-> codes. No result for a row depends on the other rows or on its padding."""
+@dataclass(frozen=True)
+class Latents:
+    """A batch of sequences of vectors (B, T, D); frames at or after a row's length are zero."""
 
-    name: str
-    edition: str
-    weights_sha256: str
-    sample_rate: int
-    hop_length: int
-    """Samples per frame; the frame rate is sample_rate / hop_length."""
-    n_codebooks: int
-    codebook_size: int
+    latents_BTD: Tensor
+    """float32."""
+    lengths_B: Tensor
+    """int64, frames."""
+
+
+class Context(NamedTuple):
+    """Frames on either side that a frame depends on; None where it depends on the whole row."""
+
+    encode: int | None
+    decode: int | None
+
+
+class Identified(Protocol):
+    """The fields of a codec's or tokenizer's identity as attributes."""
+
+    identity: TokenIdentity
+
+    @property
+    def name(self) -> str:
+        """The architecture and its published weights, e.g. `mill-16khz`."""
+        return self.identity.name
+
+    @property
+    def edition(self) -> str:
+        """Tells weights of one name apart."""
+        return self.identity.edition
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights' bytes."""
+        return self.identity.weights_sha256
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.identity.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame; the frame rate is sample_rate / hop_length."""
+        return self.identity.hop_length
+
+    @property
+    def n_codebooks(self) -> int:
+        """Active levels."""
+        return self.identity.n_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of a level."""
+        return self.identity.codebook_size
+
+
+class Tokenizer(Identified, Protocol):
+    """Waveform -> codes. No result for a row depends on the other rows or on its padding."""
+
+    context: Context
+    """A caller may cut a row at any frame if it gives so many frames more on either side."""
+    max_samples: int | None
+    """The longest row that is taken; None for any length, in bounded memory."""
 
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
-        """Waves (B, T) float32 at `sample_rate` -> ceil(samples / hop_length) frames a row."""
+        """Waves (B, T) float32 at `sample_rate` -> ceil(samples / hop_length) frames a row, or a documented count."""
         ...
+
+
+class Codec(Tokenizer, Protocol):
+    """Waveform <-> codes."""
 
     def decode(self, codes: Codes) -> Wave:
-        """Codes of the first k <= n_codebooks levels -> frames * hop_length samples a row."""
+        """Codes of the first k <= n_codebooks levels -> frames * hop_length samples a row, or a documented count."""
         ...
 
-    def embed(self, codes_BQT: Tensor) -> Tensor:
-        """Codes of the first k levels -> the quantizer's continuous output (B, D, T) float32."""
+    def embed(self, codes_BQT: Tensor, first_level: int = 0) -> Tensor:
+        """Codes of k levels from `first_level` on -> the sum of their vectors (B, D, T) float32."""
         ...
 
 
-def identity_of(codec: Codec) -> TokenIdentity:
+class LatentCodec(Codec, Protocol):
+    """A codec that also encodes to continuous latents, before quantization, and decodes them."""
+
+    latents: TokenIdentity
+
+    def encode_latents(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
+        """Waves as for `encode` -> latents."""
+        ...
+
+    def decode_latents(self, latents: Latents) -> Wave:
+        """Latents, quantized or not -> waves as of `decode`."""
+        ...
+
+
+class Embedder(Identified, Protocol):
+    """Waveform -> features (w2v-BERT, HuBERT), or one vector an utterance (hop_length 0)."""
+
+    max_samples: int | None
+
+    def embed(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
+        """Waves (B, T) float32 at `sample_rate` -> vectors; equal for a row in any batch up to rounding."""
+        ...
+
+
+def identity_of(codec: Tokenizer) -> TokenIdentity:
     """The codec's identity, as datasets record it."""
-    return TokenIdentity(
-        codec.name,
-        codec.edition,
-        codec.weights_sha256,
-        codec.sample_rate,
-        codec.hop_length,
-        codec.n_codebooks,
-        codec.codebook_size,
-    )
+    return codec.identity
 
 
 def frame_lengths(lengths_B: Tensor, hop_length: int) -> Tensor:
@@ -86,6 +161,22 @@ def check_wave(wave_BT: Tensor, lengths_B: Tensor) -> None:
     _check_lengths(lengths_B, wave_BT.shape[0], wave_BT.shape[1], "samples")
     if not torch.isfinite(wave_BT).all():
         raise ValueError("wave holds NaN or infinite samples; every sample must be finite")
+
+
+def check_longest(name: str, lengths: Sequence[int], longest: int | None, unit: str) -> None:
+    """Raise ValueError if a row is longer than `longest`, before memory is taken for it."""
+    if longest is not None and lengths and max(lengths) > longest:
+        raise ValueError(f"a row has {max(lengths)} {unit}; {name} takes at most {longest}")
+
+
+def check_level_range(levels: int, first_level: int, n_codebooks: int) -> None:
+    """Raise ValueError unless `levels` levels from `first_level` on exist."""
+    if not 0 <= first_level < n_codebooks:
+        raise ValueError(f"first_level is {first_level}; this codec has levels 0 to {n_codebooks - 1}")
+    if first_level + levels > n_codebooks:
+        raise ValueError(
+            f"{levels} levels from level {first_level} on; this codec has levels 0 to {n_codebooks - 1}"
+        )
 
 
 def check_codes(codes_BQT: Tensor, n_codebooks: int, lowest: int, highest: int) -> None:
@@ -110,9 +201,3 @@ def _check_lengths(lengths_B: Tensor, rows: int, longest: int, unit: str) -> Non
         raise ValueError(f"lengths have shape {tuple(lengths_B.shape)}; expected one per row, ({rows},)")
     if rows and not 0 <= int(lengths_B.min()) <= int(lengths_B.max()) <= longest:
         raise ValueError(f"lengths are {lengths_B.tolist()}; expected 0 to {longest} {unit}")
-
-
-def mask_rows(values_BT: Tensor, lengths_B: Tensor) -> Tensor:
-    """Zero every position at or after its row's length."""
-    positions_T = torch.arange(values_BT.shape[-1], device=values_BT.device)
-    return values_BT * (positions_T < lengths_B.to(values_BT.device)[:, None])

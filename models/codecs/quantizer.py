@@ -56,14 +56,14 @@ class ResidualQuantizer(nn.Module):
             [_search(piece_ND, codebooks_QVD, exact_QVE, quick_QVE, width) for piece_ND in pieces]
         )
 
-    def lookup(self, codes_NQ: Tensor) -> Tensor:
-        """The vectors (N, Q, D) of the first levels, not yet summed."""
-        levels_Q = torch.arange(codes_NQ.shape[1], device=codes_NQ.device)
+    def lookup(self, codes_NQ: Tensor, first_level: int = 0) -> Tensor:
+        """The vectors (N, k, D) of k levels from `first_level` on, not yet summed."""
+        levels_Q = torch.arange(codes_NQ.shape[1], device=codes_NQ.device) + first_level
         return self.codebooks_QVD[levels_Q, codes_NQ]
 
-    def decode(self, codes_NQ: Tensor) -> Tensor:
-        """Codes of the first k <= Q levels -> vectors (N, D)."""
-        return self.lookup(codes_NQ).sum(dim=1)
+    def decode(self, codes_NQ: Tensor, first_level: int = 0) -> Tensor:
+        """Codes of k levels from `first_level` on -> the sum of their vectors (N, D)."""
+        return self.lookup(codes_NQ, first_level).sum(dim=1)
 
 
 def nearest(vectors_ND: Tensor, codebook_VD: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Length masks and padding: B rows, N positions."""
+"""Length masks and padding: B rows, N positions, `...` any axes."""
 
 from __future__ import annotations
 
@@ -34,3 +34,9 @@ def pad_rows(
         padded[index, place] = row
         mask_BN[index, place] = True
     return padded, mask_BN
+
+
+def mask_rows(values: Tensor, lengths_B: Tensor) -> Tensor:
+    """Zero every position of (B, ..., N) at or after its row's length."""
+    mask_BN = length_mask(lengths_B.to(values.device), values.shape[-1])
+    return values * mask_BN.view(mask_BN.shape[0], *[1] * (values.dim() - 2), mask_BN.shape[1])

@@ -10,7 +10,7 @@ Shape suffixes: B batch, T samples of a wave or frames of codes, Q codebooks, D 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +22,11 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from models.codecs import files
+from models.codecs.chunking import in_pieces
 from models.codecs.dac import descript
-from models.codecs.interface import (
-    Codes,
-    Wave,
-    check_code_lengths,
-    check_codes,
-    check_wave,
-    frame_lengths,
-    mask_rows,
-)
+from models.codecs.interface import Context
+from models.codecs.rows import RowCodec
+from models.identity import TokenIdentity
 
 KIND = "dac"
 _UNIT_REACH = 3 * (1 + 3 + 9)
@@ -133,79 +128,54 @@ class ConvolutionalModel:
         return replace(PRESETS[self.preset], **given)
 
 
-class ConvolutionalCodec:
-    """Encodes each row by itself in pieces whose place and length depend on that row alone, so no code depends on the
-    batch or its padding. In float32: on one machine codes are the same every time; another processor, another number of
-    threads or pieces of another length may round a near tie the other way.
+class ConvolutionalCodec(RowCodec):
+    """A row is encoded with a receptive field of zeros behind its last whole frame, so that what would lie behind it
+    does not matter.
     """
 
     def __init__(
         self, network: nn.Module, config: ConvolutionalConfig, name: str, edition: str, weights_sha256: str
     ) -> None:
-        self.name, self.edition, self.weights_sha256 = name, edition, weights_sha256
-        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
-        self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
+        rates = (config.sample_rate, config.hop_length)
+        self.identity = TokenIdentity(
+            name, edition, weights_sha256, *rates, config.n_codebooks, config.codebook_size
+        )
+        channels = config.encoder_channels * 2 ** len(config.ratios)
+        self.latents = TokenIdentity(name, edition, weights_sha256, *rates, 0, 0, channels)
         self.config = config
+        self.context = Context(config.encoder_context, config.decoder_context)
         self.network: Any = network.float().eval().requires_grad_(False)
         self.device = next(network.parameters()).device
         piece_s = _PIECE_S.get(self.device.type, _LONGEST_PIECE_S)
         self.piece_frames = max(1, round(piece_s * config.sample_rate / config.hop_length))
 
-    @torch.no_grad()
-    def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
-        """Waves (B, T) float32 -> codes (B, n_codebooks, ceil(T / hop)); ValueError for NaN or bad lengths."""
-        check_wave(wave_BT, lengths_B)
-        frames_B = frame_lengths(lengths_B, self.hop_length)
-        wave_BT = mask_rows(wave_BT.to(self.device, torch.float32), lengths_B)
-        longest = int(frames_B.max()) if len(frames_B) else 0
-        codes_BQT = torch.zeros(
-            len(frames_B), self.n_codebooks, longest, dtype=torch.int64, device=self.device
+    def _encoded(self, wave_T: Tensor) -> Iterator[Tensor]:
+        hop, context = self.hop_length, self.config.encoder_context
+        frames = -(-len(wave_T) // hop)
+        return in_pieces(
+            lambda piece_T: self.network.encoder(piece_T[None, None])[0],
+            functional.pad(wave_T, (0, (frames + context) * hop - len(wave_T))),
+            piece=self.piece_frames,
+            context=context,
+            values_per_frame=hop,
+            frames=frames,
         )
-        for row, frames in enumerate(frames_B.tolist()):
-            codes_BQT[row, :, :frames] = self._encode_row(wave_BT[row], frames)
-        return Codes(codes_BQT, frames_B)
 
-    def _encode_row(self, wave_T: Tensor, frames: int) -> Tensor:
-        """A wave followed by a receptive field of zeros, so that what would lie behind it does not matter."""
-        hop, context, piece = self.hop_length, self.config.encoder_context, self.piece_frames
-        wave_T = functional.pad(
-            wave_T[: frames * hop], (0, max(0, frames * hop - len(wave_T)) + context * hop)
+    def _decode_piece(self, latents_DT: Tensor) -> Tensor:
+        wave_T: Tensor = self.network.decoder(latents_DT[None])[0, 0]
+        return wave_T
+
+    def _quantize(self, latents_DT: Tensor) -> Tensor:
+        codes_QT: Tensor = self.network.quantizer(latents_DT[None], self.n_codebooks)[1][0]
+        return codes_QT
+
+    def _lookup(self, codes_QT: Tensor, first_level: int) -> Tensor:
+        levels = self.network.quantizer.quantizers[first_level : first_level + len(codes_QT)]
+        vectors_DT: Tensor = sum(
+            level.out_proj(level.codebook(codes_T).T[None])[0]
+            for level, codes_T in zip(levels, codes_QT, strict=True)
         )
-        pieces = [torch.zeros(self.n_codebooks, 0, dtype=torch.int64, device=self.device)]
-        for start in range(0, frames, piece):
-            begin, end = max(0, start - context), min(frames, start + piece)
-            latents_1DT = self.network.encoder(wave_T[None, None, begin * hop : (end + context) * hop])
-            codes_1QT = self.network.quantizer(latents_1DT[:, :, start - begin : end - begin])[1]
-            pieces.append(codes_1QT[0])
-        return torch.cat(pieces, dim=1)
-
-    @torch.no_grad()
-    def decode(self, codes: Codes) -> Wave:
-        """Codes (B, k, T) of the first k levels -> waves (B, T * hop) float32, each row from its own frames."""
-        check_code_lengths(codes)
-        lengths_B = codes.lengths_B.to(torch.int64) * self.hop_length
-        shape = (codes.codes_BQT.shape[0], codes.codes_BQT.shape[2] * self.hop_length)
-        wave_BT = torch.zeros(shape, device=self.device)
-        for row, frames in enumerate(codes.lengths_B.tolist()):
-            wave_BT[row, : frames * self.hop_length] = self._decode_row(codes.codes_BQT[row, :, :frames])
-        return Wave(wave_BT, lengths_B, self.sample_rate)
-
-    def _decode_row(self, codes_QT: Tensor) -> Tensor:
-        hop, context, frames = self.hop_length, self.config.decoder_context, codes_QT.shape[1]
-        pieces = [torch.zeros(0, device=self.device)]
-        for start in range(0, frames, self.piece_frames):
-            begin, end = max(0, start - context), min(frames, start + self.piece_frames)
-            vectors_1DT = self.embed(codes_QT[None, :, begin : min(frames, end + context)])
-            wave_T = self.network.decoder(vectors_1DT)[0, 0]
-            pieces.append(wave_T[(start - begin) * hop : (end - begin) * hop])
-        return torch.cat(pieces)
-
-    @torch.no_grad()
-    def embed(self, codes_BQT: Tensor) -> Tensor:
-        """Codes of the first k levels -> the sum of their vectors, (B, D, T) float32."""
-        check_codes(codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
-        vectors_BDT: Tensor = self.network.quantizer.from_codes(codes_BQT.to(self.device))[0]
-        return vectors_BDT
+        return vectors_DT
 
 
 def build_network(config: ConvolutionalConfig) -> nn.Module:

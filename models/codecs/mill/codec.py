@@ -12,34 +12,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.codecs import files
+from models.codecs.chunking import in_pieces
 from models.codecs.interface import (
     Codes,
+    Context,
+    Identified,
     Wave,
     check_code_lengths,
     check_codes,
+    check_level_range,
     check_wave,
     frame_lengths,
-    mask_rows,
 )
 from models.codecs.mill.head import HeadConfig
 from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.mill.spectrum import cut_at_quiet
+from models.identity import TokenIdentity
+from models.layers.masks import length_mask, mask_rows
 
 KIND = "mill"
 _PIECE_FRAMES = 500
 _LONGEST_PHRASE_S = 60
 
 
-class MillCodec:
+class MillCodec(Identified):
     """Encodes in float64: rounding then never decides between two codes, whatever the batch, the number of threads
     or the length of the pieces, and the same recording gives the same codes everywhere. Decodes in float32.
     """
 
+    max_samples: int | None = None
+
     def __init__(self, network: MillNetwork, name: str, edition: str, weights_sha256: str) -> None:
         config = network.config
-        self.name, self.edition, self.weights_sha256 = name, edition, weights_sha256
-        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
-        self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
+        sizes = (config.sample_rate, config.hop_length, config.n_codebooks, config.codebook_size)
+        self.identity = TokenIdentity(name, edition, weights_sha256, *sizes)
         self.config = config
         self.network = network.float().eval().requires_grad_(False)
         self._encoder = MillNetwork(replace(config, head=None)).double().eval().requires_grad_(False)
@@ -47,6 +53,8 @@ class MillCodec:
         self._encoder.load_state_dict({key: weights[key] for key in self._encoder.state_dict()})
         self.device = self.network.mean_M.device
         self._encoder.to(self.device)
+        # Griffin-Lim finds the phases of a whole phrase at once.
+        self.context = Context(self._encoder.encoder_context, None)
 
     @torch.no_grad()
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
@@ -55,24 +63,36 @@ class MillCodec:
         frames_B = frame_lengths(lengths_B, self.hop_length)
         wave_BT = mask_rows(wave_BT.to(self.device, torch.float64), lengths_B)
         frames = int(frames_B.max()) if len(frames_B) else 0
-        context = self._encoder.encoder_context * self.hop_length
-        padded = functional.pad(wave_BT, (context, context + frames * self.hop_length - wave_BT.shape[1]))
-        shape = (len(frames_B), frames, self.n_codebooks)
+        context, hop = self._encoder.encoder_context, self.hop_length
+        padded = functional.pad(wave_BT, (context * hop, (context + frames) * hop - wave_BT.shape[1]))
+        shape = (len(frames_B), frames, self.config.n_codebooks)
         codes_BTQ = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        heard_BT = torch.arange(frames, device=self.device) < frames_B.to(self.device)[:, None]
-        for start in range(0, frames, _PIECE_FRAMES):
-            end = min(frames, start + _PIECE_FRAMES)
-            latents_BTD, heard_BP = self._latents(padded, start, end - start), heard_BT[:, start:end]
+        heard_BT = length_mask(frames_B.to(self.device), frames)
+        pieces = in_pieces(
+            self._latents,
+            padded,
+            piece=_PIECE_FRAMES,
+            context=context,
+            values_per_frame=hop,
+            frames=frames,
+            lead=context,
+        )
+        start = 0
+        for latents_BDP in pieces:
+            end = start + latents_BDP.shape[2]
+            heard_BP = heard_BT[:, start:end]
             # The search takes most of the time, so padding is left out of it.
-            codes_NQ = self._encoder.quantizer.search(latents_BTD[heard_BP], self.config.search_width)
-            codes_BTQ[:, start:end][heard_BP] = codes_NQ
-        return Codes(codes_BTQ.transpose(1, 2), frames_B)
+            latents_ND = latents_BDP.transpose(1, 2)[heard_BP]
+            codes_BTQ[:, start:end][heard_BP] = self._encoder.quantizer.search(
+                latents_ND, self.config.search_width
+            )
+            start = end
+        return Codes(codes_BTQ.transpose(1, 2)[:, : self.n_codebooks], frames_B)
 
-    def _latents(self, padded_BT: Tensor, start: int, frames: int) -> Tensor:
-        context, network = self._encoder.encoder_context, self._encoder
-        begin, end = start * self.hop_length, (start + frames + 2 * context) * self.hop_length
-        mel_BTM = network.log_mel(network.magnitudes(padded_BT[:, begin:end]))
-        return network.encode(mel_BTM)[:, context : context + frames]
+    def _latents(self, wave_BT: Tensor) -> Tensor:
+        """Waves of whole frames -> latents (B, D, frames)."""
+        network = self._encoder
+        return network.encode(network.log_mel(network.magnitudes(wave_BT))).transpose(1, 2)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Wave:
@@ -100,21 +120,28 @@ class MillCodec:
         return torch.cat(waves).clamp(-1.0, 1.0)
 
     def _magnitudes(self, codes_QT: Tensor) -> Tensor:
-        network, frames, context = self.network, codes_QT.shape[1], self.network.decoder.context
-        pieces = []
-        for start in range(0, frames, _PIECE_FRAMES):
-            begin, end = max(0, start - context), min(frames, start + _PIECE_FRAMES + context)
-            latents_BTD = self.embed(codes_QT[None, :, begin:end]).transpose(1, 2)
-            inner_BTF = network.decode(latents_BTD)[:, start - begin : start - begin + _PIECE_FRAMES]
-            pieces.append(network.from_log(inner_BTF)[0])
-        return torch.cat(pieces)
+        """Codes of one row -> magnitudes (T * spectra_per_frame, F)."""
+
+        def run(piece_QT: Tensor) -> Tensor:
+            latents_BTD = self.embed(piece_QT[None]).transpose(1, 2)
+            return self.network.from_log(self.network.decode(latents_BTD))[0].T
+
+        pieces = in_pieces(
+            run,
+            codes_QT,
+            piece=_PIECE_FRAMES,
+            context=self.network.decoder.context,
+            outputs_per_frame=self.config.spectra_per_frame,
+        )
+        return torch.cat(list(pieces), dim=1).T.contiguous()
 
     @torch.no_grad()
-    def embed(self, codes_BQT: Tensor) -> Tensor:
-        """Codes of the first k levels -> the sum of their vectors, (B, latent_channels, T) float32."""
+    def embed(self, codes_BQT: Tensor, first_level: int = 0) -> Tensor:
+        """Codes of k levels from `first_level` on -> the sum of their vectors, (B, latent_channels, T) float32."""
         check_codes(codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
+        check_level_range(codes_BQT.shape[1], first_level, self.n_codebooks)
         codes_NQ = codes_BQT.to(self.device).transpose(1, 2).flatten(0, 1)
-        vectors_ND = self.network.quantizer.decode(codes_NQ)
+        vectors_ND = self.network.quantizer.decode(codes_NQ, first_level)
         return vectors_ND.reshape(codes_BQT.shape[0], -1, vectors_ND.shape[1]).transpose(1, 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -94,6 +95,21 @@ def test_the_first_levels_decode_and_embed(codec: Codec, sweep: Sweep) -> None:
         assert vectors_BDT.dtype == torch.float32
 
 
+def test_ranges_of_levels_add_up(codec: Codec, sweep: Sweep) -> None:
+    codes_BQT = codec.encode(*padded([sweep(3200, 0)])).codes_BQT
+    whole_BDT = codec.embed(codes_BQT)
+    for cut in range(1, codec.n_codebooks):
+        parts_BDT = codec.embed(codes_BQT[:, :cut]) + codec.embed(codes_BQT[:, cut:], cut)
+        torch.testing.assert_close(parts_BDT, whole_BDT, rtol=1e-4, atol=1e-5)
+
+
+def test_the_identity_is_spelled_out(codec: Codec) -> None:
+    identity = codec.identity
+    spelled = (codec.name, codec.edition, codec.weights_sha256, codec.sample_rate, codec.hop_length)
+    assert spelled == dataclasses.astuple(identity)[:5]
+    assert (codec.n_codebooks, codec.codebook_size) == (identity.n_codebooks, identity.codebook_size)
+
+
 def test_an_empty_wave_has_no_codes_and_no_sound(codec: Codec) -> None:
     codes = codec.encode(torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64))
     assert codes.codes_BQT.shape == (2, codec.n_codebooks, 0)
@@ -120,6 +136,8 @@ def test_bad_codes_are_refused(codec: Codec) -> None:
     too_many = torch.zeros(1, codec.n_codebooks + 1, 2, dtype=torch.int64)
     with pytest.raises(ValueError, match=f"this codec takes 1 to {codec.n_codebooks}"):
         codec.embed(too_many)
+    with pytest.raises(ValueError, match=f"first_level is {codec.n_codebooks}; this codec has levels 0 to"):
+        codec.embed(one, codec.n_codebooks)
     with pytest.raises(ValueError, match="this codec's codes are"):
         codec.embed(one + codec.codebook_size)
     with pytest.raises(ValueError, match=r"torch.float32 \(1, 1, 2\); expected integers"):

@@ -6,7 +6,6 @@ Object stores use deltalake's own client, so data and log share one set of crede
 from __future__ import annotations
 
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlparse
 import pyarrow as pa
 import pyarrow.fs
 
+from catalog import files
 from catalog.command import JobError
 
 
@@ -83,34 +83,24 @@ class _Local:
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         target = self._root / path
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
-            _sync_folder(target.parent)
+            files.write_bytes(target, memoryview(data))
         except OSError as error:
             raise JobError(f"{target}: cannot write {len(data)} bytes: {error.strerror or error}") from error
-        finally:
-            _unlink(aside)
 
     def delete(self, path: str) -> None:
-        _unlink(self._root / path)
+        (self._root / path).unlink(missing_ok=True)
 
     def move(self, path: str, target: str) -> None:
         place = self._root / target
         place.parent.mkdir(parents=True, exist_ok=True)
         (self._root / path).replace(place)
-        _sync_folder(place.parent)
+        files.sync(place.parent)
 
     def sync(self, path: str) -> None:
         target = self._root / path
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-        _sync_folder(target.parent)
+        files.sync(target)
+        files.sync(target.parent)
 
     def listing(self, folder: str = "") -> dict[str, FileStat]:
         found = {}
@@ -166,15 +156,3 @@ class _Remote:
         selector = pa.fs.FileSelector(folder, allow_not_found=True, recursive=True)
         infos = self._files.get_file_info(selector)
         return {info.path: FileStat(info.size, info.mtime.timestamp()) for info in infos if info.is_file}
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)

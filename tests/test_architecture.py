@@ -60,7 +60,7 @@ MODELS = (
     ("checkpoints", "settings", "identity"),
 )
 # Plain values that both sides of an arrow use: anyone may import them, they import the standard library only.
-STANDARD_LIBRARY_ONLY = ("models.identity",)
+STANDARD_LIBRARY_ONLY = ("models.identity", "catalog.files")
 # What a GPU machine with torch, torchaudio, transformers, safetensors, pyarrow and numpy can run.
 LEAN = (
     "models",

@@ -10,12 +10,13 @@ import json
 import os
 import pickle
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from catalog.files import written_aside
 
 BEST = "best.pt"
 
@@ -44,35 +45,26 @@ class Checkpoints:
 
         OSError names the file if the disk does not take it.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step-{step:08d}.pt"
-        aside = path.with_suffix(f".{uuid.uuid4().hex}.partial")
         try:
-            with aside.open("wb") as file:
+            with written_aside(path) as aside, aside.open("wb") as file:
                 torch.save(dict(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
         except (OSError, RuntimeError) as error:  # torch hides why a write failed
             cause = error if isinstance(error, OSError) else error.__context__ or error
             reason = getattr(cause, "strerror", None) or "the disk is full or failing"
             raise OSError(f"cannot write checkpoint {path}: {reason}") from error
-        finally:
-            aside.unlink(missing_ok=True)
         if best:
             self._link_best(path)
-        _sync_directory(self.directory)
         for old in self.all()[: -self.keep_last]:
             old.unlink()
         return path
 
     def _link_best(self, path: Path) -> None:
-        aside = self.directory / f"{BEST}.{uuid.uuid4().hex}.partial"
-        try:
-            os.link(path, aside)
-        except OSError:  # file systems without hard links
-            shutil.copyfile(path, aside)
-        aside.replace(self.directory / BEST)
+        with written_aside(self.directory / BEST) as aside:
+            try:
+                os.link(path, aside)
+            except OSError:  # file systems without hard links
+                shutil.copyfile(path, aside)
 
 
 def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -110,11 +102,3 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return found
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ import torch
 
 from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.config import to_yaml
+from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
 from models.codecs.interface import Codec
@@ -53,7 +54,7 @@ def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dic
     reference = _open_run(settings, saved)
     status = "FAILED"
     try:
-        (settings.directory / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+        write_text(settings.directory / "config.yaml", to_yaml(settings))
         result = _train(settings, source, run, reference)
         status = "KILLED" if result["stopped"] == "interrupted" else "FINISHED"
         return result
@@ -242,7 +243,7 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Map
     version = register(settings.directory / "export", name, tracking_uri=uri, run_id=run_id, tags=tags)
     if _is_best(name, uri, tags):
         promote(name, version, BEST, uri)
-    note.write_text(json.dumps({**wanted, "version": version}), encoding="utf-8")
+    write_text(note, json.dumps({**wanted, "version": version}))
     return version
 
 

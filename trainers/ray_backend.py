@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from catalog.command import JobError, UsageError
+from catalog.files import write_text
 from trainers.interrupt import stop_on_signal
 from trainers.loop_config import Outcome
 from trainers.run import Source, build, train_here
@@ -129,9 +130,7 @@ def _worker(config: Mapping[str, Any]) -> None:
     except (UsageError, JobError, ValueError, FloatingPointError) as error:
         found = {"error": str(error)}
     if rank == 0:
-        aside = folder / f"{_OUTCOME}.partial"
-        aside.write_text(json.dumps(found), encoding="utf-8")
-        aside.replace(folder / _OUTCOME)
+        write_text(folder / _OUTCOME, json.dumps(found))
 
 
 def _read_outcome(folder: Path) -> Outcome:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
@@ -14,6 +12,7 @@ import torch
 
 from catalog.command import JobError
 from catalog.config import digest, to_yaml
+from catalog.files import written_aside
 from models.codecs.mill.editions import embedded_directory
 from trainers.checkpoint import Checkpoints, load
 from trainers.console import console_hooks
@@ -184,12 +183,7 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
         "validation_loss": state["best"],
         "config_digest": digest(dict(run.identity)),
     }
-    directory = settings.directory
-    aside, old = (directory / f".export-{uuid.uuid4().hex}" for _ in range(2))
-    run.objective.export(aside)
-    (aside / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    if (directory / "export").exists():
-        (directory / "export").rename(old)
-    aside.rename(directory / "export")
-    shutil.rmtree(old, ignore_errors=True)
+    with written_aside(settings.directory / "export", overwrite=True) as aside:
+        run.objective.export(aside)
+        (aside / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     return record

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
+
+from catalog.files import write_text, written_aside
 
 MEMORY_LIMIT_BYTES = 4 << 30
 
@@ -199,14 +200,13 @@ def _flatten(
 def _mapped(paths: Sequence[str], cache: Path, size_bytes: int) -> _Rows:
     """Rows whose codes lie in a file of `cache`, named after the files read; made aside, then renamed."""
     name = hashlib.sha256(json.dumps(sorted(paths)).encode()).hexdigest()[:32]
-    cache.mkdir(parents=True, exist_ok=True)
     data, index = cache / f"{name}.int16", cache / f"{name}.json"
     if not index.exists():
-        aside = cache / f"{name}.{uuid.uuid4().hex}"
-        rows = _Rows.gather(paths, np.memmap(aside, dtype=np.int16, mode="w+", shape=(size_bytes // 2 + 1,)))
-        rows.flat.flush()  # type: ignore[attr-defined]
-        aside.replace(data)
-        aside.write_text(json.dumps([rows.ids, rows.texts, rows.lengths, rows.offsets, rows.n_codebooks]))
-        aside.replace(index)
+        with written_aside(data) as aside:
+            flat = np.memmap(aside, dtype=np.int16, mode="w+", shape=(size_bytes // 2 + 1,))
+            rows = _Rows.gather(paths, flat)
+            flat.flush()
+        columns = [rows.ids, rows.texts, rows.lengths, rows.offsets, rows.n_codebooks]
+        write_text(index, json.dumps(columns))
     ids, texts, lengths, offsets, n_codebooks = json.loads(index.read_text())
     return _Rows(ids, texts, lengths, offsets, n_codebooks, np.memmap(data, dtype=np.int16, mode="r"))

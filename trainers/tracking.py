@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from catalog.files import write_text
 from catalog.models import tracking_uri
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
@@ -64,7 +65,7 @@ def open_run(
         experiment.experiment_id if experiment else _create_experiment(client, settings.experiment)
     )
     run = client.create_run(experiment_id, run_name=settings.run_name or name)
-    record.write_text(json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}), encoding="utf-8")
+    write_text(record, json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}))
     return RunReference(uri, run.info.run_id)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
+from catalog.files import written_aside
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Batches, Export, Format
 from pipelines.datasets.read import batches
@@ -69,6 +66,7 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
     `output` appears when it is complete. Raises UsageError if something is there, JobError if no row is left.
     """
     module: Format = import_module(FORMATS[format_])  # type: ignore[assignment]
+    _refuse_taken(output)
     with written_aside(output) as aside:
         rows = module.write(_rows(dataset, splits), aside, context)
         if rows == 0:
@@ -77,24 +75,9 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
     return rows
 
 
-@contextmanager
-def written_aside(output: Path) -> Iterator[Path]:
-    """A path beside `output` that becomes `output` at the end, durable and in one step, or is deleted."""
+def _refuse_taken(output: Path) -> None:
     if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
         raise UsageError(f"OUTPUT {output} exists; give a new path or an empty folder")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield aside
-        _flush(aside)
-        if output.is_dir() and not aside.is_dir():
-            output.rmdir()
-        aside.rename(output)
-        _sync(output.absolute().parent)
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside)
-        aside.unlink(missing_ok=True)
 
 
 def _rows(dataset: Dataset, splits: Sequence[str]) -> Batches:
@@ -109,20 +92,3 @@ def _splits(text: str) -> list[str]:
         if split not in SPLITS:
             raise UsageError(f"--split {split!r}: must be of {', '.join(SPLITS)}")
     return splits
-
-
-def _flush(path: Path) -> None:
-    for folder, _, names in os.walk(path):
-        for file in names:
-            _sync(Path(folder) / file)
-        _sync(Path(folder))
-    if path.is_file():
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

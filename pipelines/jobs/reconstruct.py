@@ -75,7 +75,6 @@ def reconstruct(codec: Any, recording: Path, target: Path, levels: int, device: 
     with torch.inference_mode():
         codes = codec.encode(wave_BT, torch.tensor([wave_BT.shape[1]], device=device))
         decoded = codec.decode(Codes(codes.codes_BQT[:, :levels], codes.lengths_B))
-    target.parent.mkdir(parents=True, exist_ok=True)
     # A partial last frame decodes to a whole one; the recording's own length is kept.
     write_wav(target, decoded.wave_BT[0, : len(audio.samples)].cpu().numpy(), codec.sample_rate)
     return samples_to_seconds(len(audio.samples), codec.sample_rate)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from catalog.command import UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
+from catalog.files import write_bytes
 from pipelines.datasets.report.page import MARK, Sound, page
 from pipelines.datasets.report.statistics import examples, summarize
 
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     dataset = Dataset.open(arguments.dataset, arguments.version)
     sounds = list(_sounds(dataset, arguments))
     text = page(dataset, summarize(dataset, arguments.seed), sounds)
-    _write(arguments.output, text.encode("utf-8", "replace"))
+    write_bytes(arguments.output, text.encode("utf-8", "replace"))
     return {
         "dataset": dataset.uri,
         "version": dataset.version,
@@ -73,16 +72,3 @@ def _check_output(output: Path) -> None:
         with output.open("rb") as file:
             if MARK.encode() not in file.read(200):
                 raise UsageError(f"--output {output} exists and is no report; give another file")
-
-
-def _write(output: Path, data: bytes) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(output)
-    finally:
-        aside.unlink(missing_ok=True)

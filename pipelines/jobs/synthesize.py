@@ -19,6 +19,7 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
+from catalog.files import write_text
 from pipelines.stages.speak import REQUESTS, Speak
 
 name = "synthesize"
@@ -209,11 +210,7 @@ def _check_ids(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _write_manifest(path: Path, requests: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
-    """One line a sentence: what was asked for, where it is, or why it is not there."""
+    """One line per sentence: the request, its output, and the reason where there is none."""
     reasons = {row["id"]: row["reason"] for row in results}
-    aside = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with aside.open("w", encoding="utf-8") as file:
-        for row in requests:
-            file.write(json.dumps(row | {"reason": reasons.get(row["id"])}, ensure_ascii=False) + "\n")
-    aside.replace(path)
+    lines = (json.dumps(row | {"reason": reasons.get(row["id"])}, ensure_ascii=False) for row in requests)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -102,7 +102,6 @@ def _write(path: Path, speech: Speech) -> dict[str, Any]:
     """Write the WAV file; returns its part of RESULTS."""
     wave = speech.wave
     samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_wav(path, samples, wave.sample_rate)
     return {
         "output": str(path),

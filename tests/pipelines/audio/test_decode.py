@@ -273,4 +273,5 @@ def test_wav_appears_in_one_step(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
     np.testing.assert_allclose(decode(tmp_path / "out.wav", 16_000).samples, tone(), atol=1e-4)
     with pytest.raises(soundfile.LibsndfileError):
-        write_wav(tmp_path / "absent" / "out.wav", tone(), 16_000)
+        write_wav(tmp_path / "other.wav", tone(), -1)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]

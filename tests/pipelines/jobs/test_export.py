@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.names import from_name, to_name
 from pipelines.datasets.formats.phones import from_line, to_line
-from pipelines.jobs.export import export, written_aside
+from pipelines.jobs.export import export
 
 ODD_ID = "../a folder/ünï .codes#t=0.50,1.25"
 
@@ -239,19 +237,6 @@ def test_a_failure_leaves_nothing(make_dataset, row, tmp_path: Path, format_: st
     assert speechmill.main(["export", dataset.uri, str(tmp_path / "out"), "--format", format_]) == 1
     assert "the file is missing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_killed_before_the_end_leaves_no_output(tmp_path: Path) -> None:
-    code = (
-        "import os, sys\nfrom pathlib import Path\nfrom pipelines.jobs.export import written_aside\n"
-        "with written_aside(Path(sys.argv[1])) as aside:\n"
-        "    aside.mkdir(); (aside / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
-    assert not (tmp_path / "out").exists()
-    with written_aside(tmp_path / "out") as aside:
-        aside.write_text("whole")
-    assert (tmp_path / "out").read_text() == "whole"
 
 
 def test_nothing_to_export_is_an_error(make_dataset, reject, tmp_path: Path, capsys) -> None:

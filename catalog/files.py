@@ -1,0 +1,83 @@
+"""Files and folders that appear whole or not at all: made aside, flushed to disk, renamed. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_NAME_BYTES = 200
+"""Of the target's name in the name aside, which file systems limit to 255 bytes."""
+
+
+def write_bytes(target: Path, data: bytes | memoryview) -> None:
+    """Create or replace a file. Raises OSError, and leaves what was there."""
+    with _renamed(target) as aside, aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(target: Path, text: str) -> None:
+    """Create or replace a file of UTF-8 text. Raises OSError, and leaves what was there."""
+    write_bytes(target, text.encode("utf-8"))
+
+
+@contextmanager
+def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A path beside `target`; the file or folder that the caller makes there becomes `target` at the end.
+
+    A file replaces a file, and either replaces an empty folder; `overwrite` lets a folder replace one that is not
+    empty. After an error, what was made is deleted and what was there stays. Raises OSError.
+    """
+    with _renamed(target, overwrite) as aside:
+        yield aside
+        for folder, _, names in os.walk(aside):
+            for name in names:
+                sync(Path(folder) / name)
+            sync(Path(folder))
+        if aside.is_file():
+            sync(aside)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _renamed(target: Path, overwrite: bool = False) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(target)
+    try:
+        yield aside
+        _put(aside, target, overwrite)
+        sync(target.absolute().parent)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        aside.unlink(missing_ok=True)
+
+
+def _put(aside: Path, target: Path, overwrite: bool) -> None:
+    if overwrite and target.is_dir():
+        old = _aside(target)
+        target.rename(old)
+        aside.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    if target.is_dir() and not aside.is_dir():
+        target.rmdir()
+    aside.replace(target)
+
+
+def _aside(target: Path) -> Path:
+    name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
+    return target.with_name(f".{name}.{uuid.uuid4().hex}.tmp")

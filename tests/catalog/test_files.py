@@ -1,0 +1,76 @@
+"""Files and folders appear whole or not at all, whatever ends the process that writes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog.files import write_bytes, write_text, written_aside
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Files below a folder by path, with their text."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
+def test_a_file_is_made_or_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "a.txt", "ä")
+    write_bytes(tmp_path / "new" / "a.txt", memoryview(b"two"))
+    assert tree(tmp_path) == {"new/a.txt": "two"}
+
+
+def test_a_name_may_have_the_full_length(tmp_path: Path) -> None:
+    name = "ü" * 120 + ".wav"
+    write_text(tmp_path / name, "x")
+    assert tree(tmp_path) == {name: "x"}
+
+
+def test_a_folder_takes_an_empty_place(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for target in ("out", "new"):
+        with written_aside(tmp_path / target) as aside:
+            aside.mkdir()
+            write_text(aside / "part" / "a", target)
+    assert tree(tmp_path) == {"out/part/a": "out", "new/part/a": "new"}
+
+
+def test_a_file_takes_the_place_of_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write_text(tmp_path / "out", "x")
+    assert tree(tmp_path) == {"out": "x"}
+
+
+def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
+    write_text(tmp_path / "out" / "old", "old")
+    with pytest.raises(OSError, match="not empty"), written_aside(tmp_path / "out") as aside:
+        write_text(aside / "new", "new")
+    assert tree(tmp_path) == {"out/old": "old"}
+    with written_aside(tmp_path / "out", overwrite=True) as aside:
+        write_text(aside / "new", "new")
+    assert tree(tmp_path) == {"out/new": "new"}
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_an_error_leaves_what_was_there(tmp_path: Path, is_folder: bool) -> None:
+    write_text(tmp_path / "out", "old")
+    with pytest.raises(RuntimeError), written_aside(tmp_path / "out") as aside:  # noqa: PT012 - it fails inside
+        write_text(aside / "half" if is_folder else aside, "half")
+        raise RuntimeError
+    assert tree(tmp_path) == {"out": "old"}
+
+
+def test_a_killed_process_leaves_no_output(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom catalog.files import written_aside\n"
+        "with written_aside(Path(sys.argv[1])) as aside:\n"
+        "    aside.mkdir(); (aside / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    assert killed.returncode == -9
+    assert not (tmp_path / "out").exists()
+    write_text(tmp_path / "out", "whole")
+    assert (tmp_path / "out").read_text() == "whole"

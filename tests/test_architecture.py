@@ -157,7 +157,7 @@ def place(module: str, layers: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
     raise AssertionError(f"{module} is in none of the layers {layers}")
 
 
-@each_of("pipelines")
+@each_of("pipelines", "models")
 def test_imports_run_downwards(module: str) -> None:
     package = module.partition(".")[0]
     layers = {"pipelines": PIPELINES, "models": MODELS}[package]

@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/speechmill demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: setup
 	$(BIN)/ruff check .

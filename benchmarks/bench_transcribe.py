@@ -39,7 +39,7 @@ STARTS = {
 
 def make_model(folder: Path) -> Path:
     """The directory of a CTranslate2 model that never writes its end token."""
-    from benchmarks.random_whisper import Size, build
+    from pipelines.speech.transcription.example import Size, build
 
     size = Size(width=384, encoder_layers=4, decoder_layers=4, heads=6, text_tokens=50257)
     _, model = build(folder, size)

@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from chaos_bench import Bench, Outcome  # noqa: E402 - found through the line above
 from chaos_files import awkward, decoder, mutations  # noqa: E402
 from chaos_kills import kill, node, spread, two_jobs, workers  # noqa: E402
+from chaos_self_check import self_check  # noqa: E402
 from chaos_tables import changed, damage, disk  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
@@ -79,6 +80,7 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="chaos") as scratch, ExitStack() as stack:
         bench = Bench(Path(scratch), given, stack)
+        self_check(bench.corpus(6))
         for name in given.names:
             started = time.monotonic()
             outcome = SCENARIOS[name](bench)

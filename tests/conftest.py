@@ -23,6 +23,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, all tests that use Ray stay in one, first, and a file's tests stay together."""
+    on_ray = [item for item in items if _uses_ray(item)]
+    for item in items:
+        group = "ray" if _uses_ray(item) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items[:] = on_ray + [item for item in items if not _uses_ray(item)]
+
+
+def _uses_ray(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ray") is not None or "ray_session" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real speech that lies beside a developer's checkout; absent on a user's machine."""
@@ -90,7 +103,7 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _tiny_whispers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    from benchmarks.random_whisper import build
+    from pipelines.speech.transcription.example import build
 
     return build(tmp_path_factory.mktemp("tiny-whisper"))
 

@@ -91,6 +91,7 @@ def _stop(temp: Path) -> None:
     psutil.wait_procs(mine, timeout=20)
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_prepare_runs_as_a_submitted_job(head: Head, speech_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "dataset"

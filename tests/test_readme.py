@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -64,7 +65,9 @@ def test_every_command_works(demo_folder: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 def test_mlflow_ui_opens_what_the_readme_names(mlflow_uri: str, tmp_path: Path) -> None:
     line = next(line for line in commands() if line.startswith("mlflow ui"))
-    port = "38417"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     words = [
         str(Path(sys.executable).parent / "mlflow"),
         *shlex.split(line)[1:],

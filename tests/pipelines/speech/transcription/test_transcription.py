@@ -297,7 +297,7 @@ def test_ctc_models_give_their_best_path_and_its_probability(ctc_model: Path, sp
 
 
 def test_english_only_models_are_told_no_language(tmp_path: Path, speech: list[Samples]) -> None:
-    from benchmarks.random_whisper import Size, build
+    from pipelines.speech.transcription.example import Size, build
 
     hf, ct2 = build(tmp_path, Size(multilingual=False), seed=1)
     ours = load_transcriber(settings_for(ct2))

@@ -1,4 +1,4 @@
-"""Whisper models with random weights: the real code runs on them where no weights can be fetched.
+"""Whisper models with random weights, for tests and benchmarks where no weights can be fetched.
 
 The vocabulary has the order of the published ones. That of a model that knows languages ends its text with an empty
 token, and this is how CTranslate2 tells. The weights are spread wide, so that the text depends on the audio and ends

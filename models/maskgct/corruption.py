@@ -6,52 +6,14 @@ the loss belongs to the trainer. Shapes: B rows, T frames, Q levels.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from models.sampling.draws import CorruptionDraws
+
 LayerSchedule = Literal["cosine", "linear", "uniform"]
-
-
-class Draws(Protocol):
-    """Where the random numbers come from, in the order in which `corrupt` asks for them."""
-
-    def rand(self, count: int) -> Tensor:
-        """Uniform float32 in [0, 1), (count,)."""
-
-    def multinomial(self, weights_Q: Tensor, count: int) -> Tensor:
-        """Indices of `weights_Q`, int64 (count,), drawn with replacement."""
-
-    def randint(self, low_B: Tensor, high_B: Tensor) -> Tensor:
-        """Uniform int64 in [low, high) of each row, (B,); low where the range is empty."""
-
-    def bernoulli(self, probabilities_BT: Tensor) -> Tensor:
-        """Bool (B, T)."""
-
-
-class GeneratorDraws:
-    """Draws from a torch generator, on its device."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def rand(self, count: int) -> Tensor:
-        """See Draws."""
-        return torch.rand(count, generator=self.generator, device=self.generator.device)
-
-    def multinomial(self, weights_Q: Tensor, count: int) -> Tensor:
-        """See Draws."""
-        return torch.multinomial(weights_Q, count, replacement=True, generator=self.generator)
-
-    def randint(self, low_B: Tensor, high_B: Tensor) -> Tensor:
-        """See Draws."""
-        span_B = (high_B - low_B).clamp(min=1)
-        return low_B + (self.rand(len(low_B)) * span_B).long().clamp(max=span_B - 1)
-
-    def bernoulli(self, probabilities_BT: Tensor) -> Tensor:
-        """See Draws."""
-        return torch.bernoulli(probabilities_BT, generator=self.generator).bool()
 
 
 @dataclass(frozen=True)
@@ -101,7 +63,7 @@ def corrupt(
     lengths_B: Tensor,
     n_frames: int,
     config: CorruptionConfig,
-    draws: Draws,
+    draws: CorruptionDraws,
     level_weights_Q: Tensor | None = None,
 ) -> Corruption:
     """Decide what is hidden in a batch of `n_frames` padded frames with `lengths_B` valid ones.
@@ -131,7 +93,7 @@ def corrupt(
     return Corruption(times_B, mask_prob_B, prompt_lengths_B, masked_BT, keep_text_B, levels_B)
 
 
-def _draw_prompt_lengths(lengths_B: Tensor, config: CorruptionConfig, draws: Draws) -> Tensor:
+def _draw_prompt_lengths(lengths_B: Tensor, config: CorruptionConfig, draws: CorruptionDraws) -> Tensor:
     low_B = torch.clamp(lengths_B // 4, max=config.min_prompt_frames)
     high_B = (lengths_B * config.max_prompt_fraction).long()
     return torch.where(high_B > low_B, draws.randint(low_B, high_B), 0)

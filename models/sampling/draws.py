@@ -1,4 +1,4 @@
-"""Random numbers of a sampler: B rows, T frames, k candidate codes."""
+"""Random numbers of samplers and of training corruptions: B rows, T frames, k candidate codes."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -36,11 +36,72 @@ class RowDraws:
         """See Draws."""
         return self._uniform(lengths, (n_frames,))
 
+    def normal(self, lengths: Sequence[int], n_channels: int) -> Tensor:
+        """See NoiseDraws."""
+        numbers = torch.zeros(len(lengths), max(lengths), n_channels, device=self.device)
+        for row, (length, generator) in enumerate(zip(lengths, self.generators, strict=True)):
+            numbers[row, :length].normal_(generator=generator)
+        return numbers
+
     def _uniform(self, lengths: Sequence[int], shape: Sequence[int]) -> Tensor:
         numbers = torch.zeros(len(lengths), *shape, device=self.device)
         for row, (length, generator) in enumerate(zip(lengths, self.generators, strict=True)):
             numbers[row, :length].uniform_(generator=generator)
         return numbers
+
+
+class NoiseDraws(Protocol):
+    """Where the noise of a continuous sampler comes from."""
+
+    def normal(self, lengths: Sequence[int], n_channels: int) -> Tensor:
+        """Standard normal float32 (B, max(lengths), n_channels); what stands beyond a row's length is 0."""
+
+
+class CorruptionDraws(Protocol):
+    """Where a corruption's random numbers come from, in the order in which it asks for them."""
+
+    def rand(self, *shape: int) -> Tensor:
+        """Uniform float32 in [0, 1)."""
+
+    def randn(self, *shape: int) -> Tensor:
+        """Standard normal float32."""
+
+    def randint(self, low_B: Tensor, high_B: Tensor) -> Tensor:
+        """Uniform int64 in [low, high) of each row, (B,); low where the range is empty."""
+
+    def multinomial(self, weights_Q: Tensor, count: int) -> Tensor:
+        """Indices of `weights_Q`, int64 (count,), drawn with replacement."""
+
+    def bernoulli(self, probabilities_BT: Tensor) -> Tensor:
+        """Bool (B, T)."""
+
+
+class GeneratorDraws:
+    """CorruptionDraws from a torch generator, on its device."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def rand(self, *shape: int) -> Tensor:
+        """See CorruptionDraws."""
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+
+    def randn(self, *shape: int) -> Tensor:
+        """See CorruptionDraws."""
+        return torch.randn(shape, generator=self.generator, device=self.generator.device)
+
+    def randint(self, low_B: Tensor, high_B: Tensor) -> Tensor:
+        """See CorruptionDraws."""
+        span_B = (high_B - low_B).clamp(min=1)
+        return low_B + (self.rand(len(low_B)) * span_B).long().clamp(max=span_B - 1)
+
+    def multinomial(self, weights_Q: Tensor, count: int) -> Tensor:
+        """See CorruptionDraws."""
+        return torch.multinomial(weights_Q, count, replacement=True, generator=self.generator)
+
+    def bernoulli(self, probabilities_BT: Tensor) -> Tensor:
+        """See CorruptionDraws."""
+        return torch.bernoulli(probabilities_BT, generator=self.generator).bool()
 
 
 def row_seeds(generator: torch.Generator, n_rows: int) -> list[int]:

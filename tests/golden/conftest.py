@@ -45,8 +45,8 @@ class RecordedDraws:
         assert (found_kind, tuple(numbers.shape)) == (kind, shape)
         return numbers
 
-    def rand(self, count):
-        return self.take("rand", count)
+    def rand(self, *shape):
+        return self.take("rand", *shape)
 
     def multinomial(self, weights_Q, count):
         return self.take("multinomial", count)
@@ -83,8 +83,8 @@ class Section:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[f"{self.name}.in.{name}"]
 
-    def __contains__(self, name: str) -> bool:
-        return f"{self.name}.in.{name}" in self.tensors
+    def get(self, name: str) -> Tensor | None:
+        return self.tensors.get(f"{self.name}.in.{name}")
 
     def record(self, module: nn.Module) -> list[Any]:
         """Collect what a module returns, call after call, until the test ends."""

@@ -24,7 +24,6 @@ from models.generators import load_generator, save_generator
 from models.maskgct.corruption import (
     Corruption,
     CorruptionConfig,
-    GeneratorDraws,
     LayerSchedule,
     corrupt,
     level_weights,
@@ -32,7 +31,7 @@ from models.maskgct.corruption import (
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
 from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
-from models.sampling.draws import RowDraws, row_seeds
+from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
 from models.text.front_ends import text_front_end

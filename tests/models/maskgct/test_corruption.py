@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.maskgct.corruption import CorruptionConfig, GeneratorDraws, corrupt, level_weights
+from models.maskgct.corruption import CorruptionConfig, corrupt, level_weights
+from models.sampling.draws import GeneratorDraws
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance on hidden states: B rows, T frames, D channels."""
+"""Classifier-free guidance, on hidden states or on velocities: B rows, T frames, D or Z channels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -45,3 +45,73 @@ def _row_deviation(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     mean_B11 = (x * weight_BT1).sum((1, 2), keepdim=True) / count_B11
     squares_B11 = ((x - mean_B11).square() * weight_BT1).sum((1, 2), keepdim=True)
     return torch.sqrt(squares_B11 / (count_B11 - 1))
+
+
+@dataclass(frozen=True)
+class VelocityGuidance:
+    """Guidance of a flow, of which adaptive projected guidance (arXiv 2410.02416) is the general case.
+
+    What is guided is the prediction of the flow's end: its difference to the unconditional one is accumulated
+    (`momentum`), bounded (`max_rms`) and weakened along the prediction itself (`parallel`). At the defaults that is
+    plain guidance of the velocity.
+    """
+
+    scale: float = 0.0
+    """Multiple of the difference that is added; 0 switches guidance off and halves the work."""
+    start: float = 0.0
+    stop: float = 1.0
+    """Times in [start, stop] are guided; the others need one branch only."""
+    parallel: float = 1.0
+    """Share that is kept of the difference's part along the conditional prediction."""
+    momentum: float = 0.0
+    """Multiple of the differences so far that is added to each; negative in the paper."""
+    max_rms: float = 0.0
+    """Greatest root mean square of a row's difference, over valid frames and channels; 0: no bound."""
+
+    def __post_init__(self) -> None:
+        if not self.scale >= 0:
+            raise ValueError(f"guidance scale is {self.scale}; it must not be negative")
+        if not 0 <= self.start <= self.stop <= 1:
+            raise ValueError(f"guidance acts from {self.start} to {self.stop}; it must be a part of 0 to 1")
+        if not 0 <= self.parallel <= 1:
+            raise ValueError(f"guidance parallel is {self.parallel}; it must be between 0 and 1")
+        if not -1 < self.momentum < 1:
+            raise ValueError(f"guidance momentum is {self.momentum}; it must be between -1 and 1")
+        if not self.max_rms >= 0:
+            raise ValueError(f"guidance max_rms is {self.max_rms}; it must not be negative")
+
+    def acts_at(self, time: float) -> bool:
+        """Whether the unconditional branch is needed at that time."""
+        return self.scale > 0 and self.start <= time <= self.stop
+
+
+class VelocityGuide:
+    """Guides the velocities of one solution; `mask_BT` (bool) is true at valid frames."""
+
+    def __init__(self, guidance: VelocityGuidance, mask_BT: Tensor) -> None:
+        self.guidance, self._weight_BT1 = guidance, mask_BT[..., None].float()
+        self._sum: Tensor | None = None
+
+    def __call__(
+        self, conditional_BTZ: Tensor, unconditional_BTZ: Tensor, state_BTZ: Tensor, time: float
+    ) -> Tensor:
+        """Return the guided velocity at a time before 1. No row depends on another one."""
+        guidance, left = self.guidance, 1 - time
+        difference = (conditional_BTZ - unconditional_BTZ).float() * left
+        if guidance.momentum:
+            self._sum = difference if self._sum is None else difference + guidance.momentum * self._sum
+            difference = self._sum
+        if guidance.max_rms:
+            rms_B11 = (self._row_sum(difference.square()) / self._n_values(difference)).sqrt()
+            difference = difference * (guidance.max_rms / rms_B11).clamp(max=1)
+        if guidance.parallel < 1:
+            predicted = state_BTZ.float() + conditional_BTZ.float() * left
+            along_B11 = self._row_sum(difference * predicted) / self._row_sum(predicted.square())
+            difference = difference - (1 - guidance.parallel) * along_B11 * predicted
+        return conditional_BTZ + (guidance.scale / left * difference).to(conditional_BTZ.dtype)
+
+    def _row_sum(self, values_BTZ: Tensor) -> Tensor:
+        return (values_BTZ * self._weight_BT1).sum((1, 2), keepdim=True)
+
+    def _n_values(self, values_BTZ: Tensor) -> Tensor:
+        return self._weight_BT1.sum((1, 2), keepdim=True) * values_BTZ.shape[-1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -59,6 +60,41 @@ def filled(module: nn.Module, state: Mapping[str, Tensor], reader: StateReader) 
 def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put a prefix before every name."""
     return {f"{prefix}.{name}": tensor for name, tensor in state.items()}
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """One of our tensors, and the published ones of which it is made."""
+
+    ours: str
+    published: Sequence[tuple[str, tuple[int, ...]]]
+    """Names and shapes; several are joined along the first axis."""
+    transposed: bool = False
+    """The last two axes change places."""
+
+
+def take_renamed(
+    names: Iterable[Renamed], shapes: Mapping[str, Tensor], reader: StateReader
+) -> dict[str, Tensor]:
+    """Read the published tensors as ours; `shapes` is a state dict of the module that they are for."""
+    state = {}
+    for name in names:
+        joined = torch.cat([reader.take(published, *shape) for published, shape in name.published])
+        state[name.ours] = (joined.mT if name.transposed else joined).reshape(shapes[name.ours].shape)
+    return state
+
+
+def give_renamed(names: Iterable[Renamed], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split our tensors into the published ones: the inverse of `take_renamed`."""
+    given = {}
+    for name in names:
+        ours = state[name.ours].mT if name.transposed else state[name.ours]
+        lengths = [shape[0] for _, shape in name.published]
+        rest = name.published[0][1][1:]
+        parts = torch.split(ours.reshape(-1, *rest), lengths)
+        for (published, _), part in zip(name.published, parts, strict=True):
+            given[published] = part.contiguous()
+    return given
 
 
 def read_config(

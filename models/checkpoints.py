@@ -73,6 +73,11 @@ class Renamed:
     """The last two axes change places."""
 
 
+def same_tensors(names: Mapping[str, str], state: Mapping[str, Tensor]) -> list[Renamed]:
+    """Tensors that differ in their names only. `names`: ours -> published; `state`: a state dict of ours."""
+    return [Renamed(ours, [(published, tuple(state[ours].shape))]) for ours, published in names.items()]
+
+
 def take_renamed(
     names: Iterable[Renamed], shapes: Mapping[str, Tensor], reader: StateReader
 ) -> dict[str, Tensor]:

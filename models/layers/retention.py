@@ -124,10 +124,10 @@ class Chunkwise(_Form):
 
     def retain(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHe: Tensor, layer: int) -> Tensor:  # noqa: ARG002
         """See RetentionContext."""
-        size, n_positions = self.chunk_size, query_BNHd.shape[1]
+        size, n_positions, wide = self.chunk_size, query_BNHd.shape[1], _wide(query_BNHd.dtype)
         padding = (0, 0, 0, -n_positions % size)
         chunks = [
-            torch.split(F.pad(x.transpose(1, 2), padding), size, dim=2)
+            torch.split(F.pad(x.transpose(1, 2).to(wide), padding), size, dim=2)
             for x in (query_BNHd, key_BNHd, value_BNHe)
         ]
         log_H11 = log_decays(query_BNHd.shape[2], query_BNHd)[:, None, None]

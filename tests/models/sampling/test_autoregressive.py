@@ -200,6 +200,11 @@ def test_tokens_are_drawn_as_often_as_their_probability_says():
     )
 
 
+def test_each_position_has_a_token_of_its_own():
+    logits = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
+    assert choose(logits, TokenSampling(), [2], RowDraws([0], "cpu")).tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize(
     ("sampling", "left"),
     [

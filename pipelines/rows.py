@@ -7,7 +7,8 @@ turn the row of a recording into rows of its utterances, next to each other. A r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +56,40 @@ def samples_array(rows: Sequence[Samples | None]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()), mask=mask)
 
 
-def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array) -> pa.Table:
+def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array | pa.ChunkedArray) -> pa.Table:
     """Set or add a column, typed as in flight or as stored."""
     field = (SCHEMA if name in SCHEMA.names else STORED).field(name)
-    array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, field.type)
     if name in table.column_names:
         return table.set_column(table.schema.get_field_index(name), field, array)
     return table.append_column(field, array)
+
+
+class Part(NamedTuple):
+    """A row that comes from a row of another table."""
+
+    row: int
+    """Number of the row it comes from."""
+    samples: Samples | None
+    changes: Mapping[str, Any] = MappingProxyType({})
+    """Values that differ, by column."""
+
+
+def explode(table: pa.Table, parts: Sequence[Part]) -> pa.Table:
+    """One row per part, in their order. Columns that a part does not change are inherited.
+
+    Changes of columns that the table lacks are left out. Samples are not copied.
+    """
+    result = table.drop_columns(["samples"]).take(pa.array([part.row for part in parts], pa.int64()))
+    for name in {name: None for part in parts for name in part.changes if name in result.column_names}:
+        values = result[name].to_pylist()
+        for at, part in enumerate(parts):
+            values[at] = part.changes.get(name, values[at])
+        result = with_column(result, name, values)
+    # A chunk per row: a single wave goes into an array without a copy.
+    samples = [samples_array([part.samples]) for part in parts]
+    result = with_column(result, "samples", pa.chunked_array(samples, SCHEMA.field("samples").type))
+    return result.select(table.column_names)
 
 
 def reject(table: pa.Table, verdicts: Mapping[int, tuple[Reason, str]]) -> pa.Table:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.codes import Matrix, matrices
 from catalog.datasets import Dataset, Totals
-from pipelines.datasets.read import Matrix, batches, matrices
+from pipelines.datasets.read import batches
 from pipelines.datasets.report.distribution import Distribution
 
 _ROWS = 8192

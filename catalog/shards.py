@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from catalog.codes import flat
 from catalog.command import JobError
-from catalog.reasons import Reason
+from catalog.filters import REASONS
 from catalog.recordings import pack_keys
 from catalog.schema import SCHEMA, SPLITS, Shard
 from catalog.storage import Storage, open_storage
@@ -234,7 +234,7 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
 
 def _check_rows(table: pa.Table, split: str, codec: TokenIdentity) -> list[str]:
     if split == "rejected":
-        unknown = set(pc.unique(table["reason"]).to_pylist()) - set(Reason)
+        unknown = set(pc.unique(table["reason"]).to_pylist()) - REASONS.keys()
         return [f"reason {name!r} is not in docs/data.md" for name in sorted(unknown, key=str)]
     problems = [
         f"{table[name].null_count} rows have no {name}"

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from catalog.codes import STORED as STORED_CODES
-
 SPLITS = ("train", "validation", "rejected")
 
 WORD = pa.struct(
@@ -20,7 +18,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("recording_id", pa.string()),
         ("text", pa.string()),
-        ("codes", STORED_CODES),
+        ("codes", pa.list_(pa.list_(pa.int16()))),
         ("target_length", pa.int32()),
         ("duration_s", pa.float64()),
         ("start_s", pa.float64()),

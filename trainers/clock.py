@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from trainers.data import Batches, Position
+from trainers.data import Batches
 from trainers.loop_config import LoopConfig, Stopped
 from trainers.parallel import Parallel
+from trainers.plan import Position
 
 
 class Clock:
@@ -48,6 +50,6 @@ class Clock:
         return None
 
 
-def epochs_done(batches: Batches, position: Position) -> float:
+def epochs_done(batches: Batches[Any], position: Position) -> float:
     """The position as a fractional number of epochs."""
     return position.epoch + position.batch / len(batches.epoch(position.epoch))

@@ -1,192 +1,200 @@
 """Committed Parquet files -> deterministic, resumable, length-bucketed batches.
 
-Needs only pyarrow, numpy and torch: the caller resolves a dataset version to files. Rows are held as one
-flat int16 array (in memory, or mapped from a file when large), so a random row or crop costs one slice.
+Needs only pyarrow, numpy and torch: the caller resolves a dataset version to files.
 
 The order is a function of (rows, seed, epoch). It does not depend on the number of ranks: an update consumes
 `group` consecutive batches of one endless stream, and rank r of w takes those at positions r, r + w, ...
+
+Shape suffixes: B rows, Q levels, T frames, N rows of the store, K companions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainers.draws import seed_of
+from trainers.companions import Companions
+from trainers.draws import mix, seed_of
+from trainers.plan import (
+    BatchConfig,
+    BoolArray,
+    IntArray,
+    Item,
+    Needs,
+    Plan,
+    Position,
+    crops,
+    group_by_length,
+)
 from trainers.store import Store
 
-IntArray = npt.NDArray[np.int64]
+SeedArray = npt.NDArray[np.uint64]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """How rows are grouped. The three limits are those of the unofficial MaskGCT's sampler."""
-
-    frames_threshold: int = 16384
-    """A batch is closed when its real (unpadded) frames would exceed this."""
-    max_samples: int = 16
-    """Rows in a batch at most."""
-    max_token_length: int = 1024
-    """Rows of more frames are left out (and counted). Not used with crops."""
-    crop_frames: int | None = None
-    """Train on random crops of this many frames instead of whole rows (codec training: samples of PCM)."""
-    crops_per_epoch: int | None = None
-    """Default: as many as give every frame one turn on average."""
-
-    def __post_init__(self) -> None:
-        for name in ("frames_threshold", "max_samples", "max_token_length", "crop_frames", "crops_per_epoch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: must be at least 1")
-
-
-class Position(NamedTuple):
-    """The next batch to be consumed."""
-
-    epoch: int
-    batch: int
+B = TypeVar("B", bound="Batch")
+TOO_LONG, TOO_FEW = "too long or empty", "too few companions"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one batch. Codes are padded with 0 on the right; only the first `lengths_B` frames count."""
+    """Base of all batches: a family's own adds its tensors."""
 
+    position: Position
     ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    n_tokens: int
+    """Frames times codebooks that count, for the speed that is reported."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch with its tensors on `device`."""
+        tensors: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **tensors)
+
+
+@dataclass(frozen=True)
+class CodesBatch(Batch):
+    """Codes alone."""
+
     codes_BQT: Tensor
-    """int64; of a `pcm-*` dataset the signed samples, int16."""
+    """int64, of a `pcm-*` dataset the signed samples, int16; 0 beyond a row's frames."""
     lengths_B: Tensor
     """int64, frames."""
-    position: Position
-
-    def rows(self, count: int) -> Batch:
-        """The first `count` rows."""
-        longest = int(self.lengths_B[:count].max())
-        return Batch(
-            self.ids[:count],
-            self.texts[:count],
-            self.codes_BQT[:count, :, :longest],
-            self.lengths_B[:count],
-            self.position,
-        )
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`."""
-        return replace(
-            self,
-            codes_BQT=self.codes_BQT.to(device, non_blocking=True),
-            lengths_B=self.lengths_B.to(device, non_blocking=True),
-        )
 
 
-class Piece(NamedTuple):
-    """A stretch of one row: the whole row, or a crop."""
-
-    row: int
-    start: int
-    frames: int
+Collator = Callable[[Store, Sequence[Item], Position], B]
+"""Reads the items of one batch. Runs in a thread ahead of the training; has no parameters of its own."""
 
 
-def group_by_length(lengths: npt.ArrayLike, config: BatchConfig, rng: np.random.Generator) -> list[IntArray]:
-    """Batches of row indices: sorted by length (ties in random order), filled greedily, batches shuffled.
-
-    Rows longer than `max_token_length` or than `frames_threshold` are left out, all others occur exactly
-    once.
-    """
-    sizes = np.asarray(lengths, dtype=np.int64)
-    limit = min(config.max_token_length, config.frames_threshold)
-    order = np.lexsort((rng.permutation(len(sizes)), sizes))
-    order = order[(sizes[order] <= limit) & (sizes[order] > 0)]
-    batches: list[IntArray] = []
-    begin = frames = 0
-    for at, row in enumerate(order):
-        if at > begin and (at - begin >= config.max_samples or frames + sizes[row] > config.frames_threshold):
-            batches.append(order[begin:at])
-            begin, frames = at, 0
-        frames += int(sizes[row])
-    if begin < len(order):
-        batches.append(order[begin:])
-    return [batches[i] for i in rng.permutation(len(batches))]
+def collate_codes(rows: Store, items: Sequence[Item], position: Position) -> CodesBatch:
+    """Codes of the items, padded on the right to the widest window."""
+    wide = max(item.frames for item in items)
+    codes_BQT = np.zeros((len(items), rows.n_codebooks, wide), dtype=np.int16)
+    lengths = [min(item.frames, int(rows.lengths[item.row]) - item.start) for item in items]
+    for codes_QT, (row, start, *_), frames in zip(codes_BQT, items, lengths, strict=True):
+        codes_QT[:, :frames] = rows.codes(row)[:, start : start + frames]
+    tensor = torch.from_numpy(codes_BQT)
+    return CodesBatch(
+        position=position,
+        ids=tuple(rows.id(item.row) for item in items),
+        n_tokens=sum(lengths) * rows.n_codebooks,
+        codes_BQT=tensor if rows.signed else tensor.long(),
+        lengths_B=torch.tensor(lengths),
+    )
 
 
-class Batches:
+class Batches(Generic[B]):
     """All epochs of one store. `epoch(e)` is the plan, `stream` walks it."""
 
-    def __init__(self, store: Store, config: BatchConfig, seed: int) -> None:
-        self.store, self.config, self.seed = store, config, seed
-        self._plans: dict[int, list[list[Piece]]] = {}
-        usable = store.lengths > 0
+    def __init__(
+        self,
+        store: Store,
+        config: BatchConfig,
+        seed: int,
+        collate: Collator[B],
+        needs: Needs | None = None,
+    ) -> None:
+        """ValueError if no row can be used, with the reasons."""
+        self.store, self.config, self.seed, self.collate = store, config, seed, collate
+        self.needs = needs or Needs()
+        self.left_out: dict[str, int] = {}
+        """Rows that are never used, by the first reason that holds."""
+        self._companions: Companions | None = None
+        self._usable_N = self._select()
+        self._plans: dict[int, Plan] = {}
+        self._planning = threading.Lock()
+
+    @property
+    def skipped(self) -> int:
+        """Rows that are never used."""
+        return sum(self.left_out.values())
+
+    def _select(self) -> BoolArray:
+        config, needs, lengths_N = self.config, self.needs, self.store.lengths
+        usable_N = lengths_N > 0
         if config.crop_frames is None:
-            usable &= store.lengths <= min(config.max_token_length, config.frames_threshold)
-        self.skipped = int((~usable).sum())
-        if not usable.any():
-            raise ValueError(
-                f"no row can be used: of {len(store)} rows, {self.skipped} are empty or longer than "
-                f"max_token_length={config.max_token_length} frames"
-            )
+            room = config.frames_threshold - needs.companions * needs.companion_frames
+            usable_N &= lengths_N <= min(config.max_token_length, room)
+        reasons = {TOO_LONG: f"are empty or longer than max_token_length={config.max_token_length} frames"}
+        self.left_out[TOO_LONG] = len(usable_N) - int(usable_N.sum())
+        for column in needs.columns:
+            present_N = self.store.present(column)
+            self.left_out[f"no {column}"] = int((usable_N & ~present_N).sum())
+            reasons[f"no {column}"] = f"have no {column}"
+            usable_N &= present_N
+        if needs.companions:
+            self._companions = Companions(self.store.groups(needs.companions_by), usable_N)
+            enough_N = self._companions.enough(needs.companions)
+            self.left_out[TOO_FEW] = int((usable_N & ~enough_N).sum())
+            reasons[TOO_FEW] = f"have fewer than {needs.companions} others of the same {needs.companions_by}"
+            usable_N &= enough_N
+        if not usable_N.any():
+            counts = [
+                f"{self.left_out[key]} {reason}" for key, reason in reasons.items() if self.left_out[key]
+            ]
+            raise ValueError(f"no row can be used: of {len(self.store)} rows, {', '.join(counts)}")
+        return usable_N
 
-    def epoch(self, epoch: int) -> list[list[Piece]]:
+    def epoch(self, epoch: int) -> Plan:
         """The batches of one epoch, in order."""
-        if epoch not in self._plans:
-            rng = np.random.default_rng(seed_of(self.store.digest, self.seed, epoch))
-            plan = self._whole_rows(rng) if self.config.crop_frames is None else self._crops(rng)
-            # An update may reach across the end of an epoch, so two plans are alive at once.
-            self._plans = {e: p for e, p in self._plans.items() if abs(e - epoch) == 1} | {epoch: plan}
-        return self._plans[epoch]
+        with self._planning:  # asked for by the thread that reads ahead, too
+            if epoch not in self._plans:
+                rng = np.random.default_rng(seed_of(self.store.digest, self.seed, epoch))
+                plan = self._crops(rng) if self.config.crop_frames is not None else self._whole(epoch, rng)
+                # An update may reach across the end of an epoch, so two plans are alive at once.
+                self._plans = {e: p for e, p in self._plans.items() if abs(e - epoch) == 1} | {epoch: plan}
+            return self._plans[epoch]
 
-    def _whole_rows(self, rng: np.random.Generator) -> list[list[Piece]]:
-        lengths = self.store.lengths
-        return [
-            [Piece(int(row), 0, int(lengths[row])) for row in rows]
-            for rows in group_by_length(lengths, self.config, rng)
-        ]
+    def _crops(self, rng: np.random.Generator) -> Plan:
+        return crops(np.where(self._usable_N, self.store.lengths, 0), self.config, rng)
 
-    def _crops(self, rng: np.random.Generator) -> list[list[Piece]]:
+    def _whole(self, epoch: int, rng: np.random.Generator) -> Plan:
+        sizes_N = self.store.lengths
+        if self._companions is not None:
+            sizes_N = sizes_N.copy()
+            rows_N = np.flatnonzero(self._usable_N)
+            for rows in np.array_split(rows_N, -(-len(rows_N) // _BLOCK)):
+                chosen = self._choose(rows, self._seeds(epoch, rows, np.zeros_like(rows)))
+                frames = np.minimum(self.store.lengths[chosen], self.needs.companion_frames)
+                sizes_N[rows] += frames.sum(axis=1)
+        return group_by_length(sizes_N, self._usable_N, self.config, rng)
+
+    def _seeds(self, epoch: int, rows: IntArray, starts: IntArray) -> SeedArray:
+        key = seed_of(self.store.digest, self.seed, epoch, "items")
+        return mix(mix(rows, key) + starts.astype(np.uint64), key) >> np.uint64(1)
+
+    def _choose(self, rows: IntArray, seeds: SeedArray) -> IntArray:
+        if self._companions is None:
+            return np.zeros((len(rows), 0), dtype=np.int64)
+        return self._companions.choose(rows, seeds, self.needs.companions)
+
+    def items(self, position: Position) -> list[Item]:
+        """The items of one batch, which no other batch and no rank has a say in."""
+        rows, starts = self.epoch(position.epoch).batch(position.batch)
+        seeds = self._seeds(position.epoch, rows, starts)
         size = self.config.crop_frames
-        assert size is not None
-        lengths = self.store.lengths
-        total = int(lengths.sum())
-        count = self.config.crops_per_epoch or -(-total // size)
-        # Every frame is equally likely to begin a crop, so long rows come as often as their length says.
-        begins = np.sort(rng.integers(0, total, count))
-        rows = np.searchsorted(np.cumsum(lengths), begins, side="right")
-        spare = np.maximum(lengths[rows] - size, 0)
-        starts = (rng.random(count) * (spare + 1)).astype(np.int64)
-        pieces = [
-            Piece(int(row), int(start), int(min(size, lengths[row])))
-            for row, start in zip(rows, starts, strict=True)
-        ]
-        order = rng.permutation(count)
-        step = self.config.max_samples
-        return [[pieces[i] for i in order[at : at + step]] for at in range(0, count, step)]
+        frames = self.store.lengths[rows] if size is None else np.full_like(rows, size)
+        chosen = map(tuple, self._choose(rows, seeds).tolist())
+        columns = (array.tolist() for array in (rows, starts, frames, seeds))
+        return [Item(*values) for values in zip(*columns, chosen, strict=True)]
 
-    def load(self, position: Position) -> Batch:
+    def load(self, position: Position) -> B:
         """Read one batch."""
-        pieces = self.epoch(position.epoch)[position.batch]
-        wide = self.config.crop_frames or max(piece.frames for piece in pieces)
-        codes = np.zeros((len(pieces), self.store.n_codebooks, wide), dtype=np.int16)
-        for at, (row, start, frames) in enumerate(pieces):
-            codes[at, :, :frames] = self.store.codes(row)[:, start : start + frames]
-        tensor = torch.from_numpy(codes)
-        return Batch(
-            ids=tuple(self.store.ids[piece.row] for piece in pieces),
-            texts=tuple(self.store.texts[piece.row] for piece in pieces),
-            codes_BQT=tensor if self.store.signed else tensor.long(),
-            lengths_B=torch.tensor([piece.frames for piece in pieces]),
-            position=position,
-        )
+        return self.collate(self.store, self.items(position), position)
 
-    def once(self, epoch: int = 0) -> Iterator[Batch]:
+    def once(self, epoch: int = 0) -> Iterator[B]:
         """One epoch, every batch."""
         for batch in range(len(self.epoch(epoch))):
             yield self.load(Position(epoch, batch))
@@ -204,7 +212,7 @@ class Batches:
 
     def stream(
         self, position: Position, group: int, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[list[Batch], Position]]:
+    ) -> Iterator[tuple[list[B], Position]]:
         """Endless updates from `position`: this rank's share of `group` batches, the position after them."""
         while True:
             *taken, position = self.advance(position, group)
@@ -259,9 +267,13 @@ def open_batches(
     files: Sequence[str | Path],
     config: BatchConfig,
     seed: int,
+    collate: Collator[B],
+    needs: Needs | None = None,
     *,
     codebook_size: int,
     cache: Path | None = None,
-) -> Batches:
+) -> Batches[B]:
     """Batches over Parquet files. Above 32768 codes a codebook the stored int16 are signed samples."""
-    return Batches(Store.read(files, signed=codebook_size > 2**15, cache=cache), config, seed)
+    columns = needs.read if needs is not None else ()
+    store = Store.read(files, signed=codebook_size > 2**15, columns=columns, cache=cache)
+    return Batches(store, config, seed, collate, needs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from trainers.sharding import like, local
 class Ema:
     """Averages by parameter name; the effective decay starts low, so that the first weights do not linger."""
 
-    def __init__(self, objective: Objective, decay: float) -> None:
+    def __init__(self, objective: Objective[Any], decay: float) -> None:
         self.decay = decay
         self.weights: dict[str, Tensor] = {
             name: p.detach().clone() for name, p in averaged(objective).items()
@@ -28,7 +29,7 @@ class Ema:
         self.weights = {name: like(value, self.weights[name]) for name, value in weights.items()}
 
     @torch.no_grad()
-    def update(self, objective: Objective) -> None:
+    def update(self, objective: Objective[Any]) -> None:
         """Move towards the present weights by 1 - min(decay, (1 + n) / (10 + n)) after n updates."""
         updates = int(self.weights["updates"])
         decay = min(self.decay, (1 + updates) / (10 + updates))
@@ -38,7 +39,7 @@ class Ema:
         self.weights["updates"] += 1
 
     @contextmanager
-    def applied(self, objective: Objective) -> Iterator[None]:
+    def applied(self, objective: Objective[Any]) -> Iterator[None]:
         """The averages in place of the weights."""
         kept = {name: p.detach().clone() for name, p in averaged(objective).items()}
         load(objective, self.weights)
@@ -48,7 +49,7 @@ class Ema:
             load(objective, kept)
 
 
-def averaged(objective: Objective) -> dict[str, Parameter]:
+def averaged(objective: Objective[Any]) -> dict[str, Parameter]:
     """Parameters by name that are averaged: the first phase's where there are several, for only those make sound."""
     named = objective.named_parameters()
     if len(objective.phases) == 1:
@@ -58,7 +59,7 @@ def averaged(objective: Objective) -> dict[str, Parameter]:
 
 
 @torch.no_grad()
-def load(objective: Objective, weights: Mapping[str, Tensor]) -> None:
+def load(objective: Objective[Any], weights: Mapping[str, Tensor]) -> None:
     """Copy weights by parameter name into the objective."""
     for name, parameter in averaged(objective).items():
         parameter.copy_(weights[name])

@@ -19,9 +19,9 @@ from catalog.models import promote, register, tracking_uri
 from models.codecs.interface import Codec
 from trainers.checkpoint import Checkpoints, check_identity, load
 from trainers.objectives import DataInfo
+from trainers.parquet_rows import open_parquet, unreadable
 from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
-from trainers.store import open_parquet, unreadable
 from trainers.tracking import RunReference, close_run, open_run
 
 BEST = "best"
@@ -90,6 +90,7 @@ def _train(settings: FitSettings, source: Source, run: Run, reference: RunRefere
         "validation_loss": outcome.validation_loss,
         "checkpoint": str(outcome.checkpoint),
         "files_skipped": source.files_skipped,
+        **_left_out(run),
     }
     if outcome.stopped == "interrupted":
         return result
@@ -257,6 +258,12 @@ def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
     return before.get("comparable") != tags["comparable"] or old is None or new is None or new < old
 
 
+def _left_out(run: Run) -> dict[str, Any]:
+    """How many training rows are never used, and why."""
+    reasons = {reason: count for reason, count in run.batches.left_out.items() if count}
+    return {"rows_left_out": run.batches.skipped, "left_out": reasons}
+
+
 def describe(settings: FitSettings) -> dict[str, Any]:
     """What a run would do, without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
@@ -271,7 +278,7 @@ def describe(settings: FitSettings) -> dict[str, Any]:
         "version": source.version,
         "rows": len(run.batches.store),
         "files_skipped": source.files_skipped,
-        "rows_left_out": run.batches.skipped,
+        **_left_out(run),
         "batches_per_epoch": len(run.batches.epoch(0)),
         "validation_rows": len(run.validation.store) if run.validation else 0,
         "parameters": sum(p.numel() for p in run.objective.parameters()),

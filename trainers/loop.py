@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from trainers.checkpoint import Checkpoints, check_identity, load
 from trainers.clock import Clock, epochs_done
-from trainers.data import Batch, Batches, Position, Prefetch
+from trainers.data import Batch, Batches, Prefetch
 from trainers.draws import generator_at
 from trainers.ema import Ema
 from trainers.interrupt import stop_on_signal
@@ -26,17 +26,20 @@ from trainers.meters import Log, Totals
 from trainers.objectives import Objective
 from trainers.optim import build_optimizer, lr_factor, scale_gradients, set_lr
 from trainers.parallel import Parallel
+from trainers.plan import Position
 from trainers.sharding import load_module, load_optimizer, shard, whole
 from trainers.validation import Validator, autocast
 
+B = TypeVar("B", bound=Batch)
+
 
 def train(
-    objective: Objective,
-    batches: Batches,
+    objective: Objective[B],
+    batches: Batches[B],
     config: LoopConfig,
     *,
     directory: Path,
-    validation: Batches | None = None,
+    validation: Batches[B] | None = None,
     hooks: Hooks | None = None,
     identity: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -69,19 +72,19 @@ def train(
         return loop.run(lambda: interrupted.is_set() or asked_to_stop())
 
 
-class _Loop:
+class _Loop(Generic[B]):
     identity: dict[str, Any]
     extra: dict[str, Any]
     hooks: Hooks
-    validator: Validator | None = None
+    validator: Validator[B] | None = None
     ema: Ema | None = None
     best: float | None = None
     last_loss: float | None = None
 
     def __init__(
         self,
-        objective: Objective,
-        batches: Batches,
+        objective: Objective[B],
+        batches: Batches[B],
         config: LoopConfig,
         checkpoints: Checkpoints,
         parallel: Parallel,
@@ -142,7 +145,7 @@ class _Loop:
             for network in objective.networks():
                 network.compile(dynamic=True)
 
-    def _update(self, micro_batches: list[Batch]) -> None:
+    def _update(self, micro_batches: list[B]) -> None:
         self.objective.train()
         for phase in self.objective.phases:
             if self.objective.active(phase, self.step):
@@ -152,7 +155,7 @@ class _Loop:
         if self.ema is not None:
             self.ema.update(self.objective)
 
-    def _phase(self, phase: str, micro_batches: list[Batch]) -> None:
+    def _phase(self, phase: str, micro_batches: list[B]) -> None:
         optimizer, optim, parameters = self.optimizers[phase], self.optim[phase], self.parameters[phase]
         self._freeze_others(phase)
         optimizer.zero_grad(set_to_none=True)
@@ -181,9 +184,7 @@ class _Loop:
                 for parameter in parameters:
                     parameter.requires_grad_(id(parameter) in own)
 
-    def _refuse_non_finite(
-        self, phase: str, totals: Totals, norm: Tensor, micro_batches: list[Batch]
-    ) -> None:
+    def _refuse_non_finite(self, phase: str, totals: Totals, norm: Tensor, micro_batches: list[B]) -> None:
         loss, size = float(totals.sum), float(norm)
         if math.isfinite(loss) and math.isfinite(size):
             return

@@ -34,7 +34,7 @@ class Totals:
         pair = torch.stack([loss.sum.detach().float(), loss.count.detach().float()])
         for name, value in {"loss": pair, **loss.metrics}.items():
             self.values[name] = self.values[name] + value if name in self.values else value.detach()
-        self.tokens = self.tokens + batch.lengths_B.sum() * batch.codes_BQT.shape[1]
+        self.tokens = self.tokens + batch.n_tokens
 
     def reduce(self, parallel: Parallel) -> None:
         """Ranks may lack a metric (another layer, no batch at all), so names are agreed on first."""

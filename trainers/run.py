@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
@@ -16,13 +16,15 @@ from catalog.files import written_aside
 from models.codecs.mill.editions import embedded_directory
 from trainers.checkpoint import Checkpoints, load
 from trainers.console import console_hooks
-from trainers.data import Batches, open_batches
+from trainers.data import TOO_LONG, Batches
 from trainers.ema import load as load_averages
 from trainers.loop import train
 from trainers.loop_config import Outcome, chain
 from trainers.objectives import DataInfo, Objective, objective_class
 from trainers.parallel import Parallel
-from trainers.settings import FitSettings, complete
+from trainers.plan import Needs
+from trainers.settings import FitSettings, complete, objective_settings
+from trainers.store import Store
 from trainers.tracking import RunReference, Tracker
 
 
@@ -44,55 +46,68 @@ class Source:
 class Run:
     """Everything built, nothing trained yet."""
 
-    objective: Objective
-    batches: Batches
-    validation: Batches | None
+    objective: Objective[Any]
+    batches: Batches[Any]
+    validation: Batches[Any] | None
     identity: Mapping[str, Any]
     """The settings that a continued run must share, resolved."""
 
 
 def build(settings: FitSettings, source: Source) -> Run:
     """Read the rows and build the objective. JobError where rows and codec disagree."""
-    seed = settings.loop.seed
+    family, seed = objective_class(settings.family), settings.loop.seed
+    needs = family.needs(objective_settings(settings), source.info)
+    rows = _read(settings, source, source.files, needs)
+    validation_rows = _read(settings, source, source.validation_files, needs)
+    assert rows is not None
+    info = replace(source.info, frames_per_byte=rows.frames_per_byte())
+    model, objective = complete(settings, info)
+    collate = family.collator(objective, info)
 
-    def read(files: tuple[str, ...]) -> Batches:
-        cache = settings.data.cache or settings.directory / "cache"
-        size = source.info.codebook_size
-        found = open_batches(files, settings.data.batch, seed, codebook_size=size, cache=cache)
-        _check_codes(found, source)
-        return found
+    def batches(store: Store) -> Batches[Any]:
+        return Batches(store, settings.data.batch, seed, collate, needs)
 
-    batches = read(source.files)
-    validation = read(source.validation_files) if source.validation_files else None
-    info = replace(source.info, frames_per_byte=batches.store.frames_per_byte())
-    model, objective_settings = complete(settings, info)
+    training = batches(rows)
     torch.manual_seed(seed)
-    objective = objective_class(settings.family)(model, objective_settings, info)  # type: ignore[call-arg, arg-type]
+    built = family(model, objective, info)  # type: ignore[call-arg, arg-type]
     identity = {
         "family": settings.family,
         "model": asdict(model),
-        "objective": asdict(objective_settings),
+        "objective": asdict(objective),
         "data": {
             "dataset": source.uri,
             "version": source.version,
             "codec": info.codec,
             "codec_sha256": info.codec_sha256,
-            "rows": batches.store.digest,
+            "rows": rows.digest,
             "batch": asdict(settings.data.batch),
+            # Only counts above 0, so that runs from before rows were left out for these reasons continue.
+            "left_out": {key: n for key, n in training.left_out.items() if n and key != TOO_LONG},
         },
         "init": settings.init,
     }
-    return Run(objective, batches, validation, json.loads(json.dumps(identity, default=str)))
+    validation = batches(validation_rows) if validation_rows is not None else None
+    return Run(built, training, validation, json.loads(json.dumps(identity, default=str)))
 
 
-def _check_codes(batches: Batches, source: Source) -> None:
-    store, info = batches.store, source.info
+def _read(settings: FitSettings, source: Source, files: Sequence[str], needs: Needs) -> Store | None:
+    if not files:
+        return None
+    signed = source.info.codebook_size > 2**15  # the stored int16 are samples
+    cache = settings.data.cache or settings.directory / "cache"
+    store = Store.read(files, signed=signed, columns=needs.read, cache=cache)
+    _check_codes(store, source)
+    return store
+
+
+def _check_codes(store: Store, source: Source) -> None:
+    info = source.info
     if store.n_codebooks != info.n_codebooks:
         raise JobError(
             f"{source.uri} holds rows of {store.n_codebooks} codebooks, "
             f"but its codec {info.codec} has {info.n_codebooks}"
         )
-    lowest, highest = store.code_range()
+    lowest, highest = store.code_range
     if not store.signed and not 0 <= lowest <= highest < info.codebook_size:
         raise JobError(
             f"{source.uri} holds codes from {lowest} to {highest}, "
@@ -174,7 +189,7 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
         "family": settings.family,
         "objective": run.identity["objective"],
         "data": asdict(run.objective.data),
-        "statistics": run.objective.statistics(run.batches.store.texts, run.batches.store.lengths.tolist()),
+        "statistics": run.objective.statistics(run.batches.store),
         "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
         "comparable": digest(
             {"rows": (run.validation or run.batches).store.digest, "objective": run.identity["objective"]}

@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
-from trainers.data import BatchConfig
 from trainers.loop_config import LoopConfig
 from trainers.objectives import DataInfo, objective_class
+from trainers.plan import BatchConfig
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class DataSettings(Settings):
     )
     batch: BatchConfig = BatchConfig()
     cache: Path | None = Field(
-        default=None, description="folder for codes beyond 4 GiB; default: inside `output`"
+        default=None, description="folder for rows beyond 1 GiB; default: inside `output`"
     )
 
 
@@ -105,13 +105,17 @@ def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
     return settings
 
 
+def objective_settings(settings: FitSettings) -> Any:
+    """The family's objective settings as its frozen dataclass. UsageError names an unknown key or a wrong value."""
+    return _section("objective", objective_class(settings.family).settings, settings.objective)
+
+
 def complete(settings: FitSettings, info: DataInfo) -> tuple[Any, Any]:
     """The family's model and objective settings as its frozen dataclasses, completed from the data.
 
     UsageError names a key the family does not know, a wrong value, or one that contradicts the data.
     """
-    family = objective_class(settings.family)
-    objective: Any = _section("objective", family.settings, settings.objective)
+    family, objective = objective_class(settings.family), objective_settings(settings)
     derived = family.derive(objective, info)
     for key, value in derived.items():
         given = settings.model.get(key, value)

@@ -1,9 +1,8 @@
-"""Waves -> measures of their quality, as columns."""
+"""Waves -> what can be measured of them, as columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,7 @@ from pipelines.audio.decode import resample
 from pipelines.rows import waves, with_column
 from pipelines.speech.quality import dnsmos, levels
 
-MeasureName = Literal["dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share"]
-MEASURES: tuple[str, ...] = get_args(MeasureName)
+MEASURES = ("dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share")
 Measure = Callable[[Samples], float | None]
 
 

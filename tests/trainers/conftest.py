@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from catalog.datasets import Dataset
@@ -21,10 +23,15 @@ from catalog.shards import write_shard
 from models import families
 from models.identity import TokenIdentity
 from models.manifest import Family, Trainable
-from trainers.data import Batch, BatchConfig, Batches, open_batches
+from trainers.__main__ import main
+from trainers.data import Batches, CodesBatch, Collator, collate_codes, open_batches
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
+from trainers.plan import BatchConfig
+from trainers.store import Store
+from trainers.store_build import Parts
 
 CODEBOOK_SIZE = 16
+Fit = Callable[..., tuple[int, Any, str]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class BigramSettings:
     dropout: float = 0.1
 
 
-class Bigram(Objective):
+class Bigram(Objective[CodesBatch]):
     """Predicts each code of the first codebook from the one before it; noise and dropout make randomness matter."""
 
     model_config = BigramConfig
@@ -52,7 +59,7 @@ class Bigram(Objective):
         )
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+    def loss(self, batch: CodesBatch, phase: str, generator: torch.Generator) -> Loss:
         codes_BT = batch.codes_BQT[:, 0]
         hidden = self.embedding(codes_BT[:, :-1])
         hidden = hidden + 0.01 * torch.randn(hidden.shape, generator=generator)
@@ -63,13 +70,17 @@ class Bigram(Objective):
         return Loss((each * valid).sum(), valid.sum(), {"accuracy": mean_metric(right, valid.sum())})
 
     @classmethod
+    def collator(cls, settings: BigramSettings, data: DataInfo) -> Collator[CodesBatch]:
+        return collate_codes
+
+    @classmethod
     def derive(cls, settings: BigramSettings, data: DataInfo) -> dict[str, Any]:
         return {"codebook_size": data.codebook_size}
 
     def after_step(self, step: int) -> None:
         self.seen += 1
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
+    def samples(self, batch: CodesBatch, generator: torch.Generator) -> list[Sample]:
         return [
             Sample(f"a tone/{row}", torch.sin(torch.arange(4000) * 0.2), self.data.sample_rate)
             for row in batch.ids
@@ -127,14 +138,36 @@ def make_rows(count: int, seed: int = 0, n_codebooks: int = 2) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+@pytest.fixture(scope="session")
+def make_store() -> Callable[..., Store]:
+    """make_store(lengths, further columns...): rows r0000, r0001 ... whose codes count upwards through all rows."""
+
+    def make(lengths: Sequence[int], signed: bool = True, **columns: Sequence[Any]) -> Store:
+        lengths_N = np.asarray(lengths, dtype=np.int64)
+        ids = [f"r{row:04d}" for row in range(len(lengths))]
+        parts = Parts(
+            n_codebooks=1,
+            code_range=(0, 0),
+            text_bytes=len(ids),
+            digest="made up",
+            lengths=lengths_N,
+            offsets=np.cumsum(lengths_N) - lengths_N,
+            places=np.arange(len(ids)),
+            codes=np.arange(lengths_N.sum(), dtype=np.int16),
+            columns=pa.table({"id": ids, "text": ["x"] * len(ids), **columns}),
+        )
+        return Store(parts, signed)
+
+    return make
+
+
 @pytest.fixture
-def batches(tmp_path: Path) -> Batches:
+def batches(tmp_path: Path) -> Batches[CodesBatch]:
     """40 rows in batches of at most 8."""
     file = tmp_path / "train.parquet"
     pq.write_table(make_rows(40), file)
-    return open_batches(
-        [file], BatchConfig(frames_threshold=200, max_samples=8), 0, codebook_size=CODEBOOK_SIZE
-    )
+    config = BatchConfig(frames_threshold=200, max_samples=8)
+    return open_batches([file], config, 0, collate_codes, codebook_size=CODEBOOK_SIZE)
 
 
 @pytest.fixture
@@ -164,6 +197,29 @@ def make_dataset(tmp_path: Path) -> Callable[..., str]:
         return dataset.uri
 
     return make
+
+
+@pytest.fixture
+def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
+    """fit(dataset, *overrides, words...) -> exit code, JSON line, standard error."""
+
+    def call(dataset: str | None, *overrides: str, config: Any = None, words: tuple[str, ...] = ()) -> Any:
+        settings = config or {
+            "family": "bigram",
+            "data": {"dataset": dataset, "batch": {"max_samples": 8, "frames_threshold": 200}},
+            "loop": {"max_epochs": 2, "validate_every": 5, "log_every": 2, "optim": {"lr": 0.05}},
+            "output": str(tmp_path / "run"),
+            "tracking": {"enabled": False},
+        }
+        path = tmp_path / "fit.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        sets = [word for override in overrides for word in ("--set", override)]
+        code = main(["fit", str(path), *sets, *words])
+        out, err = capfd.readouterr()
+        lines = out.strip().splitlines()
+        return code, json.loads(lines[-1]) if lines else None, err
+
+    return call
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from models.codecs.mill.head import HeadConfig
 from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import BatchConfig, Batches, open_batches
+from trainers.data import Batches, CodesBatch, collate_codes, open_batches
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import DataInfo
@@ -31,6 +31,7 @@ from trainers.objectives.adversarial import AdversarialSettings
 from trainers.objectives.codec_head import CodecHeadObjective, CodecHeadSettings
 from trainers.objectives.spectral import SpectralSettings
 from trainers.optim import OptimConfig
+from trainers.plan import BatchConfig
 from trainers.sharding import gathered, shard
 
 BASE = MillConfig(
@@ -90,14 +91,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def batches(tmp_path: Path) -> Batches:
+def batches(tmp_path: Path) -> Batches[CodesBatch]:
     file = tmp_path / "train.parquet"
     made = (waves(8) * 32767).to(torch.int16).tolist()
     codes = pa.array([[wave] for wave in made], type=pa.list_(pa.list_(pa.int16())))
     ids = [f"{index:02}" for index in range(len(made))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(made), "codes": codes}), file)
     config = BatchConfig(crop_frames=3200, max_samples=4)
-    return open_batches([file], config, 0, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
 
 
 def build(settings: CodecHeadSettings = ALONE, init: Path | None = None) -> CodecHeadObjective:
@@ -114,13 +115,15 @@ def trained(directory: Path) -> dict[str, Any]:
     return load(latest)
 
 
-def distance(objective: CodecHeadObjective, batches: Batches) -> float:
+def distance(objective: CodecHeadObjective, batches: Batches[CodesBatch]) -> float:
     with torch.no_grad():
         losses = [objective.eval().validate(batch, torch.Generator()) for batch in batches.once(epoch=9)]
     return float(sum(loss.sum for loss in losses) / sum(loss.count for loss in losses))
 
 
-def test_the_distance_falls_and_only_the_head_moves(base: Path, batches: Batches, tmp_path: Path) -> None:
+def test_the_distance_falls_and_only_the_head_moves(
+    base: Path, batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     objective = build(init=base)
     before, start = distance(objective, batches), {k: v.clone() for k, v in objective.state_dict().items()}
     loop = replace(LOOP, max_steps=25, ema_decay=None, optim=OptimConfig(lr=3e-3))
@@ -130,7 +133,9 @@ def test_the_distance_falls_and_only_the_head_moves(base: Path, batches: Batches
     assert {name.split(".")[:2][-1] for name in moved} == {"head", "steps_done"}
 
 
-def test_stopped_and_continued_equals_straight(base: Path, batches: Batches, tmp_path: Path) -> None:
+def test_stopped_and_continued_equals_straight(
+    base: Path, batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     straight = train(build(SETTINGS, base), batches, LOOP, directory=tmp_path / "straight")
 
     def stop_at_2(step: int, metrics: Mapping[str, float]) -> None:
@@ -150,7 +155,7 @@ def test_stopped_and_continued_equals_straight(base: Path, batches: Batches, tmp
         ] == []
 
 
-def test_every_trained_parameter_gets_a_gradient(base: Path, batches: Batches) -> None:
+def test_every_trained_parameter_gets_a_gradient(base: Path, batches: Batches[CodesBatch]) -> None:
     objective = build(replace(SETTINGS, decoder_lr_scale=0.5), base)
     torch.nn.init.normal_(objective.head.leave.weight, std=0.1)
     torch.nn.init.normal_(objective.network.decoder.leave.weight, std=0.1)
@@ -206,7 +211,7 @@ def test_the_export_may_have_more_contrast_than_the_training(base: Path, tmp_pat
         replace(ALONE, export_contrast=0)
 
 
-def test_sharded_weights_are_heard_whole(base: Path, batches: Batches) -> None:
+def test_sharded_weights_are_heard_whole(base: Path, batches: Batches[CodesBatch]) -> None:
     objective, batch = build(init=base), next(batches.once())
     plain = objective.samples(batch, torch.Generator())
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -228,10 +233,10 @@ def test_the_magnitude_distance_is_that_of_the_codecs_own_spectra(base: Path) ->
     torch.testing.assert_close(distance, (logs[0] - logs[1]).abs().mean())
 
 
-def test_samples_are_pairs_of_their_rows_length(base: Path, batches: Batches) -> None:
+def test_samples_are_pairs_of_their_rows_length(base: Path, batches: Batches[CodesBatch]) -> None:
     batch = next(batches.once())
-    short = replace(batch, lengths_B=torch.tensor([3200, 1000, 3200, 3200]))
-    samples = build(init=base).samples(short.rows(2), torch.Generator())
+    short = replace(batch, codes_BQT=batch.codes_BQT[:2], lengths_B=torch.tensor([3200, 1000]))
+    samples = build(init=base).samples(short, torch.Generator())
     assert [(sample.name, len(sample.wave_T)) for sample in samples] == [
         ("original-0", 3200),
         ("reconstructed-0", 3200),
@@ -240,7 +245,7 @@ def test_samples_are_pairs_of_their_rows_length(base: Path, batches: Batches) ->
     ]
 
 
-def test_a_head_needs_a_codec(base: Path, batches: Batches, tmp_path: Path) -> None:
+def test_a_head_needs_a_codec(base: Path, batches: Batches[CodesBatch], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"family codec_head trains the head of a trained codec: .*`init`"):
         train(build(), batches, LOOP, directory=tmp_path / "run")
     wider = CodecHeadObjective(replace(MODEL, codebook_size=32), ALONE, PCM)

@@ -19,12 +19,13 @@ from models.codec_sources import load_codec
 from models.codecs.mill.network import MillConfig
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import BatchConfig, Batches, open_batches
+from trainers.data import Batches, CodesBatch, collate_codes, open_batches
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import DataInfo
 from trainers.objectives.codec import CodecObjective, CodecSettings
 from trainers.optim import OptimConfig
+from trainers.plan import BatchConfig, Position
 
 TINY = MillConfig(
     n_mels=20,
@@ -62,7 +63,7 @@ def tones(count: int, samples: int = 8000) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def batches(tmp_path: Path) -> Batches:
+def batches(tmp_path: Path) -> Batches[CodesBatch]:
     file = tmp_path / "train.parquet"
     waves = tones(12)
     codes = pa.array([[wave.tolist()] for wave in waves], type=pa.list_(pa.list_(pa.int16())))
@@ -71,7 +72,7 @@ def batches(tmp_path: Path) -> Batches:
         pa.table({"id": [f"{i:02}" for i in range(len(waves))], "text": texts, "codes": codes}), file
     )
     config = BatchConfig(crop_frames=6400, max_samples=6)
-    return open_batches([file], config, 0, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
 
 
 def build(settings: CodecSettings = SETTINGS) -> CodecObjective:
@@ -87,7 +88,7 @@ def trained(directory: Path) -> dict[str, Any]:
     return state
 
 
-def validation_loss(objective: CodecObjective, batches: Batches) -> float:
+def validation_loss(objective: CodecObjective, batches: Batches[CodesBatch]) -> float:
     """Over crops that no step of these tests has seen."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -95,7 +96,7 @@ def validation_loss(objective: CodecObjective, batches: Batches) -> float:
     return float(sum(loss.sum for loss in losses) / sum(loss.count for loss in losses))
 
 
-def test_the_loss_falls(batches: Batches, tmp_path: Path) -> None:
+def test_the_loss_falls(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective = build()
     train(objective, batches, replace(LOOP, max_steps=0), directory=tmp_path / "run")
     before = validation_loss(objective, batches)
@@ -105,7 +106,7 @@ def test_the_loss_falls(batches: Batches, tmp_path: Path) -> None:
     assert after < 0.95 * before
 
 
-def test_stopped_and_continued_equals_straight(batches: Batches, tmp_path: Path) -> None:
+def test_stopped_and_continued_equals_straight(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     straight = train(build(), batches, LOOP, directory=tmp_path / "straight")
 
     def stop_at_3(step: int, metrics: Mapping[str, float]) -> None:
@@ -123,7 +124,7 @@ def test_stopped_and_continued_equals_straight(batches: Batches, tmp_path: Path)
             assert torch.equal(value, found[part][name]), name
 
 
-def test_an_encoder_without_a_learning_rate_stays(batches: Batches, tmp_path: Path) -> None:
+def test_an_encoder_without_a_learning_rate_stays(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective = build(replace(SETTINGS, encoder_lr_scale=0.0))
     train(objective, batches, replace(LOOP, max_steps=0), directory=tmp_path / "start")
     before = {name: p.detach().clone() for name, p in objective.network.named_parameters()}
@@ -136,7 +137,7 @@ def test_an_encoder_without_a_learning_rate_stays(batches: Batches, tmp_path: Pa
     assert moved == {"expand", "decoder"}
 
 
-def test_every_parameter_gets_a_gradient(batches: Batches) -> None:
+def test_every_parameter_gets_a_gradient(batches: Batches[CodesBatch]) -> None:
     objective = build()
     generator = torch.Generator().manual_seed(0)
     objective.initialise(batches.once(), generator)
@@ -149,7 +150,7 @@ def test_every_parameter_gets_a_gradient(batches: Batches) -> None:
     assert silent == []
 
 
-def test_the_export_is_a_codec(batches: Batches, tmp_path: Path) -> None:
+def test_the_export_is_a_codec(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective = build(replace(SETTINGS, name="toy", edition="7"))
     objective.initialise(batches.once(), torch.Generator().manual_seed(0))
     objective.export(tmp_path / "toy")
@@ -163,7 +164,7 @@ def test_the_export_is_a_codec(batches: Batches, tmp_path: Path) -> None:
     assert float(torch.corrcoef(loudness)[0, 1]) > 0.9
 
 
-def test_a_codec_directory_is_a_start(batches: Batches, tmp_path: Path) -> None:
+def test_a_codec_directory_is_a_start(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     first = build()
     first.initialise(batches.once(), torch.Generator().manual_seed(0))
     first.export(tmp_path / "codec")
@@ -179,11 +180,13 @@ def test_a_codec_directory_is_a_start(batches: Batches, tmp_path: Path) -> None:
         wider.warm_start(tmp_path / "codec")
 
 
-def test_samples_come_in_pairs(batches: Batches) -> None:
+def test_samples_come_in_pairs(batches: Batches[CodesBatch]) -> None:
     objective = build()
     generator = torch.Generator().manual_seed(0)
     objective.initialise(batches.once(), generator)
-    samples = objective.samples(next(batches.once()).rows(2), generator)
+    first = Position(0, 0)
+    pair = collate_codes(batches.store, batches.items(first)[:2], first)
+    samples = objective.samples(pair, generator)
     assert [sample.name for sample in samples] == [
         "original-0",
         "reconstructed-0",

@@ -28,7 +28,7 @@ from models.codecs.discriminators import DiscriminatorConfig
 from models.codecs.pcm import PCM_RATES, PcmCodec
 from trainers.__main__ import main
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import BatchConfig, Batches, open_batches
+from trainers.data import Batches, CodesBatch, collate_codes, open_batches
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
 from trainers.objectives import DataInfo
@@ -41,6 +41,7 @@ from trainers.objectives.dac import (
 )
 from trainers.objectives.spectral import SpectralSettings
 from trainers.optim import OptimConfig
+from trainers.plan import BatchConfig, Position
 
 TINY = ConvolutionalModel(
     ratios=(4, 5),
@@ -64,7 +65,7 @@ LOOP = LoopConfig(
 
 
 @pytest.fixture
-def batches(tmp_path: Path) -> Batches:
+def batches(tmp_path: Path) -> Batches[CodesBatch]:
     """Tones of several pitches with noise."""
     rng, file = np.random.default_rng(0), tmp_path / "train.parquet"
     time_s = np.arange(2000) / 16_000
@@ -76,7 +77,7 @@ def batches(tmp_path: Path) -> Batches:
     ids = [f"row-{index:02}" for index in range(len(waves))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(waves), "codes": codes}), file)
     config = BatchConfig(crop_frames=1600, max_samples=4)
-    return open_batches([file], config, 0, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
 
 
 def build(
@@ -92,21 +93,21 @@ def state_of(directory: Path) -> dict[str, Any]:
     return load(latest)
 
 
-def validation_loss(objective: ConvolutionalObjective, batches: Batches) -> float:
+def validation_loss(objective: ConvolutionalObjective, batches: Batches[CodesBatch]) -> float:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         losses = [objective.eval().validate(batch, generator) for batch in batches.once(epoch=99)]
     return float(sum(loss.sum for loss in losses) / sum(loss.count for loss in losses))
 
 
-def test_the_loss_falls(batches: Batches, tmp_path: Path) -> None:
+def test_the_loss_falls(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective = build()
     before = validation_loss(objective, batches)
     train(objective, batches, replace(LOOP, max_steps=60), directory=tmp_path)
     assert validation_loss(objective, batches) < 0.7 * before
 
 
-def test_stopped_and_continued_equals_straight(batches: Batches, tmp_path: Path) -> None:
+def test_stopped_and_continued_equals_straight(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     train(build(), batches, LOOP, directory=tmp_path / "straight")
     train(build(), batches, replace(LOOP, max_steps=2), directory=tmp_path / "run")
     train(build(), batches, LOOP, directory=tmp_path / "run")
@@ -117,7 +118,7 @@ def test_stopped_and_continued_equals_straight(batches: Batches, tmp_path: Path)
     assert not any(name.startswith("discriminators.") for name in wanted["ema"])
 
 
-def test_gradients_reach_every_parameter(batches: Batches) -> None:
+def test_gradients_reach_every_parameter(batches: Batches[CodesBatch]) -> None:
     objective, batch, generator = build(), next(batches.once()), torch.Generator().manual_seed(0)
     for phase in objective.phases:
         objective.loss(batch, phase, generator).sum.backward()
@@ -172,7 +173,7 @@ def test_levels_are_dropped_in_a_share_of_rows_and_never_in_evaluation(dropout: 
     assert bool((objective.eval()._levels(5, torch.Generator()) == 3).all())
 
 
-def test_metrics_show_each_levels_perplexity(batches: Batches, tmp_path: Path) -> None:
+def test_metrics_show_each_levels_perplexity(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     seen: list[Any] = []
     hooks = Hooks(on_log=lambda step, metrics: seen.append(metrics))
     train(build(), batches, replace(LOOP, max_steps=1), directory=tmp_path, hooks=hooks)
@@ -181,7 +182,7 @@ def test_metrics_show_each_levels_perplexity(batches: Batches, tmp_path: Path) -
     assert "perplexity_4" not in seen[0]
 
 
-def test_the_export_is_a_codec_and_a_start(batches: Batches, tmp_path: Path) -> None:
+def test_the_export_is_a_codec_and_a_start(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     first = build(replace(SETTINGS, name="toy", edition="7"))
     first.export(tmp_path / "toy")
     codec = load_codec(str(tmp_path / "toy"))
@@ -197,7 +198,7 @@ def test_the_export_is_a_codec_and_a_start(batches: Batches, tmp_path: Path) -> 
         wider.warm_start(tmp_path / "toy")
 
 
-def test_a_directory_of_the_hub_is_a_start(batches: Batches, tmp_path: Path) -> None:
+def test_a_directory_of_the_hub_is_a_start(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     first: Any = build()
     network: Any = build_network(first.config)
     network.load_state_dict(plain_weights(first.network))
@@ -208,8 +209,9 @@ def test_a_directory_of_the_hub_is_a_start(batches: Batches, tmp_path: Path) -> 
     assert validation_loss(second, batches) == pytest.approx(validation_loss(first, batches), rel=1e-4)
 
 
-def test_samples_come_in_pairs(batches: Batches) -> None:
-    objective, batch = build(), next(batches.once()).rows(2)
+def test_samples_come_in_pairs(batches: Batches[CodesBatch]) -> None:
+    objective, first = build(), Position(0, 0)
+    batch = collate_codes(batches.store, batches.items(first)[:2], first)
     samples = objective.eval().samples(batch, torch.Generator())
     names = ["original-0", "reconstructed-0", "original-1", "reconstructed-1"]
     assert [sample.name for sample in samples] == names
@@ -323,7 +325,7 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in CONFIGS] == ["dac-16khz", "dac-44khz-2048"]
 
 
-def test_a_saved_codec_keeps_what_was_learned(batches: Batches, tmp_path: Path) -> None:
+def test_a_saved_codec_keeps_what_was_learned(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     """The export of a trained network decodes as that network does, though its weights are stored multiplied out."""
     objective = build()
     train(objective, batches, replace(LOOP, ema_decay=None), directory=tmp_path / "run")

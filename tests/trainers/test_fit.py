@@ -12,36 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
+import torch
 
 from trainers.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("bigram_family")
 MakeDataset = Callable[..., str]
 Fit = Callable[..., tuple[int, Any, str]]
-
-
-@pytest.fixture
-def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
-    """fit(dataset, *overrides, words...) -> exit code, JSON line, standard error."""
-
-    def call(dataset: str | None, *overrides: str, config: Any = None, words: tuple[str, ...] = ()) -> Any:
-        settings = config or {
-            "family": "bigram",
-            "data": {"dataset": dataset, "batch": {"max_samples": 8, "frames_threshold": 200}},
-            "loop": {"max_epochs": 2, "validate_every": 5, "log_every": 2, "optim": {"lr": 0.05}},
-            "output": str(tmp_path / "run"),
-            "tracking": {"enabled": False},
-        }
-        path = tmp_path / "fit.yaml"
-        path.write_text(yaml.safe_dump(settings))
-        sets = [word for override in overrides for word in ("--set", override)]
-        code = main(["fit", str(path), *sets, *words])
-        out, err = capfd.readouterr()
-        lines = out.strip().splitlines()
-        return code, json.loads(lines[-1]) if lines else None, err
-
-    return call
 
 
 def test_fit_exports_the_best_weights_with_what_they_learned_from(
@@ -112,6 +89,50 @@ def test_a_missing_dataset_is_named(fit: Fit, tmp_path: Path) -> None:
     assert code == 1
     assert f"{tmp_path / 'nothing'}: no dataset there" in error
     assert not (tmp_path / "run").exists()
+
+
+def write_texts(path: Path, texts: list[str | None]) -> dict[str, Any]:
+    """Rows of these texts, and the configuration of a MaskGCT that trains on them."""
+    codes = np.random.default_rng(0).integers(0, 1024, (len(texts), 8, 5)).tolist()
+    ids = [f"row{row}" for row in range(len(texts))]
+    pq.write_table(pa.table({"id": ids, "text": pa.array(texts, pa.string()), "codes": codes}), path)
+    sizes = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "feed_forward_size": 32}
+    return {
+        "family": "maskgct_t2s",
+        "model": sizes,
+        "data": {"files": [str(path)], "codec": "mill-16khz@1", "batch": {"max_samples": 2}},
+        "loop": {"max_steps": 2, "samples": 0},
+        "output": str(path.with_name("run")),
+        "tracking": {"enabled": False},
+    }
+
+
+def test_rows_without_text_are_left_out_and_counted(fit: Fit, tmp_path: Path) -> None:
+    config = write_texts(tmp_path / "rows.parquet", ["a", None, "", "b", None])
+    left_out = {"rows_left_out": 2, "left_out": {"no text": 2}}
+    code, plan, error = fit(None, config=config, words=("--dry-run",))
+    assert code == 0, error
+    assert {**plan, **left_out, "rows": 5, "batches_per_epoch": 2} == plan
+    code, result, error = fit(None, config=config)
+    assert code == 0, error
+    assert {**result, **left_out} == result
+    config = write_texts(tmp_path / "rows.parquet", [None, None])
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert error == "trainers: no row can be used: of 2 rows, 2 have no text\n"
+
+
+def test_a_run_is_not_continued_without_rows_it_had(fit: Fit, tmp_path: Path) -> None:
+    """A checkpoint from when rows without text were trained on: the order would be another one."""
+    config = write_texts(tmp_path / "rows.parquet", ["a", None])
+    assert fit(None, config=config)[0] == 0
+    path = next((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
+    state = torch.load(path)
+    del state["identity"]["data"]["left_out"]
+    torch.save(state, path)
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert "made with other settings: data.left_out.no text was null, is 1" in error
 
 
 def test_rows_that_contradict_the_codec_are_refused(
@@ -193,71 +214,6 @@ def test_a_run_is_not_continued_with_other_settings(fit: Fit, make_dataset: Make
     code, _, error = fit(uri, "loop.optim.lr=0.01", "model.hidden_size=4")
     assert code == 1
     assert "made with other settings: loop.optim.lr was 0.05, is 0.01; model.hidden_size was 8, is 4" in error
-
-
-def test_tracked_registered_and_continued(
-    fit: Fit, make_dataset: MakeDataset, mlflow_uri: str, tmp_path: Path
-) -> None:
-    from mlflow import MlflowClient
-
-    uri = make_dataset()
-    tracked = ("tracking.enabled=true", "register=toy-bigram")
-    code, first, _ = fit(uri, *tracked, "loop.samples=1")
-    assert code == 0
-    assert first["version"] == 1
-    code, longer, _ = fit(uri, *tracked, "loop.samples=1", "loop.max_epochs=8")
-    assert (code, longer["run_id"]) == (0, first["run_id"])
-    assert fit(uri, *tracked, "loop.samples=1", "loop.max_epochs=8")[1]["version"] == longer["version"] == 2
-
-    client = MlflowClient(mlflow_uri)
-    found = client.get_run(first["run_id"])
-    assert found.info.status == "FINISHED"
-    assert found.data.params["data.batch.max_samples"] == "8"
-    assert "config.yaml" in [file.path for file in client.list_artifacts(first["run_id"])]
-    assert found.data.metrics["learning_rate"] == 0.05
-    assert found.data.metrics["epoch"] == 8
-    assert found.data.tags["dataset_version"] == "2"
-    assert found.inputs.dataset_inputs[0].dataset.name == "dataset"
-    wanted = {"loss", "gradient_norm", "learning_rate", "tokens_per_s", "validation_loss", "accuracy"}
-    assert wanted <= found.data.metrics.keys()
-    steps = [metric.step for metric in client.get_metric_history(first["run_id"], "loss")]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == longer["steps"]
-    folders = [file.path for file in client.list_artifacts(first["run_id"], "samples")]
-    assert folders[0] == "samples/step-00000005"
-    names = [Path(file.path).name for file in client.list_artifacts(first["run_id"], folders[0])]
-    assert len(names) == 2
-    assert {Path(name).suffix for name in names} == {".wav", ".png"}
-
-    kept = (tmp_path / "run" / "config.yaml").read_text()
-    for refused in (("model.hidden_size=4",), ("device=abacus",)):
-        assert fit(uri, *tracked, *refused)[0] == 1
-        assert client.get_run(first["run_id"]).info.status == "FINISHED"
-        assert (tmp_path / "run" / "config.yaml").read_text() == kept
-    code, _, _ = fit(uri, *tracked, f"output={tmp_path / 'other'}", f"init={tmp_path / 'nothing'}")
-    assert code == 1
-    failed = json.loads((tmp_path / "other" / "mlflow_run.json").read_text())["run_id"]
-    assert client.get_run(failed).info.status == "FAILED"
-
-    best = client.get_model_version_by_alias("toy-bigram", "best")
-    losses = [
-        json.loads(client.get_model_version("toy-bigram", str(version)).tags["validation_loss"])
-        for version in (1, 2)
-    ]
-    assert int(best.version) == 1 + losses.index(min(losses))
-    assert best.run_id == first["run_id"]
-
-
-def test_a_tracking_server_that_fails_does_not_end_the_training(
-    mlflow_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    from trainers.tracking import RunReference, Tracker, close_run
-
-    tracker = Tracker(RunReference(mlflow_uri, "0" * 32))
-    tracker.log_metrics(1, {"loss": 1.0})
-    tracker.close()
-    close_run(tracker.run, "FINISHED")
-    assert "Run with id=0000" in caplog.text.replace("'", "")
 
 
 def test_a_submitted_job_needs_an_absolute_tracking_uri(

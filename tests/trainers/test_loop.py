@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import Batches
+from trainers.data import Batches, CodesBatch
 from trainers.draws import seed_of
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
@@ -28,7 +28,7 @@ CONFIG = LoopConfig(
     ema_decay=0.9,
     optim=OptimConfig(lr=0.05, warmup_steps=3, schedule="cosine", weight_decay=0.01),
 )
-Build = Callable[[], Objective]
+Build = Callable[[], Objective[CodesBatch]]
 
 
 class Recorder:
@@ -74,13 +74,13 @@ def assert_equal(left: Any, right: Any, where: str = "") -> None:
         assert left == right, where
 
 
-def steps_of(batches: Batches, epochs: int) -> int:
+def steps_of(batches: Batches[CodesBatch], epochs: int) -> int:
     return -(-sum(len(batches.epoch(epoch)) for epoch in range(epochs)) // CONFIG.batches_per_step)
 
 
 @pytest.mark.parametrize("epochs_first", [2.0, 1.4])
 def test_interrupted_and_continued_equals_straight(
-    bigram: Build, batches: Batches, tmp_path: Path, epochs_first: float
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, epochs_first: float
 ) -> None:
     straight = Recorder()
     train(bigram(), batches, CONFIG, directory=tmp_path / "a", validation=batches, hooks=straight.hooks())
@@ -108,7 +108,7 @@ def interrupt(*_: Any) -> None:
 
 
 def test_interrupted_before_the_first_step(
-    bigram: Build, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = bigram()
     monkeypatch.setattr(objective, "initialise", interrupt)
@@ -119,7 +119,7 @@ def test_interrupted_before_the_first_step(
     assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
 
 
-def test_interrupted_during_a_validation(bigram: Build, batches: Batches, tmp_path: Path) -> None:
+def test_interrupted_during_a_validation(bigram: Build, batches: Batches[CodesBatch], tmp_path: Path) -> None:
     hooks = Hooks(on_validate=interrupt)
     outcome = train(bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches, hooks=hooks)
     # The validation is finished and its checkpoint written; one more update ends the run.
@@ -129,7 +129,7 @@ def test_interrupted_during_a_validation(bigram: Build, batches: Batches, tmp_pa
     assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
 
 
-def test_a_finished_run_can_be_extended(bigram: Build, batches: Batches, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_extended(bigram: Build, batches: Batches[CodesBatch], tmp_path: Path) -> None:
     constant = replace(CONFIG, optim=OptimConfig(lr=0.05))
     train(bigram(), batches, constant, directory=tmp_path / "a")
     train(bigram(), batches, replace(constant, max_epochs=2), directory=tmp_path / "b")
@@ -138,7 +138,7 @@ def test_a_finished_run_can_be_extended(bigram: Build, batches: Batches, tmp_pat
 
 
 def test_the_loss_falls_and_the_best_checkpoint_is_kept(
-    bigram: Build, batches: Batches, tmp_path: Path
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
 ) -> None:
     record = Recorder()
     config = replace(CONFIG, max_epochs=20, keep_last=1)
@@ -153,7 +153,7 @@ def test_the_loss_falls_and_the_best_checkpoint_is_kept(
 
 
 def test_gradient_accumulation_divides_by_all_positions(
-    bigram: Build, batches: Batches, tmp_path: Path
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
 ) -> None:
     """The update of two uneven batches is that of the mean over all their positions, not of the mean of means."""
     objective = bigram()
@@ -176,7 +176,7 @@ def test_gradient_accumulation_divides_by_all_positions(
 class Poisoned:
     """Turns one parameter into NaN after a given step."""
 
-    def __init__(self, objective: Objective, step: int) -> None:
+    def __init__(self, objective: Objective[CodesBatch], step: int) -> None:
         self.objective, self.step = objective, step
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -185,7 +185,7 @@ class Poisoned:
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_update(
-    bigram: Build, batches: Batches, tmp_path: Path
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
 ) -> None:
     objective = bigram()
     hooks = Hooks(on_log=Poisoned(objective, 2).log)
@@ -199,7 +199,9 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
     assert torch.equal(head, saved["objective"]["head.1.weight"])
 
 
-def test_other_settings_are_refused_by_name(bigram: Build, batches: Batches, tmp_path: Path) -> None:
+def test_other_settings_are_refused_by_name(
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     short = replace(CONFIG, max_epochs=1)
     train(bigram(), batches, short, directory=tmp_path, identity={"model": {"hidden_size": 8}})
     other = replace(short, optim=replace(short.optim, lr=0.1))

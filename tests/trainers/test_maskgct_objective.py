@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import Tensor
 
 from models.codec_sources import load_codec
 from models.generators import load_generator
 from models.text.front_ends import text_front_end
-from trainers.data import Batch, Position
 from trainers.objectives import DataInfo, objective_class
+from trainers.objectives.maskgct import TextBatch, pad_tokens
+from trainers.plan import Item, Position
+from trainers.store import Store
 
 CODEC = "mill-16khz@1"
 SIZES = {"hidden_size": 32, "n_layers": 2, "n_heads": 2, "feed_forward_size": 64}
@@ -35,7 +41,7 @@ def build(family: str, info: DataInfo, **settings: Any) -> Any:
     return kind(kind.model_config(**kind.derive(chosen, info), **SIZES), chosen, info)
 
 
-def batch_of(info: DataInfo, lengths: tuple[int, ...] = (30, 17, 4, 1), seed: int = 0) -> Batch:
+def batch_of(info: DataInfo, lengths: tuple[int, ...] = (30, 17, 4, 1), seed: int = 0) -> TextBatch:
     codes = torch.randint(
         info.codebook_size,
         (len(lengths), info.n_codebooks, max(lengths)),
@@ -43,13 +49,17 @@ def batch_of(info: DataInfo, lengths: tuple[int, ...] = (30, 17, 4, 1), seed: in
     )
     for row, length in enumerate(lengths):
         codes[row, :, length:] = 0
-    texts = tuple("some words"[: 1 + 3 * row] for row in range(len(lengths)))
     ids = tuple(f"row{row}" for row in range(len(lengths)))
-    return Batch(ids, texts, codes, torch.tensor(lengths), Position(0, 0))
+    tokens = tokens_of("some words"[: 1 + 3 * row] for row in range(len(lengths)))
+    return TextBatch(Position(0, 0), ids, 8 * sum(lengths), codes, torch.tensor(lengths), *tokens)
+
+
+def tokens_of(texts: Iterable[str]) -> tuple[Tensor, Tensor]:
+    return pad_tokens([text_front_end({"kind": "bytes"}).encode(text) for text in texts])
 
 
 @torch.no_grad()
-def loss_of(objective: Any, batch: Batch, seed: int = 1) -> Any:
+def loss_of(objective: Any, batch: TextBatch, seed: int = 1) -> Any:
     return objective.eval().loss(batch, "generator", torch.Generator().manual_seed(seed))
 
 
@@ -75,7 +85,8 @@ def test_padding_holds_nothing(family: str, info: DataInfo) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_dropped_text_has_no_influence(family: str, info: DataInfo) -> None:
     batch = batch_of(info)
-    other = replace(batch, texts=("quite", "another", "text", "here"))
+    text_BL, mask_BL = tokens_of(("quite", "another", "text", "here"))
+    other = replace(batch, text_BL=text_BL, text_mask_BL=mask_BL)
     deaf, hearing = build(family, info, text_drop_prob=1.0), build(family, info, text_drop_prob=0.0)
     assert float(loss_of(deaf, batch).sum) == pytest.approx(float(loss_of(deaf, other).sum), rel=1e-6)
     assert float(loss_of(hearing, batch).sum) != pytest.approx(float(loss_of(hearing, other).sum), rel=1e-6)
@@ -149,6 +160,24 @@ def test_export_can_be_loaded_and_started_from(family: str, info: DataInfo, tmp_
         build(stranger, info).warm_start(tmp_path / "export")
 
 
-def test_frames_per_token_counts_the_tokens_of_the_front_end(info: DataInfo) -> None:
-    statistics = build("maskgct_t2s", info).statistics(["ab", "abcd"], [30, 40])
-    assert statistics == {"frames_per_token": 7.0}
+def test_frames_per_token_counts_the_tokens_of_the_front_end(info: DataInfo, tmp_path: Path) -> None:
+    codes = [[[0] * 30] * 8, [[0] * 40] * 8]
+    pq.write_table(pa.table({"text": ["ab", "abcd"], "codes": codes}), tmp_path / "rows.parquet")
+    rows = Store.read([tmp_path / "rows.parquet"], signed=False)
+    assert build("maskgct_t2s", info).statistics(rows) == {"frames_per_token": 7.0}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_hold_codes_and_tokens_of_their_rows(family: str, info: DataInfo, tmp_path: Path) -> None:
+    texts, codes = ["café", "", "b"], [[[row] * 3] * 8 for row in range(3)]
+    pq.write_table(pa.table({"text": texts, "codes": codes}), tmp_path / "rows.parquet")
+    rows, kind = Store.read([tmp_path / "rows.parquet"], signed=False), objective_class(family)
+    items = [Item(row, 0, 3, seed=0) for row in (2, 0, 1)]
+    batch = kind.collator(kind.settings(), info)(rows, items, Position(4, 2))
+    assert batch.ids == ("rows.parquet:2", "rows.parquet:0", "rows.parquet:1")
+    assert (batch.position, batch.n_tokens) == (Position(4, 2), 72)
+    assert batch.codes_BQT[:, 0, 0].tolist() == [2, 0, 1]
+    encode = text_front_end({"kind": "bytes"}).encode
+    tokens = [ids[mask].tolist() for ids, mask in zip(batch.text_BL, batch.text_mask_BL, strict=True)]
+    assert tokens == [encode("b"), encode("café"), encode("")]
+    assert kind.needs(kind.settings(), info).columns == ("text",)

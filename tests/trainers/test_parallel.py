@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import Batches
+from trainers.data import Batches, CodesBatch
 from trainers.loop import train
 from trainers.loop_config import LoopConfig
 from trainers.optim import OptimConfig
@@ -21,10 +21,11 @@ import importlib.util, sys
 from pathlib import Path
 import torch
 import torch.distributed as dist
-from trainers.data import BatchConfig, open_batches
+from trainers.data import collate_codes, open_batches
 from trainers.loop import train
 from trainers.loop_config import LoopConfig
 from trainers.optim import OptimConfig
+from trainers.plan import BatchConfig
 
 spec = importlib.util.spec_from_file_location("families", sys.argv[1])
 families = importlib.util.module_from_spec(spec)
@@ -34,9 +35,8 @@ folder = Path(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=int(sys.argv[3]), world_size=2)
 # Rank 0 alone starts as the single process does: the other one must be given its weights.
 torch.manual_seed(int(sys.argv[3]))
-batches = open_batches(
-    [folder / "train.parquet"], BatchConfig(frames_threshold=200, max_samples=8), 0, codebook_size=16
-)
+config = BatchConfig(frames_threshold=200, max_samples=8)
+batches = open_batches([folder / "train.parquet"], config, 0, collate_codes, codebook_size=16)
 optim = OptimConfig(lr=0.01, weight_decay=0.1)
 for steps, sharding in ((2, "none"), (4, "fsdp"), (6, "fsdp")):
     config = LoopConfig(
@@ -49,7 +49,7 @@ dist.destroy_process_group()
 
 
 def test_two_ranks_replicated_then_sharded_equal_one_process(
-    bigram, batches: Batches, tmp_path: Path
+    bigram, batches: Batches[CodesBatch], tmp_path: Path
 ) -> None:
     """The checkpoint of one arrangement is continued by the other."""
     config = LoopConfig(
@@ -76,7 +76,7 @@ def test_two_ranks_replicated_then_sharded_equal_one_process(
 
 
 def test_a_group_that_cannot_be_shared_evenly_is_refused(
-    bigram, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bigram, batches: Batches[CodesBatch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainers.parallel import Parallel
 

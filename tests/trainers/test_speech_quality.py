@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from trainers import speech_quality as module
-from trainers.data import Batch, BatchConfig, open_batches
+from trainers.data import CodesBatch, collate_codes, open_batches
 from trainers.loop_config import LoopConfig
 from trainers.objectives import DataInfo, Loss, Objective, Sample
 from trainers.parallel import Parallel
+from trainers.plan import BatchConfig
 from trainers.speech_quality import pairs, speech_quality
 from trainers.tracking import pictures
 from trainers.validation import Validator
@@ -101,13 +102,13 @@ def test_pairs_share_a_picture(speech: Tensor) -> None:
     }
 
 
-class Echo(Objective):
+class Echo(Objective[CodesBatch]):
     """Gives back what it is given, and remembers how much that was."""
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+    def loss(self, batch: CodesBatch, phase: str, generator: torch.Generator) -> Loss:
         return Loss(torch.zeros(()), torch.ones(()))
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
+    def samples(self, batch: CodesBatch, generator: torch.Generator) -> list[Sample]:
         waves = batch.codes_BQT[:, 0].float() / 32768
         rows = zip(waves, batch.lengths_B.tolist(), strict=True)
         return [sample for row, (wave, n) in enumerate(rows) for sample in pair(wave[:n], wave[:n], str(row))]
@@ -119,7 +120,8 @@ def test_a_validation_of_crops_makes_whole_rows_audible_and_measures_them(
     whole = (speech.numpy() * 32767).astype(np.int16)
     rows = pa.array([[whole.tolist()], [whole[:24_000].tolist()]], type=pa.list_(pa.list_(pa.int16())))
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["", ""], "codes": rows}), tmp_path / "rows.parquet")
-    batches = open_batches([tmp_path / "rows.parquet"], BatchConfig(crop_frames=1600), 0, codebook_size=65536)
+    crops = BatchConfig(crop_frames=1600)
+    batches = open_batches([tmp_path / "rows.parquet"], crops, 0, collate_codes, codebook_size=65536)
     config = LoopConfig(max_steps=1, samples=3, validation_batches=1)
     objective = Echo(DataInfo("pcm-16khz@1", RATE, 1, 1, 65536, 0.0))
     validator = Validator(batches, config, Parallel.current(), torch.device("cpu"))

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from trainers.data import Batch, Position
+from trainers.data import CodesBatch
 from trainers.objectives.variation import change_speed, samples_of, vary
+from trainers.plan import Position
 
 
 @pytest.mark.parametrize("length", [6000, 8000, 10_000])
@@ -45,7 +46,7 @@ def test_a_variation_depends_on_its_generator_alone() -> None:
 @pytest.mark.parametrize(("given", "kept"), [(100, 160), (160, 160), (500, 480)])
 def test_samples_are_whole_hops(given: int, kept: int) -> None:
     codes_BQT = torch.full((2, 1, given), -16384, dtype=torch.int16)
-    batch = Batch(("a", "b"), ("", ""), codes_BQT, torch.tensor([given, given]), Position(0, 0))
+    batch = CodesBatch(Position(0, 0), ("a", "b"), 2 * given, codes_BQT, torch.tensor([given, given]))
     wave_BN = samples_of(batch, 160)
     assert wave_BN.shape == (2, kept)
     assert torch.equal(wave_BN[:, : min(given, kept)], torch.full((2, min(given, kept)), -0.5))

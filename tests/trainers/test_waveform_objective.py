@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.codecs.discriminators import DiscriminatorConfig
 from models.codecs.pcm import PcmCodec
 from trainers.checkpoint import Checkpoints, load
-from trainers.data import Batch, BatchConfig, Batches, open_batches
+from trainers.data import Batches, CodesBatch, collate_codes, open_batches
 from trainers.ema import Ema
 from trainers.loop import train
 from trainers.loop_config import Hooks, LoopConfig
@@ -29,6 +29,7 @@ from trainers.objectives.adversarial import AdversarialSettings
 from trainers.objectives.spectral import SpectralSettings
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
 from trainers.optim import OptimConfig
+from trainers.plan import BatchConfig
 
 PCM = DataInfo("pcm-16khz", 16_000, 1, 1, PcmCodec.codebook_size, 0.0)
 SETTINGS = WaveformSettings(
@@ -72,7 +73,7 @@ class Smoother(WaveformObjective):
 
 
 @pytest.fixture
-def batches(tmp_path: Path) -> Batches:
+def batches(tmp_path: Path) -> Batches[CodesBatch]:
     rng = np.random.default_rng(0)
     waves = [np.round(rng.normal(0, 3000, 2000)).astype(np.int16) for _ in range(12)]
     file = tmp_path / "train.parquet"
@@ -82,9 +83,9 @@ def batches(tmp_path: Path) -> Batches:
     return read(file)
 
 
-def read(file: Path) -> Batches:
+def read(file: Path) -> Batches[CodesBatch]:
     config = BatchConfig(crop_frames=1600, max_samples=3)
-    return open_batches([file], config, 0, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
 
 
 def adversarial(**changes: Any) -> WaveformSettings:
@@ -115,7 +116,7 @@ def assert_equal(left: Any, right: Any, where: str = "") -> None:
 
 @pytest.mark.parametrize("settings", [SETTINGS, adversarial(starts_at=1, every=2)])
 def test_stopped_and_continued_equals_straight(
-    batches: Batches, tmp_path: Path, settings: WaveformSettings
+    batches: Batches[CodesBatch], tmp_path: Path, settings: WaveformSettings
 ) -> None:
     train(Smoother(settings), batches, LOOP, directory=tmp_path / "straight")
     train(Smoother(settings), batches, replace(LOOP, max_steps=2), directory=tmp_path / "run")
@@ -126,7 +127,7 @@ def test_stopped_and_continued_equals_straight(
     assert_equal(wanted, state_of(tmp_path / "run"))
 
 
-def test_both_sides_learn_from_one_reconstruction(batches: Batches, tmp_path: Path) -> None:
+def test_both_sides_learn_from_one_reconstruction(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective, logs = Smoother(), []
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     hooks = Hooks(on_log=lambda step, metrics: logs.append(metrics))
@@ -138,7 +139,9 @@ def test_both_sides_learn_from_one_reconstruction(batches: Batches, tmp_path: Pa
     assert logs[0]["learning_rate_discriminator"] == 2e-3
 
 
-def test_discriminators_start_late_and_learn_at_every_nth_step(batches: Batches, tmp_path: Path) -> None:
+def test_discriminators_start_late_and_learn_at_every_nth_step(
+    batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     objective = Smoother(adversarial(starts_at=1, every=2))
     seen: list[Mapping[str, float]] = []
     hooks = Hooks(on_log=lambda step, metrics: seen.append(metrics))
@@ -147,7 +150,7 @@ def test_discriminators_start_late_and_learn_at_every_nth_step(batches: Batches,
     assert ["loss_discriminator" in metrics for metrics in seen] == [False, True, False, True]
 
 
-def test_a_phase_moves_its_own_side(batches: Batches) -> None:
+def test_a_phase_moves_its_own_side(batches: Batches[CodesBatch]) -> None:
     objective, batch = Smoother(), next(batches.once())
     generator = torch.Generator().manual_seed(0)
     objective.loss(batch, "generator", generator)
@@ -159,7 +162,7 @@ def test_a_phase_moves_its_own_side(batches: Batches) -> None:
     assert sum(map(len, groups.values())) == len(list(objective.parameters()))
 
 
-def test_without_discriminators_there_is_one_phase(batches: Batches, tmp_path: Path) -> None:
+def test_without_discriminators_there_is_one_phase(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective = Smoother(adversarial(weight=0.0))
     assert objective.phases == ("generator",)
     loop = replace(LOOP, phase_optim={}, max_steps=2)
@@ -181,7 +184,7 @@ def test_the_average_is_of_the_generator_alone() -> None:
     assert all(torch.equal(p, after[name]) for name, p in objective.named_parameters())
 
 
-def test_validation_measures_distances_without_variation(batches: Batches) -> None:
+def test_validation_measures_distances_without_variation(batches: Batches[CodesBatch]) -> None:
     objective, batch = Smoother().eval(), next(batches.once())
     with torch.no_grad():
         objective.network.weight.zero_()
@@ -203,7 +206,7 @@ class Poisoned(Smoother):
         super().__init__()
         self.phase = phase
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+    def loss(self, batch: CodesBatch, phase: str, generator: torch.Generator) -> Loss:
         if (phase, int(self.steps_done)) == (self.phase, 2):
             self.parameter_groups(phase)[0]["params"][0].data.fill_(float("nan"))
         return super().loss(batch, phase, generator)
@@ -211,7 +214,7 @@ class Poisoned(Smoother):
 
 @pytest.mark.parametrize("phase", ["generator", "discriminator"])
 def test_a_loss_that_is_not_a_number_stops_before_the_update(
-    batches: Batches, tmp_path: Path, phase: str
+    batches: Batches[CodesBatch], tmp_path: Path, phase: str
 ) -> None:
     message = rf"loss is nan in phase '{phase}' of step 2 \(rows row-\d+.*stopped before the update"
     with pytest.raises(FloatingPointError, match=message):
@@ -219,7 +222,9 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
     assert state_of(tmp_path)["step"] == 2
 
 
-def test_a_reconstruction_that_is_not_a_number_stops_too(batches: Batches, tmp_path: Path) -> None:
+def test_a_reconstruction_that_is_not_a_number_stops_too(
+    batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     class Exploding(Smoother):
         def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:
             made = super().reconstruct(wave_BN, generator)
@@ -229,7 +234,7 @@ def test_a_reconstruction_that_is_not_a_number_stops_too(batches: Batches, tmp_p
         train(Exploding(), batches, LOOP, directory=tmp_path)
 
 
-def test_bfloat16_reaches_the_networks_only(batches: Batches, tmp_path: Path) -> None:
+def test_bfloat16_reaches_the_networks_only(batches: Batches[CodesBatch], tmp_path: Path) -> None:
     objective, losses = Smoother(), []
     hooks: Callable[..., None] = lambda step, metrics: losses.append(metrics["mel"])  # noqa: E731
     train(
@@ -278,7 +283,9 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_ranks_replicated_then_sharded_equal_one_process(batches: Batches, tmp_path: Path) -> None:
+def test_two_ranks_replicated_then_sharded_equal_one_process(
+    batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
     train(Smoother(), batches, LOOP, directory=tmp_path / "one")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     words = [sys.executable, "-c", RANK, __file__, str(tmp_path)]

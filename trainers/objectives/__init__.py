@@ -11,13 +11,17 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from models.families import family_of
-from trainers.data import Batch
+from trainers.data import Batch, Collator
+from trainers.plan import Needs
+from trainers.store import Store
+
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ class DataInfo:
     """Digest of the codec's weights: codes mean nothing to other ones."""
 
 
-class Objective(nn.Module):
-    """Base of all objectives. Built as `cls(model, settings, data)`; parameters live in sub-modules."""
+class Objective(nn.Module, Generic[B]):
+    """Base of all objectives. Built as `cls(model, settings, data)`; parameters live in sub-modules. B is what its
+    collator makes.
+    """
 
     model_config: ClassVar[type]
     """Frozen dataclass of the `model` section of a fit configuration."""
@@ -85,11 +91,23 @@ class Objective(nn.Module):
         """Model settings that follow from the data; a configuration that contradicts one is refused."""
         return {}
 
+    @classmethod
+    def needs(cls, settings: Any, data: DataInfo) -> Needs:  # noqa: ARG003
+        """The columns and companions that batches are made from, besides ids and codes. `data.frames_per_byte` is not
+        known yet.
+        """
+        return Needs()
+
+    @classmethod
+    def collator(cls, settings: Any, data: DataInfo) -> Collator[B]:  # noqa: ARG003
+        """The function that makes batches, in a thread of its own; draws come from the items' seeds."""
+        raise TypeError(f"{cls.__name__} does not define collator()")
+
     def networks(self) -> Sequence[nn.Module]:
         """Modules worth compiling or sharding as a unit (called through their `forward`)."""
         return list(self.children())
 
-    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
+    def initialise(self, batches: Iterable[B], generator: torch.Generator) -> None:
         """Called once before the first step (not on resume): data-dependent starts such as k-means."""
 
     def active(self, phase: str, step: int) -> bool:  # noqa: ARG002
@@ -104,11 +122,11 @@ class Objective(nn.Module):
             )
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+    def loss(self, batch: B, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Loss of one batch; every random draw comes from `generator` (on the CPU)."""
         raise TypeError(f"{type(self).__name__} does not define loss()")
 
-    def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
+    def validate(self, batch: B, generator: torch.Generator) -> Loss:
         """Loss of one validation batch, without gradients and in evaluation mode."""
         return self.loss(batch, self.phases[0], generator)
 
@@ -118,12 +136,12 @@ class Objective(nn.Module):
     def prepare_samples(self) -> None:
         """Load what `samples` needs. Called before the training, so that what is missing is missed at once."""
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+    def samples(self, batch: B, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Audio for listening, made from one validation batch."""
         return []
 
-    def statistics(self, texts: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:  # noqa: ARG002
-        """Figures of the training rows (texts, frames) that belong to what `export` writes."""
+    def statistics(self, rows: Store) -> dict[str, float]:  # noqa: ARG002
+        """Figures of the training rows that belong to what `export` writes."""
         return {}
 
     def warm_start(self, directory: Path) -> None:
@@ -134,13 +152,13 @@ class Objective(nn.Module):
         """Write what is registered (a generator directory, a codec directory) into `directory`."""
         raise TypeError(f"{type(self).__name__} does not define export()")
 
-    def forward(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+    def forward(self, batch: B, phase: str, generator: torch.Generator) -> Loss:
         """`loss`, through the hooks of `nn.Module`."""
         return self.loss(batch, phase, generator)
 
 
-def objective_class(name: str) -> type[Objective]:
+def objective_class(name: str) -> type[Objective[Any]]:
     """The objective of a trainable; only its own family's module is imported. ValueError names the known ones."""
     module = importlib.import_module(f"trainers.objectives.{family_of(name).name}")
-    found: type[Objective] = module.OBJECTIVES[name]
+    found: type[Objective[Any]] = module.OBJECTIVES[name]
     return found

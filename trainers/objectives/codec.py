@@ -21,7 +21,7 @@ from models.codecs.interface import Codec
 from models.codecs.mill.codec import MillCodec, load_directory, save_directory
 from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
-from trainers.data import Batch
+from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 from trainers.objectives.variation import samples_of, vary
 
@@ -65,7 +65,7 @@ class CodecSettings:
             raise ValueError(f"speeds is {self.speeds}: needs at least one, each above 0")
 
 
-class CodecObjective(Objective):
+class CodecObjective(Objective[CodesBatch]):
     """Reconstruction through the quantizer; the codebooks follow running averages, not gradients."""
 
     model_config = MillConfig
@@ -89,6 +89,11 @@ class CodecObjective(Objective):
         self.revived, self.warm = 0, False
 
     @classmethod
+    def collator(cls, settings: Any, data: DataInfo) -> Collator[CodesBatch]:  # noqa: ARG003
+        """Samples alone."""
+        return collate_codes
+
+    @classmethod
     def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
         """The codec works at the sample rate of its data."""
         return {"sample_rate": data.sample_rate}
@@ -104,7 +109,7 @@ class CodecObjective(Objective):
         decoder = [*network.expand.parameters(), *network.decoder.parameters()]
         return [{"params": encoder, "lr_scale": self.choices.encoder_lr_scale}, {"params": decoder}]
 
-    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:
+    def initialise(self, batches: Iterable[CodesBatch], generator: torch.Generator) -> None:
         """Fit the linear paths and the codebooks to the first `initial_frames` frames; not after a warm start."""
         if self.warm:
             return
@@ -119,13 +124,13 @@ class CodecObjective(Objective):
         latents_ND = self.network.fit_linear(wave_BN)
         self.codebooks.initialise(self.network.quantizer, latents_ND, generator)
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+    def loss(self, batch: CodesBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Loss over all frames of the crops."""
         wave_BN = self._vary(self._wave(batch), generator)
         kept_B = kept_levels(len(wave_BN), self.config.n_codebooks, self.choices.level_dropout, generator)
         return self._reconstruct(wave_BN, kept_B.to(wave_BN.device), generator)
 
-    def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
+    def validate(self, batch: CodesBatch, generator: torch.Generator) -> Loss:
         """The same without variation, from all levels, and without commitment: it grows with the latents' scale, which
         says nothing about what is heard.
         """
@@ -149,7 +154,7 @@ class CodecObjective(Objective):
         self.codebooks.restart(self.network.quantizer)
         self.warm = True
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+    def samples(self, batch: CodesBatch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
         return before_and_after(snapshot(self.network), batch)
 
@@ -157,7 +162,7 @@ class CodecObjective(Objective):
         """Write a codec directory for `models.codecs.load_codec`."""
         save_directory(self.network, directory, self.choices.name, self.choices.edition)
 
-    def _wave(self, batch: Batch) -> Tensor:
+    def _wave(self, batch: CodesBatch) -> Tensor:
         """Samples (B, N) of a batch, cut to whole frames."""
         return samples_of(batch, self.config.hop_length)
 
@@ -239,7 +244,7 @@ def sum_levels(vectors_BTQD: Tensor, kept_B: Tensor) -> Tensor:
     return torch.einsum("btqd,bq->btd", vectors_BTQD, mask_BQ)
 
 
-def before_and_after(codec: Codec, batch: Batch) -> list[Sample]:
+def before_and_after(codec: Codec, batch: CodesBatch) -> list[Sample]:
     """Every row as it is and through the codec, `original-0`, `reconstructed-0`, `original-1` and so on."""
     wave_BN = samples_of(batch, codec.hop_length)
     lengths_B = batch.lengths_B.clamp(max=wave_BN.shape[1])

@@ -20,7 +20,7 @@ from torch.nn import functional
 from models.codecs.mill.codec import load_directory, save_directory
 from models.codecs.mill.head import HeadConfig, WaveHead
 from models.codecs.mill.network import MillConfig, MillNetwork
-from trainers.data import Batch
+from trainers.data import CodesBatch
 from trainers.objectives import DataInfo, Sample
 from trainers.objectives.codec import before_and_after, kept_levels, snapshot, sum_levels
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
@@ -99,7 +99,7 @@ class CodecHeadObjective(WaveformObjective):
             else groups
         )
 
-    def initialise(self, batches: Iterable[Batch], generator: torch.Generator) -> None:  # noqa: ARG002
+    def initialise(self, batches: Iterable[CodesBatch], generator: torch.Generator) -> None:  # noqa: ARG002
         """Refuse to train the head of nothing."""
         if not self.warm:
             raise ValueError(
@@ -149,7 +149,7 @@ class CodecHeadObjective(WaveformObjective):
             )
         return functional.l1_loss(made, real)
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+    def samples(self, batch: CodesBatch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
         return before_and_after(snapshot(self.network, self.choices.export_contrast), batch)
 

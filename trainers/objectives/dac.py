@@ -29,7 +29,7 @@ from models.codecs.dac.network import (
     take_weights,
 )
 from models.codecs.quantizer import perplexity
-from trainers.data import Batch
+from trainers.data import CodesBatch
 from trainers.objectives import DataInfo, Objective, Sample, mean_metric
 from trainers.objectives.codec import before_and_after
 from trainers.objectives.waveform import Reconstruction, WaveformObjective, WaveformSettings
@@ -106,7 +106,7 @@ class ConvolutionalObjective(WaveformObjective):
             raise ValueError(f"{directory} holds a codec of {codec.config}, not of {self.config}")
         take_weights(self.network, codec.network.state_dict())
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
+    def samples(self, batch: CodesBatch, generator: torch.Generator) -> list[Sample]:  # noqa: ARG002
         """Every row before and after the codec."""
         network = build_network(self.config)
         network.load_state_dict(plain_weights(self.network))
@@ -182,4 +182,4 @@ def _distances(left_BDT: Tensor, right_BDT: Tensor) -> Tensor:
     return functional.mse_loss(left_BDT, right_BDT, reduction="none").mean(dim=(1, 2))
 
 
-OBJECTIVES: Mapping[str, type[Objective]] = {"codec_dac": ConvolutionalObjective}
+OBJECTIVES: Mapping[str, type[Objective[Any]]] = {"codec_dac": ConvolutionalObjective}

@@ -35,8 +35,10 @@ from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
 from models.text.front_ends import text_front_end
-from trainers.data import Batch
+from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
+from trainers.plan import Item, Needs, Position
+from trainers.store import Store
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,17 @@ class S2ASettings(T2SSettings):
     """0 learns codebook 0 as well (the published default), 1 leaves it to T2S."""
 
 
-class _MaskGCTObjective(Objective, ABC):
+@dataclass(frozen=True)
+class TextBatch(CodesBatch):
+    """Codes with their text."""
+
+    text_BL: Tensor
+    """Token ids, int64, padded on the right, L at least 1."""
+    text_mask_BL: Tensor
+    """Bool, true at tokens."""
+
+
+class _MaskGCTObjective(Objective[TextBatch], ABC):
     """What both stages share: text, corruption, cross-entropy, export."""
 
     family: str
@@ -94,12 +106,25 @@ class _MaskGCTObjective(Objective, ABC):
         self.sample_steps = settings.sample_steps
         self._codec: Codec | None = None
 
-    def encode_texts(self, texts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token ids int64 (B, L) and their mask (B, L), padded on the right."""
-        return pad_tokens([self.front_end.encode(text) for text in texts], device)
+    @classmethod
+    def needs(cls, settings: T2SSettings, data: DataInfo) -> Needs:  # noqa: ARG003
+        """The column that the text front end reads."""
+        return Needs(columns=("text",))
+
+    @classmethod
+    def collator(cls, settings: T2SSettings, data: DataInfo) -> Collator[TextBatch]:  # noqa: ARG003
+        """Codes and tokens of the texts."""
+        front_end = text_front_end(settings.text)
+
+        def collate(rows: Store, items: Sequence[Item], position: Position) -> TextBatch:
+            codes = collate_codes(rows, items, position)
+            text_BL, mask_BL = pad_tokens([front_end.encode(rows.text(item.row)) for item in items])
+            return TextBatch(**vars(codes), text_BL=text_BL, text_mask_BL=mask_BL)
+
+        return collate
 
     def corrupted(
-        self, batch: Batch, generator: torch.Generator, weights_Q: Tensor | None = None
+        self, batch: TextBatch, generator: torch.Generator, weights_Q: Tensor | None = None
     ) -> Corruption:
         """Draws on the CPU, so that they are the same on every device."""
         lengths_B = batch.lengths_B.cpu()
@@ -126,13 +151,12 @@ class _MaskGCTObjective(Objective, ABC):
                 f"which are now {self._codec.weights_sha256[:12]}: prepare the data again"
             )
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> list[Sample]:
+    def samples(self, batch: TextBatch, generator: torch.Generator) -> list[Sample]:
         """The batch's texts spoken in the recordings' lengths without a voice prompt, and the recordings."""
         assert self._codec is not None
-        text_BL, text_mask_BL = self.encode_texts(batch.texts, batch.codes_BQT.device)
         lengths = batch.lengths_B.tolist()
         prompt_BPQ = batch.codes_BQT.new_zeros(len(lengths), 0, batch.codes_BQT.shape[1])
-        given = Conditions(text_BL, text_mask_BL, prompt_BPQ, prompt_BPQ[..., 0].bool(), lengths)
+        given = Conditions(batch.text_BL, batch.text_mask_BL, prompt_BPQ, prompt_BPQ[..., 0].bool(), lengths)
         draws = RowDraws(row_seeds(generator, len(lengths)), batch.codes_BQT.device)
         spoken = self.generate(batch, given, draws)
         found = []
@@ -143,14 +167,13 @@ class _MaskGCTObjective(Objective, ABC):
         return found
 
     @abstractmethod
-    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:
+    def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:
         """Codes (B, q, T) of the first q levels."""
 
-    def statistics(self, texts: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:
+    def statistics(self, rows: Store) -> dict[str, float]:
         """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
-        return {
-            "frames_per_token": sum(lengths) / max(1, sum(len(self.front_end.encode(text)) for text in texts))
-        }
+        tokens = sum(len(self.front_end.encode(rows.text(row))) for row in range(len(rows)))
+        return {"frames_per_token": int(rows.lengths.sum()) / max(1, tokens)}
 
     def warm_start(self, directory: Path) -> None:
         """Start from the weights of a generator directory of the same family and sizes."""
@@ -185,14 +208,13 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
         vocab_size = text_front_end(settings.text).vocab_size
         return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+    def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the hidden codes of codebook 0."""
         codes_BT = batch.codes_BQT[:, 0]
         drawn = self.corrupted(batch, generator)
-        text_BL, text_mask_BL = self.encode_texts(batch.texts, codes_BT.device)
         logits_BTV = self.network(
-            text_BL,
-            text_mask_BL & drawn.keep_text_B[:, None],
+            batch.text_BL,
+            batch.text_mask_BL & drawn.keep_text_B[:, None],
             codes_BT,
             drawn.masked_BT,
             frame_mask(batch),
@@ -200,7 +222,7 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
         )
         return self.cross_entropy(logits_BTV, codes_BT, drawn.masked_BT)
 
-    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
+    def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
         """Codebook 0 alone, which sounds coarse."""
         made = generate_t2s(self.network, given, self.sample_steps, TokenChoice(), Guidance(), draws)
         return made.codes_BTQ.transpose(1, 2)
@@ -230,15 +252,14 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}
         return {"text_vocab_size": vocab_size, **sizes}
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
+    def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the hidden codes of each row's level."""
         codes_BTQ = batch.codes_BQT.transpose(1, 2)
         drawn = self.corrupted(batch, generator, self.weights_Q)
-        text_BL, text_mask_BL = self.encode_texts(batch.texts, codes_BTQ.device)
         frames_T = torch.arange(codes_BTQ.shape[1], device=codes_BTQ.device)
         logits_BTV = self.network(
-            text_BL,
-            text_mask_BL & drawn.keep_text_B[:, None],
+            batch.text_BL,
+            batch.text_mask_BL & drawn.keep_text_B[:, None],
             codes_BTQ,
             drawn.masked_BT,
             frames_T < drawn.prompt_lengths_B[:, None],
@@ -249,7 +270,7 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         rows_B = torch.arange(len(codes_BTQ), device=codes_BTQ.device)
         return self.cross_entropy(logits_BTV, batch.codes_BQT[rows_B, drawn.levels_B], drawn.masked_BT)
 
-    def generate(self, batch: Batch, given: Conditions, draws: RowDraws) -> Tensor:
+    def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:
         """All levels, from the recordings' codebook 0."""
         n_steps = [self.sample_steps] * 2 + [1] * self.network.config.n_codebooks
         known_BT1 = batch.codes_BQT[:, :1].transpose(1, 2)
@@ -258,21 +279,21 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         return made.codes_BTQ.transpose(1, 2)
 
 
-def frame_mask(batch: Batch) -> Tensor:
+def frame_mask(batch: CodesBatch) -> Tensor:
     """Bool (B, T), true at valid frames."""
     frames_T = torch.arange(batch.codes_BQT.shape[2], device=batch.lengths_B.device)
     return frames_T < batch.lengths_B[:, None]
 
 
-def pad_tokens(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def pad_tokens(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Right-padded ids int64 (B, L), L at least 1, and a bool mask (B, L)."""
     longest = max(1, max(map(len, rows)))
     ids_BL = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     lengths_B = torch.tensor([len(row) for row in rows])
-    return ids_BL.to(device), (torch.arange(longest) < lengths_B[:, None]).to(device)
+    return ids_BL, torch.arange(longest) < lengths_B[:, None]
 
 
-OBJECTIVES: Mapping[str, type[Objective]] = {
+OBJECTIVES: Mapping[str, type[Objective[Any]]] = {
     "maskgct_t2s": MaskGCTT2SObjective,
     "maskgct_s2a": MaskGCTS2AObjective,
 }

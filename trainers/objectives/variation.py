@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.data import Batch
+from trainers.data import CodesBatch
 
 _FULL_SCALE = 32768.0
 
 
-def samples_of(batch: Batch, hop_length: int) -> Tensor:
+def samples_of(batch: CodesBatch, hop_length: int) -> Tensor:
     """Waves (B, N) of a batch of `pcm-*` rows, cut to whole hops, at least one."""
     wave_BN = batch.codes_BQT[:, 0].float() / _FULL_SCALE
     if wave_BN.shape[1] < hop_length:

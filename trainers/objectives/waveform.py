@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from models.codecs.discriminators import Discriminators
-from trainers.data import Batch, Position
+from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, mean_metric
 from trainers.objectives.adversarial import (
     AdversarialSettings,
@@ -27,6 +27,7 @@ from trainers.objectives.adversarial import (
 )
 from trainers.objectives.spectral import MelDistance, SpectralSettings, StftDistance
 from trainers.objectives.variation import samples_of, vary
+from trainers.plan import Position
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
@@ -61,7 +62,7 @@ class Reconstruction:
     """Further metrics, made by `mean_metric`."""
 
 
-class WaveformObjective(Objective):
+class WaveformObjective(Objective[CodesBatch]):
     """Base of objectives that output a wave. A subclass defines `reconstruct`, and `networks` if compiling or sharding
     shall reach its parts; all its parameters besides `discriminators` are the generator's.
 
@@ -87,6 +88,11 @@ class WaveformObjective(Objective):
         if self.adversarial.weight:
             self.discriminators = Discriminators(self.adversarial.discriminators)
             self.phases = (GENERATOR, DISCRIMINATOR)
+
+    @classmethod
+    def collator(cls, settings: Any, data: DataInfo) -> Collator[CodesBatch]:  # noqa: ARG003
+        """Samples alone."""
+        return collate_codes
 
     def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:  # noqa: ARG002
         """Waves (B, N), N a multiple of the hop -> the same through the networks. Called once a batch and step, in
@@ -115,7 +121,7 @@ class WaveformObjective(Objective):
         """Groups for the generator's optimiser: all parameters but the discriminators'."""
         return [{"params": list(self._generator_parameters())}]
 
-    def loss(self, batch: Batch, phase: str, generator: torch.Generator) -> Loss:
+    def loss(self, batch: CodesBatch, phase: str, generator: torch.Generator) -> Loss:
         """The loss of a phase over the samples of the crops; the discriminator phase judges what the generator phase
         made of the same batch in the same step.
         """
@@ -124,7 +130,7 @@ class WaveformObjective(Objective):
         assert batch.position in self._made, "the generator phase comes first"
         return self._discriminator_loss(*self._made.pop(batch.position))
 
-    def validate(self, batch: Batch, generator: torch.Generator) -> Loss:
+    def validate(self, batch: CodesBatch, generator: torch.Generator) -> Loss:
         """The mel distance, and the STFT distance as a metric, of crops without variation; no discriminator's opinion,
         which changes from step to step.
         """
@@ -140,11 +146,11 @@ class WaveformObjective(Objective):
         self.steps_done.fill_(step)
         self._made.clear()
 
-    def _wave(self, batch: Batch) -> Tensor:
+    def _wave(self, batch: CodesBatch) -> Tensor:
         """Samples (B, N) of a batch, cut to whole hops."""
         return samples_of(batch, self.hop_length)
 
-    def _generator_loss(self, batch: Batch, generator: torch.Generator) -> Loss:
+    def _generator_loss(self, batch: CodesBatch, generator: torch.Generator) -> Loss:
         settings = self.waveform
         wave_BN = vary(self._wave(batch), settings.speeds, settings.gain_db, self.hop_length, generator)
         made = self.reconstruct(wave_BN, generator)

@@ -1,1 +1,0 @@
-"""Semantic features and tokens of speech."""

@@ -9,8 +9,10 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from catalog.command import JobError, UsageError
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _EXPERIMENT = "registered"
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_LOCK = threading.Lock()
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:\\]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
 
 
@@ -37,7 +41,7 @@ class ModelVersion:
 
 def tracking_uri(given: str | None) -> str:
     """The URI given, else MLFLOW_TRACKING_URI, else an SQLite file in the working directory."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    return given or os.environ.get(_VARIABLE) or DEFAULT_TRACKING_URI
 
 
 # `register` and `resolve` have a parameter of that name.
@@ -69,7 +73,9 @@ def register(
 
     client = _client(tracking_uri)
     try:
-        experiment = client.get_run(run_id).info.experiment_id if run_id else _experiment(client)
+        experiment = (
+            client.get_run(run_id).info.experiment_id if run_id else experiment_id(client, _EXPERIMENT)
+        )
         logged = client.create_logged_model(experiment, _logged_name(name), source_run_id=run_id)
         if pyfunc_script is None:
             client.log_model_artifacts(logged.model_id, str(directory))
@@ -194,15 +200,25 @@ def _client(uri: str) -> Any:
         raise JobError(f"tracking URI {uri!r}: {_line(error)}") from error
 
 
-def _experiment(client: Any) -> str:
+def experiment_id(client: Any, name: str) -> str:
+    """The experiment of that name in an MLflow client's store, created if there is none.
+
+    Artifacts of an SQLite store lie in `mlruns/` beside its file, whatever directory the process works in.
+    """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(_EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is None:
+        uri, place = str(client.tracking_uri), None
+        if uri.startswith("sqlite:///"):
+            folder = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute().parent
+            place = (folder / "mlruns" / re.sub(r"[^\w.-]", "_", name)).as_uri()
         try:
-            return str(client.create_experiment(_EXPERIMENT))
+            return str(client.create_experiment(name, place))
         except MlflowException:  # another process made it at the same moment
-            found = client.get_experiment_by_name(_EXPERIMENT)
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
     return str(found.experiment_id)
 
 
@@ -240,10 +256,31 @@ def _add_version(client: Any, name: str, model_id: str, run_id: str | None, tags
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
+    with _process_wide(client.tracking_uri):
+        version = client.create_model_version(
+            name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
+        )
     if run_id:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return int(version.version)
+
+
+@contextmanager
+def _process_wide(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's process-wide one for a moment: its registry looks logged models up there (MLflow 3.17's
+    `SqlAlchemyStore.create_model_version`), whatever the client was given.
+    """
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    variable = os.environ.get(_VARIABLE)
+    with _LOCK:
+        try:
+            with _use_tracking_uri(uri):
+                yield
+        finally:
+            # MLflow forgets the variable if nobody had set its URI by a call.
+            os.environ.pop(_VARIABLE, None)
+            os.environ.update({} if variable is None else {_VARIABLE: variable})
 
 
 def _artifact_location(client: Any, found: ModelVersion) -> str:

@@ -1,4 +1,4 @@
-"""Why a recording or utterance was rejected: the fixed vocabulary of the `reason` column."""
+"""The fixed vocabulary of the `reason` column; `catalog.filters` adds the reasons of its thresholds."""
 
 from __future__ import annotations
 
@@ -6,33 +6,46 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One word a rejected row; docs/data.md says what each means."""
+    """One word per rejected row, with its meaning."""
 
-    UNREADABLE = "unreadable"
-    DECODER_CRASHED = "decoder_crashed"
-    CHANGED = "changed"
-    EMPTY = "empty"
-    SILENT = "silent"
-    NON_FINITE = "non_finite"
-    TOO_SHORT = "too_short"
-    TOO_LONG = "too_long"
-    NO_SPEECH = "no_speech"
-    MISSING_TEXT = "missing_text"
-    EMPTY_TEXT = "empty_text"
-    TEXT_ENCODING = "text_encoding"
-    TEXT_MISMATCH = "text_mismatch"
-    TEXT_LENGTH = "text_length"
-    MISALIGNED = "misaligned"
-    LOW_CONFIDENCE = "low_confidence"
-    REPETITIVE_TEXT = "repetitive_text"
-    WRONG_LANGUAGE = "wrong_language"
-    LOW_DNSMOS = "low_dnsmos"
-    LOW_SNR = "low_snr"
-    CLIPPED = "clipped"
-    NARROW_BAND = "narrow_band"
-    MOSTLY_SILENT = "mostly_silent"
-    SEVERAL_SPEAKERS = "several_speakers"
-    NO_VERDICT = "no_verdict"
-    DUPLICATE_AUDIO = "duplicate_audio"
-    DUPLICATE_ID = "duplicate_id"
-    INVALID_ROW = "invalid_row"
+    meaning: str
+
+    def __new__(cls, word: str, meaning: str = "") -> Reason:
+        """`word` is the value."""
+        reason = str.__new__(cls, word)
+        reason._value_ = word
+        reason.meaning = meaning
+        return reason
+
+    UNREADABLE = (
+        "unreadable",
+        "no decoder can read it as audio; with the name of a tar, Parquet or Arrow file: what this file held behind "
+        "the damage (a sound file in its place is read by the next run, the rejected row stays)",
+    )
+    DECODER_CRASHED = (
+        "decoder_crashed",
+        "decoding it ended the process, stood still, or needed more memory than the settings allow, after bounded "
+        "retries",
+    )
+    CHANGED = "changed", "its bytes changed while the job ran"
+    EMPTY = "empty", "no samples"
+    SILENT = "silent", "all samples are zero or below the silence threshold"
+    NON_FINITE = "non_finite", "samples that are NaN or infinite"
+    TOO_SHORT = "too_short", "shorter than the settings allow"
+    TOO_LONG = "too_long", "longer than the settings allow"
+    NO_SPEECH = "no_speech", "voice activity detection found none"
+    MISSING_TEXT = "missing_text", "no transcript"
+    EMPTY_TEXT = "empty_text", "a transcript without a word"
+    TEXT_ENCODING = "text_encoding", "a transcript that is not UTF-8"
+    MISALIGNED = "misaligned", "the transcript could not be aligned with the audio"
+    NO_VERDICT = (
+        "no_verdict",
+        "a measure that a filter needs could not be computed; a missing verdict is never a pass",
+    )
+    DUPLICATE_AUDIO = "duplicate_audio", "another recording of the source has the same bytes"
+    DUPLICATE_ID = "duplicate_id", "another recording of the source has the same id"
+    INVALID_ROW = (
+        "invalid_row",
+        "an imported row that breaks a rule: codes of another shape or range, a value of another type; or a tar's "
+        "member whose JSON is broken",
+    )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from catalog.codes import STORED as STORED_CODES
+
 SPLITS = ("train", "validation", "rejected")
 
 WORD = pa.struct(
@@ -18,7 +20,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("recording_id", pa.string()),
         ("text", pa.string()),
-        ("codes", pa.list_(pa.list_(pa.int16()))),
+        ("codes", STORED_CODES),
         ("target_length", pa.int32()),
         ("duration_s", pa.float64()),
         ("start_s", pa.float64()),

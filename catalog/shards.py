@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.codes import flat
 from catalog.command import JobError
-from catalog.reasons import Reason
+from catalog.filters import REASONS
 from catalog.recordings import pack_keys
 from catalog.schema import SCHEMA, SPLITS, Shard
 from catalog.storage import Storage, open_storage
@@ -233,7 +234,7 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
 
 def _check_rows(table: pa.Table, split: str, codec: TokenIdentity) -> list[str]:
     if split == "rejected":
-        unknown = set(pc.unique(table["reason"]).to_pylist()) - set(Reason)
+        unknown = set(pc.unique(table["reason"]).to_pylist()) - REASONS.keys()
         return [f"reason {name!r} is not in docs/data.md" for name in sorted(unknown, key=str)]
     problems = [
         f"{table[name].null_count} rows have no {name}"
@@ -244,18 +245,15 @@ def _check_rows(table: pa.Table, split: str, codec: TokenIdentity) -> list[str]:
 
 
 def _check_codes(table: pa.Table, codec: TokenIdentity) -> list[str]:
-    codes = table["codes"].combine_chunks()
-    levels = pc.list_value_length(codes).to_numpy(zero_copy_only=False)
+    values, levels, frames = flat(table["codes"].combine_chunks())
     if (levels != codec.n_codebooks).any():
         row = int(np.argmax(levels != codec.n_codebooks))
         return [f"row {row} has {levels[row]} codebooks, the codec has {codec.n_codebooks}"]
-    frames = pc.list_value_length(codes.flatten()).to_numpy(zero_copy_only=False)
     expected = np.repeat(table["target_length"].to_numpy(), codec.n_codebooks)
     if (frames != expected).any():
         at = int(np.argmax(frames != expected))
         return [f"row {at // codec.n_codebooks} has {frames[at]} frames, target_length says {expected[at]}"]
     # Above 32768 entries the 16 bits are two's complement: 65535 is stored as -1.
-    values = codes.flatten().flatten().to_numpy(zero_copy_only=False).view(np.uint16)
-    if values.size and values.max() >= codec.codebook_size:
-        return [f"holds code {values.max()}, the codebook has {codec.codebook_size} entries"]
+    if values.size and (highest := values.view(np.uint16).max()) >= codec.codebook_size:
+        return [f"holds code {highest}, the codebook has {codec.codebook_size} entries"]
     return []

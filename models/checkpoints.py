@@ -102,6 +102,27 @@ def give_renamed(names: Iterable[Renamed], state: Mapping[str, Tensor]) -> dict[
     return given
 
 
+def take_affine(reader: StateReader, prefix: str, *shape: int) -> dict[str, Tensor]:
+    """Take `weight` of that shape, and `bias` as long as its first axis."""
+    return {
+        "weight": reader.take(f"{prefix}.weight", *shape),
+        "bias": reader.take(f"{prefix}.bias", shape[0]),
+    }
+
+
+def take_normed_weight(reader: StateReader, prefix: str, *shape: int) -> Tensor:
+    """Take a weight of that shape from `weight_v` and `weight_g`, its direction and length along the first axis."""
+    direction = reader.take(f"{prefix}.weight_v", *shape)
+    return multiplied_out(direction, reader.take(f"{prefix}.weight_g", shape[0], *[1] * (len(shape) - 1)))
+
+
+def multiplied_out(direction: Tensor, length: Tensor) -> Tensor:
+    """A weight from its direction and length (arXiv 1602.07868), as torch.nn.utils.weight_norm keeps them."""
+    axes = tuple(range(1, direction.dim()))
+    norm: Tensor = torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
+    return direction * (length / norm)
+
+
 def read_config(
     source: str, config: Mapping[str, Any], required: Sequence[str], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:

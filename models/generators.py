@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models.checkpoints import read_json
 from models.families import trainable
 from models.settings import dataclass_from
 
@@ -47,18 +49,21 @@ def load_generator(directory: Path) -> tuple[str, nn.Module]:
     path = directory / CONFIG
     if not path.is_file():
         raise ValueError(f"{directory} is no generator directory: it has no {CONFIG}")
+    stored = read_json(path)
+    if set(stored) != {"family", "config"}:
+        raise ValueError(f"{path} has the keys {sorted(stored)}; it must have 'family' and 'config'")
+    family, values = stored["family"], stored["config"]
+    if not isinstance(family, str) or not isinstance(values, Mapping):
+        raise ValueError(f"{path}: 'family' must be a name and 'config' an object")
+    module = trainable(family).module(build_config(family, values))
+    weights = directory / WEIGHTS
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(stored, dict) or set(stored) != {"family", "config"}:
-        keys = sorted(stored) if isinstance(stored, dict) else type(stored).__name__
-        raise ValueError(f"{path} has the keys {keys}; it must have 'family' and 'config'")
-    family = stored["family"]
-    module = trainable(family).module(build_config(family, stored["config"]))
-    try:
-        module.load_state_dict(load_file(directory / WEIGHTS))
+        state = load_file(weights)
+        module.load_state_dict(state)
     except (RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {reason}") from error
+        raise ValueError(f"{weights} does not fit its {CONFIG}: {reason}") from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{weights}: {name} is not finite; the file is damaged or the training diverged")
     return family, module.eval()

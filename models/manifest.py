@@ -48,6 +48,8 @@ class Example:
     """One row of the output -> its valid part, as long as that row alone would give."""
     hide: Callable[[Row], Row] | None = None
     """Changes what the network must not see (hidden codes, later positions) and nothing else."""
+    no_gradient: tuple[str, ...] = ()
+    """Parameters that learn from a loss of their own, not through the output of `forward`."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from models.generators import load_generator
 from models.identity import TokenIdentity
 from models.manifest import Parts, SystemKind
 from models.system import Capability, System
-from models.text.front_ends import text_front_end
+from models.text.front_ends import TextFrontEnd, text_front_end
 
 DESCRIPTION = "system.json"
 _KEYS = ("family", "codec", "codec_identity", "text", "generators", "options")
@@ -59,6 +60,7 @@ def save_system(
             description["codecs"] = {
                 role: {"codec": at, "identity": who} for role, (at, who) in others.items()
             }
+        description["digests"] = {file: _sha256(directory / file) for file in _weights(directory)}
         _write(directory, description)
         system = load_system(directory)
         description["capabilities"] = sorted(system.capabilities)
@@ -103,13 +105,14 @@ def load_system(directory: Path | str, device: str | torch.device = "cpu") -> Sy
     """Load what `save_system` wrote. ValueError names what is missing, unknown or does not fit."""
     folder = Path(directory)
     description = read_description(folder)
+    _check_digests(folder, _mapping(description.get("digests", {})))
     kind = system_kind(str(description["family"]))
     codecs = {"codec": _load_codec(folder, description["codec"], description["codec_identity"], device)}
     for role, entry in _mapping(description.get("codecs", {})).items():
         given = _mapping(entry)
         codecs[role] = _load_codec(folder, given["codec"], given["identity"], device)
     generators = _load_generators(folder, str(description["family"]), kind, description["generators"], device)
-    text = None if description["text"] is None else text_front_end(_mapping(description["text"]), folder)
+    text = None if description["text"] is None else _front_end(folder, _mapping(description["text"]))
     if kind.needs_text and text is None:
         raise ValueError(f"{folder}: a {description['family']} system needs a text front end")
     parts = Parts(generators, codecs, text, _mapping(description["options"]), torch.device(device))
@@ -126,7 +129,7 @@ def _load_generators(
             if role in kind.optional:
                 continue
             raise ValueError(f"{folder}: a {family} system needs the generator {role!r}")
-        name, module = load_generator(folder / str(given[role]))
+        name, module = load_generator(_inside(folder, given[role]))
         if name not in allowed:
             raise ValueError(f"{folder}: generator {role} is a {name}; it must be a {' or '.join(allowed)}")
         found[role] = module.to(device)
@@ -149,8 +152,10 @@ def _copy_codec(source: str, directory: Path, role: str) -> tuple[str, dict[str,
 
 
 def _load_codec(folder: Path, source: Json, identity: Json, device: str | torch.device) -> Codec:
+    # A codec's name has no slash; anything else is a folder of the system's own.
     inside = folder / str(source)
-    codec = load_codec(str(inside) if inside.is_dir() else str(source), device)
+    named = str(source) if not inside.is_dir() and Path(str(source)).name == source else None
+    codec = load_codec(named or str(_inside(folder, source)), device)
     now = _identity(codec)
     for key, was in _mapping(identity).items():
         if now.get(key) != was:
@@ -158,6 +163,42 @@ def _load_codec(folder: Path, source: Json, identity: Json, device: str | torch.
                 f"{folder}: codec {source} has {key} {now.get(key)}; the system was made with {was}"
             )
     return codec
+
+
+def _front_end(folder: Path, description: Mapping[str, Json]) -> TextFrontEnd:
+    """The text front end, whose files are the system's own: never a hub's, never another folder's."""
+    if "source" in description:
+        _inside(folder, description["source"])
+    return text_front_end(description, folder)
+
+
+def _inside(folder: Path, part: Json) -> Path:
+    """A folder of the system directory. ValueError for one that is absent or leads out of it."""
+    path = folder / str(part)
+    if not isinstance(part, str) or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder / DESCRIPTION}: the part {part!r} is not inside the system's directory")
+    if not path.is_dir():
+        raise ValueError(f"{folder / DESCRIPTION}: the part {part!r} is not there")
+    return path
+
+
+def _weights(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))
+
+
+def _check_digests(folder: Path, digests: Mapping[str, Json]) -> None:
+    """ValueError naming a file of weights that is not what `save_system` wrote."""
+    for file, digest in digests.items():
+        path = folder / file
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+        if _sha256(path) != digest:
+            raise ValueError(f"{path} is damaged: its sha256 is not the one in {DESCRIPTION}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _identity(codec: Codec) -> dict[str, Json]:

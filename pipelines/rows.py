@@ -7,15 +7,18 @@ turn the row of a recording into rows of its utterances, next to each other. A r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from catalog.reasons import Reason
 from catalog.schema import SCHEMA as STORED
 from pipelines.audio.containers import Samples
+
+_WHITE_SPACE = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
 
 SCHEMA = pa.schema(
     [
@@ -55,16 +58,64 @@ def samples_array(rows: Sequence[Samples | None]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()), mask=mask)
 
 
-def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array) -> pa.Table:
+def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array | pa.ChunkedArray) -> pa.Table:
     """Set or add a column, typed as in flight or as stored."""
     field = (SCHEMA if name in SCHEMA.names else STORED).field(name)
-    array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+    array = pa.array(values, field.type) if isinstance(values, Sequence) else values.cast(field.type)
     if name in table.column_names:
         return table.set_column(table.schema.get_field_index(name), field, array)
     return table.append_column(field, array)
 
 
-def reject(table: pa.Table, verdicts: Mapping[int, tuple[Reason, str]]) -> pa.Table:
+class Part(NamedTuple):
+    """A row that comes from a row of another table."""
+
+    row: int
+    """Number of the row it comes from."""
+    samples: Samples | None
+    changes: Mapping[str, Any] = MappingProxyType({})
+    """Values that differ, by column."""
+
+
+def explode(table: pa.Table, parts: Sequence[Part]) -> pa.Table:
+    """One row per part, in their order. Columns that a part does not change are inherited.
+
+    Changes of columns that the table lacks are left out. Samples are not copied.
+    """
+    result = table.drop_columns(["samples"]).take(pa.array([part.row for part in parts], pa.int64()))
+    for name in {name: None for part in parts for name in part.changes if name in result.column_names}:
+        values = result[name].to_pylist()
+        for at, part in enumerate(parts):
+            values[at] = part.changes.get(name, values[at])
+        result = with_column(result, name, values)
+    # A chunk per row: a single wave goes into an array without a copy.
+    samples = [samples_array([part.samples]) for part in parts]
+    result = with_column(result, "samples", pa.chunked_array(samples, SCHEMA.field("samples").type))
+    return result.select(table.column_names)
+
+
+def characters(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Characters of each text, white space left out; null for a null."""
+    return pc.utf8_length(pc.replace_substring_regex(texts, f"[{_WHITE_SPACE}]+", ""))
+
+
+def speaking_rate(
+    texts: pa.Array | pa.ChunkedArray, seconds: pa.Array | pa.ChunkedArray
+) -> pa.Array | pa.ChunkedArray:
+    """Characters per second, float64; null where either is null or there are no seconds."""
+    positive = pc.if_else(pc.equal(seconds, 0.0), None, seconds)
+    return pc.divide(characters(texts).cast(pa.float64()), positive)
+
+
+def chars_per_s(table: pa.Table) -> pa.ChunkedArray:
+    """The column of that name (float64), computed from `text` and `duration_s` where it is null or missing."""
+    computed = speaking_rate(table["text"], table["duration_s"])
+    if "chars_per_s" not in table.column_names:
+        return computed
+    return pc.coalesce(table["chars_per_s"].cast(pa.float64()), computed)
+
+
+def reject(table: pa.Table, verdicts: Mapping[int, tuple[str, str]]) -> pa.Table:
     """Give rows a reason and its detail, by row number; rows that have a reason keep it."""
     if not verdicts:
         return table
@@ -72,7 +123,7 @@ def reject(table: pa.Table, verdicts: Mapping[int, tuple[Reason, str]]) -> pa.Ta
     rows = waves(table)
     for row, (reason, detail) in verdicts.items():
         if reasons[row] is None:
-            reasons[row], details[row], rows[row] = reason.value, detail, None
+            reasons[row], details[row], rows[row] = str(reason), detail, None
     table = with_column(table, "reason", reasons)
     table = with_column(table, "detail", details)
     return with_column(table, "samples", samples_array(rows))

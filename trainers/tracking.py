@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from catalog.files import write_text
-from catalog.models import tracking_uri
+from catalog.models import experiment_id, tracking_uri
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
@@ -60,11 +60,8 @@ def open_run(
             return RunReference(uri, known)
         except MlflowException as error:
             _log.warning("MLflow run %s is not in %s, a new one is made: %s", known, uri, error.message)
-    experiment = client.get_experiment_by_name(settings.experiment)
-    experiment_id = (
-        experiment.experiment_id if experiment else _create_experiment(client, settings.experiment)
-    )
-    run = client.create_run(experiment_id, run_name=settings.run_name or name)
+    experiment = experiment_id(client, settings.experiment)
+    run = client.create_run(experiment, run_name=settings.run_name or name)
     write_text(record, json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}))
     return RunReference(uri, run.info.run_id)
 
@@ -80,19 +77,6 @@ def _alone(uri: str) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _create_experiment(client: Any, name: str) -> str:
-    """Create it, or find the one that another process created at the same moment."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.create_experiment(name))
-    except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
 
 
 def close_run(run: RunReference, status: str) -> None:

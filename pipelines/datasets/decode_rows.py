@@ -6,12 +6,12 @@ import io
 
 import numpy as np
 
+from catalog.codes import Matrix
 from catalog.command import JobError, UsageError
 from catalog.identity import Identity
 from models.identity import TokenIdentity
 from pipelines.audio.containers import Samples
 from pipelines.audio.lengths import seconds_to_samples
-from pipelines.datasets.read import Matrix
 
 
 class Player:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.schema import SCHEMA, Shard
-
-Matrix = npt.NDArray[np.int16]
-"""Codes of one row as stored, (Q, T)."""
 
 
 def batches(
@@ -32,19 +27,3 @@ def batches(
             raise JobError(
                 f"{dataset.uri}/{shard.path}: cannot be read: {why}; `catalog verify` names all"
             ) from error
-
-
-def matrices(codes: pa.ChunkedArray) -> list[Matrix | None]:
-    """Each row of a `codes` column as (Q, T) without a copy; None for a null, and where the levels differ in T."""
-    found: list[Matrix | None] = []
-    for chunk in codes.chunks:
-        outer = chunk.offsets.to_numpy()
-        inner = chunk.values.offsets.to_numpy()
-        values = chunk.values.values.to_numpy(zero_copy_only=False)
-        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        for row in range(len(chunk)):
-            bounds = inner[outer[row] : outer[row + 1] + 1]
-            frames = np.diff(bounds)
-            whole = valid[row] and len(frames) > 0 and (frames == frames[0]).all()
-            found.append(values[bounds[0] : bounds[-1]].reshape(len(frames), -1) if whole else None)
-    return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import load_config, nearest
-from catalog.reasons import Reason
+from catalog.filters import REASONS
 from pipelines.prepare.job import RunOptions, describe, prepare
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.sources.open import KINDS
@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     settings = load_config(PrepareSettings, arguments.config, [*arguments.overrides, *shortcuts])
     require_absolute_under_ray_job(source=arguments.source, output=arguments.output)
     for reason in arguments.retry_rejected:
-        if reason not in set(Reason):
-            raise UsageError(f"--retry-rejected {reason}: no such reason; {nearest(reason, list(Reason))}")
+        if reason not in REASONS:
+            raise UsageError(f"--retry-rejected {reason}: no such reason; {nearest(reason, list(REASONS))}")
     options = RunOptions(retry=arguments.retry_rejected, restart=arguments.restart)
     if arguments.dry_run:
         lines = describe(arguments.source, arguments.output, settings, options)

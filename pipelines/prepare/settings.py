@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from catalog.config import Settings
+from catalog.filters import Thresholds
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings
-from pipelines.stages.filter import PRESETS, Thresholds
+from pipelines.stages.filter import PRESETS
+from pipelines.stages.quality import MEASURES, MeasureName
 from pipelines.stages.segment import SegmentSettings
 from pipelines.stages.speakers import SpeakerSettings
 
@@ -57,9 +58,9 @@ class AudioSettings(Settings):
 
 
 class QualitySettings(Settings):
-    """What is measured of every utterance, beside what the filters need."""
+    """Measures of every utterance, beside those that the filters need."""
 
-    measures: tuple[Literal["dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share"], ...] = ()
+    measures: tuple[MeasureName, ...] = ()
     dnsmos_hop_s: int = Field(default=1, ge=1, description="seconds between the windows that DNSMOS hears")
 
 
@@ -70,58 +71,23 @@ def _as_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-class FilterSettings(Settings):
-    """Which utterances are rejected: a preset, and single thresholds in its place. null: not asked."""
+class FilterSettings(Thresholds):
+    """A preset of thresholds, and single ones in its place. null: not checked."""
 
     preset: Literal["none", "emilia"] = "none"
-    min_duration_s: float | None = Field(default=None, ge=0)
-    max_duration_s: float | None = Field(default=None, gt=0)
-    min_snr_db: float | None = None
-    max_clipping: float | None = Field(default=None, ge=0, le=1, description="share of samples")
-    min_bandwidth_hz: float | None = Field(default=None, gt=0)
-    max_silence_share: float | None = Field(default=None, ge=0, le=1)
-    min_dnsmos: float | None = Field(default=None, ge=1, le=5)
-    min_speaker_similarity: float | None = Field(
-        default=None, ge=-1, le=1, description="needs a model in `speakers`"
-    )
-    languages: tuple[str, ...] | None = Field(default=None, description="the allowed ones; en allows en-us")
-    min_language_probability: float | None = Field(default=None, ge=0, le=1, description="where detected")
-    min_chars: int | None = Field(default=None, ge=0, description="characters of text without white space")
-    max_chars: int | None = Field(default=None, ge=1)
-    chars_per_s: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="language -> least and most characters a second; `*` for the others"
-    )
-    min_avg_logprob: float | None = Field(default=None, le=0, description="of a transcriber")
-    max_compression_ratio: float | None = Field(default=None, gt=0, description="of a transcriber's text")
 
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, given: Any) -> Any:
-        """What is given replaces the preset's value, so that the resolved settings say every threshold."""
+        """Settings replace the preset's values, so that the resolved settings state every threshold."""
         preset = PRESETS.get(given.get("preset", "none")) if isinstance(given, dict) else None
-        return given if preset is None else _as_tuples(dataclasses.asdict(preset) | given)
-
-    @model_validator(mode="after")
-    def _bounds_agree(self) -> Self:
-        _ = self.thresholds
-        return self
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """What the filters take."""
-        return Thresholds(**self.model_dump(exclude={"preset"}))
+        return given if preset is None else _as_tuples(preset.model_dump() | given)
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Which measures the thresholds need."""
-        needed = {
-            "dnsmos": self.min_dnsmos,
-            "snr_db": self.min_snr_db,
-            "clipping": self.max_clipping,
-            "bandwidth_hz": self.min_bandwidth_hz,
-            "silence_share": self.max_silence_share,
-        }
-        return tuple(name for name, threshold in needed.items() if threshold is not None)
+        """The measures that the thresholds need."""
+        columns = [one.measure.column for one in self.active().values()]
+        return tuple(dict.fromkeys(name for name in columns if name in MEASURES))
 
 
 class TextSettings(Settings):

@@ -142,7 +142,7 @@ def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool
 
 def _filter(settings: PrepareSettings, when: Literal["audio", "text"]) -> list[Stage]:
     on = settings.filter != FilterSettings()
-    return [Stage(FilterStage, {"thresholds": settings.filter.thresholds, "when": when})] if on else []
+    return [Stage(FilterStage, {"thresholds": settings.filter, "when": when})] if on else []
 
 
 def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:

@@ -14,7 +14,7 @@ from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
-from pipelines.rows import reject, samples_array, waves, with_column
+from pipelines.rows import Part, explode, reject, waves, with_column
 from pipelines.speech.alignment.cut import Lengths, Piece, cut
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, Aligner, AlignmentError
 from pipelines.speech.alignment.pauses import Levels
@@ -60,9 +60,8 @@ class AlignSettings:
 
 
 class _Row(NamedTuple):
-    """A row of the result: of which row it is a part, and what differs from it."""
+    """A part of a row."""
 
-    origin: int
     start_s: float
     end_s: float
     text: str
@@ -106,14 +105,12 @@ class AlignStage:
             if samples is None or not texts[row] or len(samples) <= limit:
                 continue
             try:
-                parts[row] = self._parts(row, samples, texts[row], languages[row], starts[row] or 0.0)
+                parts[row] = self._parts(samples, texts[row], languages[row], starts[row] or 0.0)
             except AlignmentError as error:
                 verdicts[row] = (Reason.MISALIGNED, str(error))
         return _replace(reject(table, verdicts), parts)
 
-    def _parts(
-        self, origin: int, samples: Samples, text: str, language: str | None, offset_s: float
-    ) -> list[_Row]:
+    def _parts(self, samples: Samples, text: str, language: str | None, offset_s: float) -> list[_Row]:
         words = split_words(text)
         heard = resample(samples, self._sample_rate, SAMPLE_RATE)
         aligned = self._aligner.align(heard, words, language)
@@ -135,16 +132,13 @@ class AlignStage:
                 detail = f"score {score:.3f}; the least is {self._min_score:g}"
                 start, end = aligned[first].start_s, max(word.end_s for word in aligned[first:stop])
                 part = join_words(words[first:stop])
-                found.append(
-                    _Row(origin, offset_s + start, offset_s + end, part, None, Reason.MISALIGNED, detail)
-                )
+                found.append(_Row(offset_s + start, offset_s + end, part, None, Reason.MISALIGNED, detail))
                 continue
             within_s = (free_s, length_s)
             pieces = cut(words[first:stop], aligned[first:stop], levels, self._lengths, within_s)
             free_s = pieces[-1].end_s
             found += [
                 self._row(
-                    origin,
                     piece,
                     join_words(words[first + piece.first : first + piece.stop]),
                     samples,
@@ -154,7 +148,7 @@ class AlignStage:
             ]
         return found
 
-    def _row(self, origin: int, piece: Piece, text: str, samples: Samples, offset_s: float) -> _Row:
+    def _row(self, piece: Piece, text: str, samples: Samples, offset_s: float) -> _Row:
         start = seconds_to_samples(piece.start_s, self._sample_rate)
         stop = min(len(samples), seconds_to_samples(piece.end_s, self._sample_rate))
         seconds = samples_to_seconds(max(0, stop - start), self._sample_rate)
@@ -165,7 +159,7 @@ class AlignStage:
             reason, detail = Reason.TOO_LONG, f"{seconds:.3f} s long; the most is {self._lengths.max_s:g} s"
         start_s = offset_s + samples_to_seconds(start, self._sample_rate)
         wave = samples[start:stop] if reason is None else None
-        return _Row(origin, start_s, start_s + seconds, text, wave, reason, detail)
+        return _Row(start_s, start_s + seconds, text, wave, reason, detail)
 
 
 class WordsStage:
@@ -253,38 +247,26 @@ def _replace(table: pa.Table, parts: dict[int, list[_Row]]) -> pa.Table:
     """The table with the parts of its rows in their place; columns that a part does not change are inherited."""
     if not parts:
         return table
-    rows = waves(table)
-    layout: list[tuple[int, _Row | None]] = []
-    for row in range(table.num_rows):
-        layout += [(row, part) for part in parts[row]] if row in parts else [(row, None)]
-    result = table.drop_columns(["samples"]).take(pa.array([row for row, _ in layout], pa.int64()))
-    changes = _changes(result, layout)
-    for name, values in changes.items():
-        if name in result.column_names:
-            result = with_column(result, name, values)
-    samples = [rows[row] if part is None else part.samples for row, part in layout]
-    return with_column(result, "samples", samples_array(samples))
+    recordings, taken = table["recording_id"].to_pylist(), set[str]()
+    rows: list[Part] = []
+    for row, samples in enumerate(waves(table)):
+        if row in parts:
+            rows += (Part(row, part.samples, _changes(recordings[row], part, taken)) for part in parts[row])
+        else:
+            rows.append(Part(row, samples))
+    return explode(table, rows)
 
 
-def _changes(result: pa.Table, layout: Sequence[tuple[int, _Row | None]]) -> dict[str, list[Any]]:
-    names = ("id", "text", "start_s", "duration_s", "reason", "detail", *_OF_THE_WHOLE)
-    changes = {name: result[name].to_pylist() for name in names if name in result.column_names}
-    taken: set[str] = set()
-    recordings = result["recording_id"].to_pylist()
-    for index, (_, part) in enumerate(layout):
-        if part is None:
-            continue
-        values = {
-            "id": _identifier(recordings[index], part, taken),
-            "text": part.text,
-            "start_s": part.start_s,
-            "duration_s": part.end_s - part.start_s,
-            "reason": part.reason,
-            "detail": part.detail,
-        }
-        for name, column in changes.items():
-            column[index] = values.get(name)
-    return changes
+def _changes(recording: str, part: _Row, taken: set[str]) -> dict[str, Any]:
+    return {
+        "id": _identifier(recording, part, taken),
+        "text": part.text,
+        "start_s": part.start_s,
+        "duration_s": part.end_s - part.start_s,
+        "reason": part.reason,
+        "detail": part.detail,
+        **dict.fromkeys(_OF_THE_WHOLE),
+    }
 
 
 def _identifier(recording: str, part: _Row, taken: set[str]) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from catalog.codes import Matrix, stored
 from pipelines.rows import waves, with_column
-
-CODES_TYPE = pa.list_(pa.list_(pa.int16()))
-Codes = npt.NDArray[np.int16]
 
 
 class CodecStage:
@@ -35,7 +32,7 @@ class CodecStage:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Encode every row that has samples."""
         rows = waves(table)
-        codes: list[Codes | None] = [None] * len(rows)
+        codes: list[Matrix | None] = [None] * len(rows)
         for group in buckets(
             [0 if wave is None else len(wave) for wave in rows],
             round(self._batch_s * self._codec.sample_rate),
@@ -43,10 +40,10 @@ class CodecStage:
             for index, encoded in zip(group, self._encode([rows[index] for index in group]), strict=True):
                 codes[index] = encoded
         frames = [None if one is None else one.shape[1] for one in codes]
-        result = with_column(table.drop_columns(["samples"]), "codes", codes_array(codes))
+        result = with_column(table.drop_columns(["samples"]), "codes", stored(codes))
         return with_column(result, "target_length", frames)
 
-    def _encode(self, waves: list[Any]) -> list[Codes]:
+    def _encode(self, waves: list[Any]) -> list[Matrix]:
         import torch
 
         lengths = torch.tensor([len(wave) for wave in waves])
@@ -76,21 +73,3 @@ def buckets(lengths: list[int], limit: int) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
-
-
-def codes_array(rows: list[Codes | None]) -> pa.Array:
-    """Codes (n_codebooks, T) a row as list<list<int16>>, built from value buffers; null where there are none."""
-    present = [row for row in rows if row is not None]
-    levels = [0 if row is None else row.shape[0] for row in rows]
-    frames = [row.shape[1] for row in present for _ in range(row.shape[0])]
-    values = np.concatenate([row.reshape(-1) for row in present]) if present else np.zeros(0, np.int16)
-    inner = pa.ListArray.from_arrays(_offsets(frames), pa.array(values, pa.int16()))
-    mask = pa.array([row is None for row in rows], pa.bool_())
-    return pa.ListArray.from_arrays(_offsets(levels), inner, mask=mask)
-
-
-def _offsets(lengths: list[int]) -> pa.Array:
-    total = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    if total[-1] > np.iinfo(np.int32).max:
-        raise ValueError(f"{total[-1]} codes in one batch; at most 2**31 - 1, so lower batch.max_bytes")
-    return pa.array(total.astype(np.int32))

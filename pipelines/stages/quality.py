@@ -1,8 +1,9 @@
-"""Waves -> what can be measured of them, as columns."""
+"""Waves -> measures of their quality, as columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from pipelines.audio.decode import resample
 from pipelines.rows import waves, with_column
 from pipelines.speech.quality import dnsmos, levels
 
-MEASURES = ("dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share")
+MeasureName = Literal["dnsmos", "snr_db", "clipping", "bandwidth_hz", "silence_share"]
+MEASURES: tuple[str, ...] = get_args(MeasureName)
 Measure = Callable[[Samples], float | None]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
-from pipelines.rows import SCHEMA, samples_array, waves, with_column
-from pipelines.speech.vad import CutSettings, Segment, SpeechDetector, cut
+from pipelines.rows import Part, explode, waves
+from pipelines.speech.vad import CutSettings, SpeechDetector, cut
 
 
 @dataclass(frozen=True)
 class SegmentSettings(CutSettings):
-    """Which recordings are cut, and into what."""
+    """Selects the recordings to cut, and the lengths of the utterances."""
 
     mode: Literal["auto", "vad", "none"] = "auto"
     """auto: those without text that are longer than `max_s`, if they are to be transcribed; vad: all without text;
@@ -39,13 +40,15 @@ class SegmentStage:
         """Cut every recording of the batch that has samples and no text."""
         if self._detector is None:
             return table
-        parts: list[_Part] = []
+        ids, starts = table["id"].to_pylist(), table["start_s"].to_pylist()
+        parts: list[Part] = []
         for row, (wave, text) in enumerate(zip(waves(table), table["text"].to_pylist(), strict=True)):
             if wave is None or text or self._fits(wave):
-                parts.append(_Part(row, wave))
+                parts.append(Part(row, wave))
             else:
-                parts += self._cut(row, wave, self._detector)
-        return self._exploded(table, parts)
+                found = self._cut(wave, ids[row], starts[row] or 0.0, self._detector)
+                parts += (Part(row, samples, changes) for samples, changes in found)
+        return explode(table, parts)
 
     def _fits(self, wave: Samples) -> bool:
         return (
@@ -53,52 +56,27 @@ class SegmentStage:
             and samples_to_seconds(len(wave), self._sample_rate) <= self._settings.max_s
         )
 
-    def _cut(self, row: int, wave: Samples, detector: SpeechDetector) -> list[_Part]:
+    def _cut(
+        self, wave: Samples, row_id: str, offset_s: float, detector: SpeechDetector
+    ) -> Iterator[tuple[Samples | None, dict[str, Any]]]:
+        """The utterances of a recording: samples, and the columns that differ from the recording's."""
         probabilities = detector.speech_probabilities(wave, self._sample_rate)
         rules = self._settings
         segments = cut(probabilities, samples_to_seconds(len(wave), self._sample_rate), rules)
         if not segments:
             rule = f"speech is {rules.min_speech_s:g} s of {rules.threshold:g} or more"
             detail = f"highest probability of speech {probabilities.max(initial=0.0):.2f}; {rule}"
-            return [_Part(row, None, None, Reason.NO_SPEECH, detail)]
-        parts = []
+            yield None, {"reason": Reason.NO_SPEECH, "detail": detail}
         for segment in segments:
-            first = seconds_to_samples(segment.start_s, self._sample_rate)
-            samples = wave[first : seconds_to_samples(segment.stop_s, self._sample_rate)]
+            start_s, stop_s = offset_s + segment.start_s, offset_s + segment.stop_s
+            changes: dict[str, Any] = {
+                "id": f"{row_id}#t={start_s:.3f},{stop_s:.3f}",
+                "start_s": start_s,
+                "duration_s": segment.length_s,
+            }
             if segment.length_s < rules.min_s:
                 detail = f"{segment.length_s:.3f} s of speech by itself; the least is {rules.min_s:g} s"
-                parts.append(_Part(row, None, segment, Reason.TOO_SHORT, detail))
+                yield None, {**changes, "reason": Reason.TOO_SHORT, "detail": detail}
             else:
-                parts.append(_Part(row, samples, segment))
-        return parts
-
-    def _exploded(self, table: pa.Table, parts: list[_Part]) -> pa.Table:
-        result = table.drop_columns(["samples"]).take(pa.array([part.row for part in parts], pa.int64()))
-        changed = ("id", "start_s", "duration_s", "reason", "detail")
-        columns = {name: result[name].to_pylist() for name in changed}
-        for at, part in enumerate(parts):
-            if part.reason is not None:
-                columns["reason"][at], columns["detail"][at] = part.reason.value, part.detail
-            if part.segment is not None:
-                offset_s = columns["start_s"][at] or 0.0
-                start_s, stop_s = offset_s + part.segment.start_s, offset_s + part.segment.stop_s
-                columns["id"][at] += f"#t={start_s:.3f},{stop_s:.3f}"
-                columns["start_s"][at], columns["duration_s"][at] = start_s, part.segment.length_s
-        for name in changed:
-            result = with_column(result, name, columns[name])
-        # A chunk a row: a single wave goes into an array without a copy.
-        samples = pa.chunked_array(
-            [samples_array([part.samples]) for part in parts], SCHEMA.field("samples").type
-        )
-        return result.append_column(SCHEMA.field("samples"), samples).select(table.column_names)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A row of the result: which row it comes from, and what it is of it."""
-
-    row: int
-    samples: Samples | None
-    segment: Segment | None = None
-    reason: Reason | None = None
-    detail: str = ""
+                first = seconds_to_samples(segment.start_s, self._sample_rate)
+                yield wave[first : seconds_to_samples(segment.stop_s, self._sample_rate)], changes

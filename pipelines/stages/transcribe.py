@@ -16,7 +16,7 @@ from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.audio.lengths import seconds_to_samples
-from pipelines.rows import reject, waves, with_column
+from pipelines.rows import reject, speaking_rate, waves, with_column
 from pipelines.speech.transcription import load_transcriber
 from pipelines.speech.transcription.batches import Batches, Failure
 from pipelines.speech.transcription.interface import (
@@ -159,13 +159,10 @@ class TranscribeStage:
         return table
 
     def _with_speed(self, table: pa.Table) -> pa.Table:
-        speeds = [
-            None
-            if wave is None or not len(wave) or not text
-            else sum(not char.isspace() for char in text) * self._sample_rate / len(wave)
-            for wave, text in zip(waves(table), table["text"].to_pylist(), strict=True)
-        ]
-        return with_column(table, "chars_per_s", speeds)
+        """Characters per second of rows with samples and a text; null for the others."""
+        seconds = [None if wave is None else len(wave) / self._sample_rate for wave in waves(table)]
+        texts = pa.array([text or None for text in table["text"].to_pylist()], pa.string())
+        return with_column(table, "chars_per_s", speaking_rate(texts, pa.array(seconds, pa.float64())))
 
     def _only_language(self, job: _Job) -> str | None:
         known = self._transcriber.languages

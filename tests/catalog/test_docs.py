@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.datasets import Dataset
-from catalog.reasons import Reason
+from catalog.filters import FILTERS, REASONS
 from catalog.schema import SCHEMA
 from catalog.upkeep import compact
 
@@ -36,7 +36,13 @@ def test_columns() -> None:
 
 
 def test_reasons() -> None:
-    assert [row[0] for row in table_rows("Reasons")] == [str(reason) for reason in Reason]
+    assert table_rows("Reasons") == [[word, meaning.strip("`")] for word, meaning in REASONS.items()]
+
+
+def test_filters() -> None:
+    assert table_rows("Filters") == [
+        [setting, one.measure.column, one.comparison, one.reason] for setting, one in FILTERS.items()
+    ]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,24 @@ def test_tracking_uri(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert models.tracking_uri(None) == "http://127.0.0.1:5000"
     assert models.tracking_uri("sqlite:////a.db") == "sqlite:////a.db"
+
+
+def test_another_store_than_the_process_s_own_registers_and_leaves_nothing_else(
+    mlflow_uri: str, tmp_path: Path
+) -> None:
+    """In a process without MLFLOW_TRACKING_URI, whose working directory stays as it was."""
+    model, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    model.mkdir()
+    (model / "weights").write_text("x")
+    elsewhere.mkdir()
+    script = (
+        "import os, sys; from pathlib import Path; from catalog.models import *\n"
+        "assert register(Path(sys.argv[1]), 'tiny', tracking_uri=sys.argv[2]) == 1\n"
+        "assert (resolve('models:/tiny/1', sys.argv[2]) / 'weights').read_text() == 'x'\n"
+        "import mlflow; assert 'MLFLOW_TRACKING_URI' not in os.environ and not mlflow.is_tracking_uri_set()\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    words = [sys.executable, "-c", script, str(model), mlflow_uri]
+    subprocess.run(words, cwd=elsewhere, env=environment, check=True)
+    assert list(elsewhere.iterdir()) == []

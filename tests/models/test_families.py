@@ -48,13 +48,13 @@ def test_unknown_family_names_the_known(directory):
 
 def test_weights_of_other_sizes_are_refused(directory):
     rewrite(directory, config=CONFIG | {"text_vocab_size": 6})
-    with pytest.raises(ValueError, match=r"do not fit its config\.json.*text_table\.weight"):
+    with pytest.raises(ValueError, match=r"does not fit its config\.json.*text_table\.weight"):
         load_generator(directory)
 
 
 def test_missing_weights_are_refused(directory):
     (directory / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"do not fit its config\.json"):
+    with pytest.raises(ValueError, match=r"does not fit its config\.json"):
         load_generator(directory)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
+
+from models.checkpoints import multiplied_out
 
 _UNIT = ("snake1", "conv1", "snake2", "conv2")
 
@@ -32,8 +33,7 @@ def to_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if kind == "weight_g":
             continue
         if kind == "weight_v":
-            length = torch.linalg.vector_norm(value, dim=(1, 2), keepdim=True)
-            kind, value = "weight", value * (bare[f"{path}.weight_g"] / length)
+            kind, value = "weight", multiplied_out(value, bare[f"{path}.weight_g"])
         found[f"{_renamed(path.split('.'), last)}.{kind}"] = value
     return found
 

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.codes import matrices
 from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
 from pipelines.datasets.formats.interface import Batches, Export, Import, Row
 from pipelines.datasets.formats.splits import stored_split
-from pipelines.datasets.read import matrices
 
 FILE_BYTES = 256 << 20
 """Of a Parquet file, before compression of what is not audio."""

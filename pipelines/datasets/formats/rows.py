@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from catalog.codes import matrices, stored
 from catalog.reasons import Reason
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
 from pipelines.audio.lengths import frames_to_seconds
 from pipelines.datasets.formats.interface import Row
-from pipelines.datasets.read import matrices
 
 IMPORTED = SCHEMA.append(pa.field("split", pa.string()))
 DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", "reason", "detail")]
@@ -58,21 +58,10 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
     by_name = dict(zip(DESCRIPTIVE, columns, strict=True))
     for name in ("reason", "detail"):
         by_name[name] = pa.array([row.get(name) for row in rows], pa.string())
-    by_name["codes"] = _codes_array([row["codes"] for row in rows])
+    by_name["codes"] = stored([row["codes"] for row in rows])
     splits = ["rejected" if row.get("reason") else row["split"] for row in rows]
     by_name["split"] = pa.array(splits, pa.string())
     return pa.table([by_name[name] for name in IMPORTED.names], schema=IMPORTED)
-
-
-def _codes_array(codes: Sequence[npt.NDArray[np.int16] | None]) -> pa.Array:
-    shapes = [(0, 0) if one is None else one.shape for one in codes]
-    outer = np.cumsum([0, *(levels for levels, _ in shapes)], dtype=np.int32)
-    inner = np.cumsum([0, *(frames for levels, frames in shapes for _ in range(levels))], dtype=np.int32)
-    present = [one.ravel() for one in codes if one is not None]
-    values = np.concatenate(present) if present else np.zeros(0, np.int16)
-    levels_array = pa.ListArray.from_arrays(pa.array(inner), pa.array(values, pa.int16()))
-    mask = pa.array([one is None for one in codes], pa.bool_())
-    return pa.ListArray.from_arrays(pa.array(outer), levels_array, mask=mask)
 
 
 def _broken_codes(codes: Any, codec: TokenIdentity) -> str | None:

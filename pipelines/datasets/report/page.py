@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from catalog.datasets import Dataset
+from catalog.filters import MEASURES, REASONS
 from pipelines.audio.containers import Samples
 from pipelines.datasets.decode_rows import to_flac
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.datasets.report.drawing import histogram, number, spectrogram
-from pipelines.datasets.report.statistics import MEASURES, Groups, Summary
+from pipelines.datasets.report.statistics import Groups, Summary
 
 MARK = "<!-- speechmill report -->"
 _ROWS = 20
@@ -154,7 +155,8 @@ def _rejects(summary: Summary) -> str:
             f"<li><code>{escape(row_id)}</code>: {escape(detail)}</li>" for row_id, detail in found.examples
         )
         rows.append(
-            f'<tr><th scope="row"><code>{escape(reason)}</code></th><td>{found.rows:,}</td>'
+            f'<tr><th scope="row" title="{escape(REASONS.get(reason, ""))}"><code>{escape(reason)}</code></th>'
+            f"<td>{found.rows:,}</td>"
             f'<td>{found.rows / offered:.2%}</td><td class="wide"><ul>{examples}</ul></td></tr>'
         )
     head = "".join(

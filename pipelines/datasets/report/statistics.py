@@ -1,4 +1,4 @@
-"""What a dataset version holds, counted in one pass over the columns that are needed, in bounded memory."""
+"""The contents of a dataset version, counted in one pass over the columns that are needed, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.codes import Matrix, matrices
 from catalog.datasets import Dataset, Totals
-from pipelines.datasets.read import Matrix, batches, matrices
+from catalog.filters import MEASURES, RATE
+from pipelines.datasets.read import batches
 from pipelines.datasets.report.distribution import Distribution
+from pipelines.rows import chars_per_s
 
 _ROWS = 8192
 _CODE_ROWS = 64
@@ -24,33 +27,6 @@ _MOST_NAMES = 100_000
 _EXAMPLES = 3
 _CODE_FRAMES = 2_000_000
 """Enough for the perplexity of a codebook; a dataset may hold a thousand times as many."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number of each row, with the range in which its histogram is exact."""
-
-    column: str
-    title: str
-    unit: str
-    lowest: float
-    highest: float
-
-
-MEASURES = (
-    Measure("duration_s", "Duration", "s", 0.0, 600.0),
-    Measure("chars_per_s", "Characters per second", "1/s", 0.0, 100.0),
-    Measure("dnsmos", "DNSMOS P.835 overall", "1 to 5", 1.0, 5.0),
-    Measure("snr_db", "Signal-to-noise ratio", "dB", -20.0, 120.0),
-    Measure("text_confidence", "Transcriber's confidence", "0 to 1", 0.0, 1.0),
-    Measure("avg_logprob", "Transcriber's mean log-probability", "nat", -5.0, 0.0),
-    Measure("compression_ratio", "Compression ratio of the transcript", "", 0.0, 20.0),
-    Measure("language_probability", "Probability of the language", "0 to 1", 0.0, 1.0),
-    Measure("bandwidth_hz", "Bandwidth", "Hz", 0.0, 48_000.0),
-    Measure("clipping", "Samples at full scale", "share", 0.0, 1.0),
-    Measure("silence_share", "Silence", "share", 0.0, 1.0),
-    Measure("speaker_similarity", "Speaker similarity within the utterance", "cosine", -1.0, 1.0),
-)
 
 
 @dataclass
@@ -157,21 +133,12 @@ def _count(summary: Summary, split: str, table: pa.Table) -> None:
     summary.texts.add(table["text_source"], seconds)
     summary.sources.add(_folders(table["source"]), seconds)
     for name, distribution in summary.distributions.items():
-        distribution.add(_characters_per_s(table) if name == "chars_per_s" else table[name])
+        distribution.add(chars_per_s(table) if name == RATE.column else table[name])
 
 
 def _folders(sources: pa.ChunkedArray) -> pa.ChunkedArray:
     """The folder or archive of each recording's URI."""
     return pc.replace_substring_regex(sources, r"(#.*|/[^/]*)$", "")
-
-
-def _characters_per_s(table: pa.Table) -> pa.ChunkedArray:
-    """The column; computed from text and duration where no stage has filled it."""
-    characters = pc.utf8_length(pc.replace_substring_regex(table["text"], r"\s+", ""))
-    seconds = pc.if_else(pc.greater(table["duration_s"], 0), table["duration_s"], None)
-    return pc.coalesce(
-        table["chars_per_s"].cast(pa.float64()), pc.divide(characters.cast(pa.float64()), seconds)
-    )
 
 
 def _count_rejects(rejects: dict[str, Rejects], table: pa.Table) -> None:

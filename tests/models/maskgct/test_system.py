@@ -1,6 +1,7 @@
 """The MaskGCT system on the embedded codec with tiny untrained generators."""
 
 import json
+import shutil
 from math import ceil
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from models.codec_sources import load_codec
 from models.codecs.interface import Wave
-from models.generators import save_generator
+from models.generators import load_generator, save_generator
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.prompt import Prompt
@@ -249,3 +250,62 @@ def test_a_text_table_may_be_larger_than_its_front_end(parts, tmp_path, rows, fi
             ValueError, match="t2s has a text table of 256 rows; the text front end needs 258"
         ):
             save()
+
+
+def changed(directory, tmp_path, **changes):
+    """A copy of the system with another `system.json`."""
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    stored = json.loads((copy / "system.json").read_text())
+    (copy / "system.json").write_text(json.dumps(stored | changes))
+    return copy
+
+
+@pytest.mark.parametrize("part", ["../outside", "/etc", "t2s/../../outside"])
+def test_parts_lie_inside_the_directory(directory, tmp_path, part):
+    (tmp_path / "outside").mkdir()
+    copy = changed(directory, tmp_path, generators={"t2s": part, "s2a": "s2a"})
+    with pytest.raises(ValueError, match="is not inside the system's directory"):
+        load_system(copy)
+    shutil.rmtree(copy)
+    copy = changed(directory, tmp_path, text={"kind": "huggingface", "source": part})
+    with pytest.raises(ValueError, match="is not inside the system's directory"):
+        load_system(copy)
+    shutil.rmtree(copy)
+    copy = changed(directory, tmp_path, codec=part)
+    with pytest.raises(ValueError, match="is not inside the system's directory"):
+        load_system(copy)
+
+
+def test_a_hub_is_never_asked_for_a_tokenizer(directory, tmp_path):
+    copy = changed(directory, tmp_path, text={"kind": "huggingface", "source": "someone/tokenizer"})
+    with pytest.raises(ValueError, match="the part 'someone/tokenizer' is not there"):
+        load_system(copy)
+
+
+def test_a_flipped_bit_is_found(directory, tmp_path):
+    copy = changed(directory, tmp_path)
+    weights = copy / "s2a" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match=r"s2a/model\.safetensors is damaged"):
+        load_system(copy)
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"s2a/model\.safetensors is missing"):
+        load_system(copy)
+
+
+def test_weights_that_are_not_finite_are_refused(parts, tmp_path):
+    name, module = load_generator(parts["t2s"])
+    with torch.no_grad():
+        next(module.parameters())[0] = torch.nan
+    save_generator(module, name, tmp_path / "t2s")
+    with pytest.raises(ValueError, match=r"t2s/model\.safetensors: .* is not finite"):
+        load_generator(tmp_path / "t2s")
+
+
+def test_a_truncated_description_is_named(directory, tmp_path):
+    copy = changed(directory, tmp_path)
+    (copy / "system.json").write_text('{"family": ')
+    with pytest.raises(ValueError, match=r"system\.json is not JSON"):
+        load_system(copy)

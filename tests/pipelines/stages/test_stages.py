@@ -24,8 +24,7 @@ from pipelines.audio.wav import write_wav
 from pipelines.rows import SCHEMA, reject, samples_array
 from pipelines.sources.interface import to_table
 from pipelines.sources.open import open_source
-from pipelines.stages import codec
-from pipelines.stages.codec import CodecStage, buckets, codes_array
+from pipelines.stages.codec import CodecStage, buckets
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.write import WriteStage, Written, split_of
@@ -98,20 +97,6 @@ def test_buckets_hold_every_length_once_within_the_limit(lengths: list[int], lim
     assert sorted(index for group in groups for index in group) == [at for at, n in enumerate(lengths) if n]
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= limit
-
-
-codes_rows = st.lists(
-    st.none()
-    | st.integers(0, 7).map(lambda frames: np.arange(3 * frames, dtype=np.int16).reshape(3, frames)),
-    max_size=8,
-)
-
-
-@given(codes_rows)
-def test_codes_array_holds_the_codes(rows: list[np.ndarray | None]) -> None:
-    array = codes_array(rows)
-    assert array.type == codec.CODES_TYPE
-    assert array.to_pylist() == [None if row is None else row.tolist() for row in rows]
 
 
 @given(st.lists(st.none() | st.integers(0, 5).map(lambda n: np.ones(n, dtype=np.float32)), max_size=8))

@@ -1,0 +1,1 @@
+"""Semantic features and tokens of speech."""

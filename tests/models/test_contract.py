@@ -10,17 +10,24 @@ from torch import Tensor, nn
 from models.families import FAMILIES
 from models.generators import load_generator, save_generator
 from models.manifest import Example, Padding, Trainable
+from models.toktts import example as toktts
+from models.toktts.family import FAMILY as TOKTTS
 from models.valle import example as valle
 from models.valle.family import FAMILY as VALLE
 
 REGISTERED = [one for family in FAMILIES for one in family.trainables if one.example is not None]
 # Families that no objective trains yet.
-UNREGISTERED = [*VALLE.trainables]
+UNREGISTERED = [*VALLE.trainables, *TOKTTS.trainables]
 # Networks that a configuration builds in another way.
 VARIANTS = {
     "valle_ar-retnet": (VALLE.trainables[0], partial(valle.ar, "retnet")),
     "valle_ar-chunkwise": (VALLE.trainables[0], partial(valle.ar, "retnet", 4)),
     "valle_nar-causal_retnet": (VALLE.trainables[1], partial(valle.nar, "causal_retnet")),
+    "toktts-published": (
+        TOKTTS.trainables[0],
+        partial(toktts.toktts, code_ids="shared", encoder_attention="causal"),
+    ),
+    "toktts-delay": (TOKTTS.trainables[0], partial(toktts.toktts, pattern="delay", encoder_size=16)),
 }
 TRAINABLES = {one.name: one for one in (*REGISTERED, *UNREGISTERED)} | {
     name: dataclasses.replace(one, example=example) for name, (one, example) in VARIANTS.items()

@@ -1,0 +1,14 @@
+"""The manifest of toktts."""
+
+from __future__ import annotations
+
+from models.manifest import Family, Format, Trainable
+from models.toktts import checkpoint_hugging_face, example
+from models.toktts.config import TokTTSConfig
+from models.toktts.network import TokTTS
+
+FAMILY = Family(
+    name="toktts",
+    trainables=(Trainable("toktts", TokTTSConfig, TokTTS, example.toktts),),
+    formats={"toktts": Format(checkpoint_hugging_face.files, checkpoint_hugging_face.convert, "toktts")},
+)

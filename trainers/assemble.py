@@ -52,6 +52,31 @@ def assemble(
     """
     settings = load_config(AssembleSettings, None, overrides)
     require_absolute_under_ray_job(tracking_uri=uri)
+    with tempfile.TemporaryDirectory() as folder:
+        system = Path(folder) / "system"
+        result = write_system(system, family, given, codec, settings, uri=uri)
+        if dry_run:
+            return result
+        tags = {"family": family, "codec": codec, **given}
+        signature = system_signature(capabilities(system))
+        version = register(
+            system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC, signature=signature
+        )
+    if alias is not None:
+        promote(name, version, alias, uri)
+    return {**result, "name": name, "version": version, "alias": alias, "model": f"models:/{name}/{version}"}
+
+
+def write_system(
+    directory: Path,
+    family: str,
+    given: Mapping[str, str],
+    codec: str,
+    settings: AssembleSettings,
+    *,
+    uri: str,
+) -> dict[str, Any]:
+    """Write the system directory that `assemble` registers; returns what the parts decided. Errors as `assemble`."""
     kind = _kind(family, given)
     codecs = {role: source for role, source in given.items() if role in kind.codec_roles}
     generators = {role: source for role, source in given.items() if role not in codecs}
@@ -64,37 +89,25 @@ def assemble(
     for role in kind.roles:
         measured = {**records.get(role, {}).get("statistics", {}), **measured}
     options = {**{key: round(value, 3) for key, value in measured.items()}, **settings.options}
-    result = {
+    try:
+        save_system(
+            directory,
+            family,
+            codec=codec,
+            generators=parts,
+            text=text,
+            options=options,
+            codecs=codecs,
+        )
+    except ValueError as error:
+        raise JobError(f"the parts do not make a system: {error}") from error
+    return {
         "family": family,
         "codec": codec,
         "text": text,
         "options": options,
         "generators": dict(generators),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        system = Path(folder) / "system"
-        try:
-            save_system(
-                system,
-                family,
-                codec=codec,
-                generators=parts,
-                text=text,
-                options=options,
-                codecs=codecs,
-            )
-        except ValueError as error:
-            raise JobError(f"the parts do not make a system: {error}") from error
-        if dry_run:
-            return result
-        tags = {"family": family, "codec": codec, **given}
-        signature = system_signature(capabilities(system))
-        version = register(
-            system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC, signature=signature
-        )
-    if alias is not None:
-        promote(name, version, alias, uri)
-    return {**result, "name": name, "version": version, "alias": alias, "model": f"models:/{name}/{version}"}
 
 
 def _record(generator: Path) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from catalog.models import resolve
 from models.system_files import load_system
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
+from pipelines.demo.classifier import SAMPLE_RATE, UtteranceClassifier, train_classifier
 from pipelines.demo.corpus import DIGITS, synthesize_espeak
-from pipelines.demo.digits import SAMPLE_RATE, DigitClassifier, train_digit_classifier
 from pipelines.jobs.demo import VOICES, single_digits
 
 RESULTS = Path(__file__).parent / "results" / "phrases.json"
@@ -32,7 +32,7 @@ SHORTEST, LONGEST = 4, 18
 """Of a word, in steps of 40 ms."""
 
 
-def words_of(wave: Samples, count: int, judge: DigitClassifier) -> list[str]:
+def words_of(wave: Samples, count: int, judge: UtteranceClassifier) -> list[str]:
     """The `count` words of the best cut; fewer if the wave is too short."""
     steps = len(wave) // STEP
     spans = [(i, j) for i in range(steps) for j in range(i + SHORTEST, min(steps, i + LONGEST) + 1)]
@@ -55,7 +55,7 @@ def words_of(wave: Samples, count: int, judge: DigitClassifier) -> list[str]:
     return max(complete, key=lambda found: found[0])[1] if complete else []
 
 
-def right(waves: Sequence[Samples], phrases: Sequence[Sequence[str]], judge: DigitClassifier) -> int:
+def right(waves: Sequence[Samples], phrases: Sequence[Sequence[str]], judge: UtteranceClassifier) -> int:
     heard = [words_of(wave, len(phrase), judge) for wave, phrase in zip(waves, phrases, strict=True)]
     return sum(
         a == b for one, said in zip(heard, phrases, strict=True) for a, b in zip(one, said, strict=False)
@@ -80,7 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     draw = random.Random(5)
     phrases = [draw.choices(DIGITS, k=3) for _ in range(arguments.phrases)]
-    judge = train_digit_classifier(*single_digits(arguments.demo / "recordings"))
+    judge = train_classifier(*single_digits(arguments.demo / "recordings"), DIGITS)
     system = load_system(
         resolve("models:/maskgct@champion", f"sqlite:///{arguments.demo.resolve()}/mlflow.db")
     )

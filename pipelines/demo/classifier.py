@@ -1,7 +1,7 @@
-"""A small classifier of spoken digits, the demo's honest ear: trained on recordings, it judges what a system says.
+"""A small classifier of short utterances, an honest ear: trained on recordings, it judges what a system says.
 
-An utterance is cut at its silences, its log-mel spectrogram is stretched to 48 frames and each bin's mean is removed;
-a two-layer convolutional network tells the ten digits apart.
+It tells apart words (the demo's digits) or speakers. An utterance is cut at its silences, its log-mel spectrogram is
+stretched to 48 frames and standardised; a two-layer convolutional network tells the classes apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.audio.containers import Samples
-from pipelines.demo.corpus import DIGITS
 
 SAMPLE_RATE = 16_000
 _FRAMES, _MELS = 48, 40
@@ -24,50 +23,58 @@ _TRIM_DB = -35.0
 
 
 @dataclass(frozen=True)
-class DigitClassifier:
-    """A trained network; `recognize` gives the digit each wave sounds most like."""
+class UtteranceClassifier:
+    """A trained network; `recognize` gives the class each wave sounds most like."""
 
     network: nn.Module
+    classes: tuple[str, ...]
 
     def recognize(self, waves: Sequence[Samples]) -> list[str]:
-        """Waves (T,) float32 at 16 kHz -> one of DIGITS each."""
-        return [DIGITS[index] for index in self.log_probabilities(waves).argmax(dim=1).tolist()]
+        """Waves (T,) float32 at 16 kHz -> one of `classes` each."""
+        return [self.classes[index] for index in self.log_probabilities(waves).argmax(dim=1).tolist()]
 
     @torch.no_grad()
     def log_probabilities(self, waves: Sequence[Samples]) -> Tensor:
-        """Waves (T,) float32 at 16 kHz -> (B, 10) in the order of DIGITS."""
+        """Waves (T,) float32 at 16 kHz -> (B, C) in the order of `classes`."""
         scores_BC: Tensor = self.network(_features(waves))
         return scores_BC.log_softmax(dim=1)
 
-    def correct(self, waves: Sequence[Samples], words: Sequence[str]) -> int:
-        """How many of `waves` are recognised as the digit they should say."""
-        return sum(heard == word for heard, word in zip(self.recognize(waves), words, strict=True))
+    def correct(self, waves: Sequence[Samples], labels: Sequence[str]) -> int:
+        """How many of `waves` are recognised as the class they should be."""
+        return sum(heard == label for heard, label in zip(self.recognize(waves), labels, strict=True))
 
 
-def train_digit_classifier(
-    waves: Sequence[Samples], words: Sequence[str], *, seed: int = 0, steps: int = 300
-) -> DigitClassifier:
-    """Fit on recordings (16 kHz) of single digits. ValueError when a digit has no recording."""
-    missing = sorted(set(DIGITS) - set(words))
+def train_classifier(
+    waves: Sequence[Samples],
+    labels: Sequence[str],
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    steps: int = 300,
+) -> UtteranceClassifier:
+    """Fit on labelled recordings (16 kHz). ValueError when a class has no recording, or a recording no class."""
+    missing, unknown = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
     if missing:
-        raise ValueError(f"the recordings hold no {', '.join(missing)}; every digit needs at least one")
+        raise ValueError(f"the recordings hold no {', '.join(missing)}; every class needs at least one")
+    if unknown:
+        raise ValueError(f"a recording is labelled {unknown[0]!r}; the classes are {', '.join(classes)}")
     draws = torch.Generator().manual_seed(seed)
     features_BFM = _features(waves)
-    labels_B = torch.tensor([DIGITS.index(word) for word in words])
+    labels_B = torch.tensor([classes.index(label) for label in labels])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _network()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
-    for _ in range(steps):
-        rows = torch.randint(len(waves), (64,), generator=draws)
-        loss = functional.cross_entropy(network(_disturb(features_BFM[rows], draws)), labels_B[rows])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return DigitClassifier(network.eval())
+        network = _network(len(classes))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
+        for _ in range(steps):
+            rows = torch.randint(len(waves), (64,), generator=draws)
+            loss = functional.cross_entropy(network(_disturb(features_BFM[rows], draws)), labels_B[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return UtteranceClassifier(network.eval(), tuple(classes))
 
 
-def _network() -> nn.Sequential:
+def _network(n_classes: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(_MELS, 64, 5, padding=2),
         nn.ReLU(),
@@ -77,7 +84,7 @@ def _network() -> nn.Sequential:
         nn.MaxPool1d(4),
         nn.Flatten(),
         nn.Dropout(0.3),
-        nn.Linear(64 * (_FRAMES // 8), len(DIGITS)),
+        nn.Linear(64 * (_FRAMES // 8), n_classes),
     )
 
 

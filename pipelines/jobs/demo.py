@@ -26,8 +26,8 @@ import torch
 from catalog.command import JobError
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
+from pipelines.demo.classifier import SAMPLE_RATE, train_classifier
 from pipelines.demo.corpus import DIGITS, Voice, make_digit_corpus
-from pipelines.demo.digits import SAMPLE_RATE, train_digit_classifier
 
 name = "demo"
 help = "the whole flow on this machine, no network: corpus, shards, training, registry, speech"
@@ -153,7 +153,7 @@ def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     waves, words = single_digits(demo.folder / "recordings")
     heard, said = single_digits(demo.folder / "held_out")
-    classifier = train_digit_classifier(waves, words)
+    classifier = train_classifier(waves, words, DIGITS)
     demo.run("reconstruct", ["reconstruct", "held_out", "reconstructed", "--codec", CODEC])
     requests = [{"id": f"{word}-{take}", "text": word} for take in range(4) for word in DIGITS]
     lines = "\n".join(json.dumps(request) for request in requests)

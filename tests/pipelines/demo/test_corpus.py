@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
+from pipelines.demo.classifier import SAMPLE_RATE, train_classifier
 from pipelines.demo.corpus import DIGITS, Voice, make_digit_corpus, speak, synthesize_espeak
-from pipelines.demo.digits import SAMPLE_RATE, train_digit_classifier
 
 VOICES = (Voice("en-us"), Voice("en-us+f2"))
 
@@ -72,7 +73,7 @@ def test_classifier_knows_digits_it_never_heard_and_not_noise(
 ) -> None:
     waves, words = digits
     held_out = slice(0, 20)
-    classifier = train_digit_classifier(waves[20:], words[20:], steps=150)
+    classifier = train_classifier(waves[20:], words[20:], DIGITS, steps=150)
     assert classifier.correct(waves[held_out], words[held_out]) >= 19
     noise = [np.random.default_rng(row).normal(0, 0.1, 8000).astype(np.float32) for row in range(40)]
     assert classifier.correct(noise, [DIGITS[row % 10] for row in range(40)]) <= 12
@@ -82,4 +83,19 @@ def test_classifier_needs_every_digit(digits: tuple[list[Samples], list[str]]) -
     waves, words = digits
     kept = [index for index, word in enumerate(words) if word != "four"]
     with pytest.raises(ValueError, match="hold no four"):
-        train_digit_classifier([waves[index] for index in kept], [words[index] for index in kept])
+        train_classifier([waves[index] for index in kept], [words[index] for index in kept], DIGITS)
+
+
+def test_classifier_refuses_a_label_that_is_no_class(digits: tuple[list[Samples], list[str]]) -> None:
+    waves, words = digits
+    with pytest.raises(ValueError, match="labelled 'ten'; the classes are zero, one"):
+        train_classifier(waves, ["ten", *words[1:]], DIGITS)
+
+
+def test_classifier_is_the_same_whatever_the_global_seed(digits: tuple[list[Samples], list[str]]) -> None:
+    waves, words = digits
+    scores = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        scores.append(train_classifier(waves, words, DIGITS, steps=3).log_probabilities(waves[:5]))
+    assert torch.equal(*scores)

@@ -1,0 +1,1 @@
+"""Measures of speech and of how sure they are."""

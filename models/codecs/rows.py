@@ -5,8 +5,11 @@ Shape suffixes: B batch, Q levels, D channels; T is samples of a wave, frames of
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +30,10 @@ from models.codecs.interface import (
 from models.identity import TokenIdentity
 from models.layers.masks import pad_rows
 
+_PIECE_S = {"cpu": 2.0}
+"""Shorter pieces spend more on context, longer ones outgrow a CPU's cache."""
+_LONGEST_PIECE_S = 10.0
+
 
 class RowCodec(Identified, ABC):
     """Encoder, quantizer and decoder of one row; subclasses say what those are.
@@ -39,8 +46,20 @@ class RowCodec(Identified, ABC):
     latents: TokenIdentity
     max_samples: int | None = None
     device: torch.device
+    network: Any
     precision: torch.dtype = torch.float32
     piece_frames: int
+
+    def at_precision(self, precision: torch.dtype) -> Self:
+        """The same codec with a copy of its networks in another precision. It rounds to other codes, so it is another
+        edition.
+        """
+        other = copy.copy(self)
+        other.network, other.precision = copy.deepcopy(self.network).to(precision), precision
+        edition = f"{self.edition}+{str(precision).removeprefix('torch.')}"
+        other.identity = replace(self.identity, edition=edition)
+        other.latents = replace(self.latents, edition=edition)
+        return other
 
     @torch.no_grad()
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
@@ -132,6 +151,11 @@ class RowCodec(Identified, ABC):
             context=self.context.decode,
             outputs_per_frame=self.hop_length,
         )
+
+    def _usual_piece(self) -> int:
+        """Frames of a piece on this device."""
+        piece_s = _PIECE_S.get(self.device.type, _LONGEST_PIECE_S)
+        return max(1, round(piece_s * self.sample_rate / self.hop_length))
 
     def _encode_piece(self, wave_T: Tensor) -> Tensor:
         """Wave -> latents (D, T)."""

@@ -26,15 +26,10 @@ from models.codecs.chunking import in_pieces
 from models.codecs.dac import descript
 from models.codecs.interface import Context
 from models.codecs.rows import RowCodec
+from models.codecs.strided_encoder import UNIT_REACH, encoder_context
 from models.identity import TokenIdentity
 
 KIND = "dac"
-_UNIT_REACH = 3 * (1 + 3 + 9)
-"""Samples to each side that three residual units see: kernels of 7, dilated by 1, 3 and 9."""
-_PIECE_S = {"cpu": 2.0}
-"""Shorter pieces spend more on context, longer ones outgrow a CPU's cache: one thread encodes 44khz 0.54, 0.64, 0.65
-and 0.41 times as fast as real time in pieces of 0.5, 1, 2 and 6 s, 16khz 1.04, 1.43, 1.69 and 1.81 times."""
-_LONGEST_PIECE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,7 @@ class ConvolutionalConfig:
     @property
     def encoder_context(self) -> int:
         """Frames to each side that a frame's latents depend on."""
-        step, reach = 1, 3
-        for ratio in self.ratios:
-            reach += (_UNIT_REACH + ratio) * step
-            step *= ratio
-        return -(-(reach + step) // step)
+        return encoder_context(self.ratios)
 
     @property
     def decoder_context(self) -> int:
@@ -89,7 +80,7 @@ class ConvolutionalConfig:
         step = self.hop_length
         reach = 3 * step + 3
         for ratio in reversed(self.ratios):
-            reach += step + _UNIT_REACH * (step // ratio)
+            reach += step + UNIT_REACH * (step // ratio)
             step //= ratio
         return -(-reach // self.hop_length)
 
@@ -146,8 +137,7 @@ class ConvolutionalCodec(RowCodec):
         self.context = Context(config.encoder_context, config.decoder_context)
         self.network: Any = network.float().eval().requires_grad_(False)
         self.device = next(network.parameters()).device
-        piece_s = _PIECE_S.get(self.device.type, _LONGEST_PIECE_S)
-        self.piece_frames = max(1, round(piece_s * config.sample_rate / config.hop_length))
+        self.piece_frames = self._usual_piece()
 
     def _encoded(self, wave_T: Tensor) -> Iterator[Tensor]:
         hop, context = self.hop_length, self.config.encoder_context

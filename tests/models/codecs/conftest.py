@@ -1,22 +1,27 @@
-"""A tiny codec with random weights, and waves that differ from row to row."""
+"""Tiny codecs with random weights, and waves that differ from row to row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.codec_sources import load_codec
+from models.codec_sources import load_codec, load_codec_directory
 from models.codecs.dac import network as convolutional
 from models.codecs.dac.network import ConvolutionalConfig, build_trainable
 from models.codecs.interface import Codec
+from models.codecs.maskgct_acoustic import codec as maskgct_acoustic
+from models.codecs.maskgct_acoustic.codec import MaskGCTAcousticCodec
+from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGCTAcousticNetwork
 from models.codecs.mill.codec import save_directory
 from models.codecs.mill.head import HeadConfig
 from models.codecs.mill.network import MillConfig, MillNetwork
+from models.codecs.strided_encoder import encoder_frames
 
 TINY = MillConfig(
     n_mels=20,
@@ -80,20 +85,53 @@ def convolutional_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["pcm-16khz", "mill-16khz", "tiny", "headed", "convolutional"])
-def codec(
-    request: pytest.FixtureRequest,
-    tiny_directory: Path,
-    headed_directory: Path,
-    convolutional_directory: Path,
-) -> Codec:
-    """Every codec the contract must hold for."""
-    made = {
-        "tiny": str(tiny_directory),
-        "headed": str(headed_directory),
-        "convolutional": str(convolutional_directory),
-    }
-    return load_codec(made.get(request.param, request.param))
+@pytest.fixture(scope="session")
+def maskgct_acoustic_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = MaskGCTAcousticConfig(
+        ratios=(3, 4, 5),
+        encoder_channels=4,
+        latent_channels=16,
+        n_codebooks=3,
+        codebook_size=16,
+        codebook_channels=4,
+        hidden_size=16,
+        feed_forward_size=24,
+        n_layers=2,
+        fft_length=240,
+    )
+    network = MaskGCTAcousticNetwork(config)
+    torch.nn.init.normal_(network.backbone.enter.weight, std=0.3)
+    directory = tmp_path_factory.mktemp("codec") / "maskgct_acoustic"
+    maskgct_acoustic.save_directory(network, directory, "tiny", "1")
+    return directory
+
+
+CODECS = ("pcm-16khz", "mill-16khz", "tiny", "headed", "convolutional", "maskgct_acoustic")
+OWN_COUNTS: dict[type, Callable[[Any, int], int]] = {
+    MaskGCTAcousticCodec: lambda codec, samples: encoder_frames(samples, codec.network.config.ratios),
+}
+"""Codecs whose frames are not the samples divided by the hop, rounded up: (codec, samples) -> frames."""
+
+
+@pytest.fixture(params=CODECS)
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """Every codec the contract must hold for, read from a directory where it has one."""
+    if "-" in request.param:
+        return load_codec(request.param)
+    directory = request.getfixturevalue(f"{request.param}_directory")
+    return LOADERS.get(request.param, load_codec_directory)(directory)
+
+
+LOADERS: dict[str, Callable[[Path], Codec]] = {"maskgct_acoustic": maskgct_acoustic.load_directory}
+"""Those whose families are not listed yet."""
+
+
+@pytest.fixture
+def frames_of(codec: Codec) -> Callable[[int], int]:
+    """Samples -> frames that the codec makes of them."""
+    own = OWN_COUNTS.get(type(codec))
+    return lambda samples: -(-samples // codec.hop_length) if own is None else own(codec, samples)
 
 
 @pytest.fixture(scope="session")

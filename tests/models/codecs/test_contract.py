@@ -9,14 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.codecs.interface import Codec, Codes
+from models.codecs.interface import Codec, Codes, Latents
+from models.codecs.rows import RowCodec
 
 Sweep = Callable[[int, int], Tensor]
+Frames = Callable[[int], int]
 LENGTHS = [1, 319, 320, 321, 5000, 0, 7777]
 
 
 def encode_one(codec: Codec, wave_T: Tensor) -> Tensor:
     return codec.encode(wave_T[None], torch.tensor([len(wave_T)])).codes_BQT[0]
+
+
+def decode_one(codec: Codec, codes_QT: Tensor) -> Tensor:
+    return codec.decode(Codes(codes_QT[None], torch.tensor([codes_QT.shape[1]]))).wave_BT[0]
 
 
 def padded(rows: list[Tensor], extra: int = 0) -> tuple[Tensor, Tensor]:
@@ -28,11 +34,10 @@ def padded(rows: list[Tensor], extra: int = 0) -> tuple[Tensor, Tensor]:
     return wave_BT, lengths_B
 
 
-def test_frames_are_hops_rounded_up_and_codes_in_range(codec: Codec, sweep: Sweep) -> None:
+def test_frames_are_as_many_as_said_and_codes_in_range(codec: Codec, frames_of: Frames, sweep: Sweep) -> None:
     rows = [sweep(length, seed) for seed, length in enumerate(LENGTHS)]
     codes = codec.encode(*padded(rows))
-    hop = codec.hop_length
-    assert codes.lengths_B.tolist() == [-(-length // hop) for length in LENGTHS]
+    assert codes.lengths_B.tolist() == [frames_of(length) for length in LENGTHS]
     assert codes.codes_BQT.shape == (len(LENGTHS), codec.n_codebooks, max(codes.lengths_B.tolist()))
     assert codes.codes_BQT.dtype == torch.int64
     assert int(codes.codes_BQT.max() - codes.codes_BQT.min()) < codec.codebook_size
@@ -58,14 +63,81 @@ def test_codes_do_not_depend_on_the_number_of_threads(codec: Codec, sweep: Sweep
     assert torch.equal(one, two)
 
 
-def test_a_frame_depends_on_the_past_and_future_by_a_bounded_number_of_frames(
-    codec: Codec, sweep: Sweep
-) -> None:
-    wave_T, hop = sweep(32_000, 2), codec.hop_length
-    whole = encode_one(codec, wave_T)
-    context = 20 * hop
-    middle = encode_one(codec, wave_T[12_800 - context : 19_200 + context])[:, 20:]
-    assert torch.equal(whole[:, 12_800 // hop : 19_200 // hop], middle[:, : 6_400 // hop])
+def test_rows_cut_with_context_have_the_codes_of_the_whole(codec: Codec, sweep: Sweep) -> None:
+    context, hop = codec.context.encode, codec.hop_length
+    if context is None:
+        pytest.skip("a frame depends on its whole row")
+    first, last = context + 3, context + 12
+    wave_T = sweep((2 * context + 15) * hop, 2)
+    whole_QT = encode_one(codec, wave_T)
+    part_QT = encode_one(codec, wave_T[3 * hop : (last + context) * hop])
+    assert torch.equal(part_QT[:, context : context + 9], whole_QT[:, first:last])
+    assert len(whole_QT.unique()) > 1
+
+
+def test_codes_cut_with_context_sound_like_the_whole(codec: Codec, sweep: Sweep) -> None:
+    context, hop = codec.context.decode, codec.hop_length
+    if context is None:
+        pytest.skip("a sample depends on the whole row")
+    codes_QT = encode_one(codec, sweep((2 * context + 15) * hop, 2))
+    whole_T = decode_one(codec, codes_QT)
+    part_T = decode_one(codec, codes_QT[:, 3 : 12 + 2 * context])
+    first = context * hop
+    part_T = part_T[first : first + 9 * hop]
+    torch.testing.assert_close(part_T, whole_T[3 * hop :][first : first + 9 * hop], rtol=0, atol=1e-4)
+
+
+def test_long_rows_in_pieces_are_as_at_once(codec: Codec, sweep: Sweep) -> None:
+    if not isinstance(codec, RowCodec):
+        pytest.skip("has pieces of a fixed length")
+    wave_T = sweep(20 * codec.hop_length + 7, 3)
+    codec.piece_frames = 1000
+    codes_QT = encode_one(codec, wave_T)
+    sound_T = decode_one(codec, codes_QT)
+    codec.piece_frames = 3
+    assert torch.equal(encode_one(codec, wave_T), codes_QT)
+    torch.testing.assert_close(decode_one(codec, codes_QT), sound_T, rtol=0, atol=1e-4)
+
+
+def test_rows_longer_than_the_maximum_are_refused_first(codec: Codec) -> None:
+    if codec.max_samples is None:
+        pytest.skip("takes rows of any length")
+    longest = codec.max_samples
+    with pytest.raises(ValueError, match=f"a row has {longest + 1} samples; .* takes at most {longest}"):
+        codec.encode(torch.zeros(1, 1).expand(1, longest + 1), torch.tensor([longest + 1]))
+
+
+def test_latents_are_what_is_quantized(codec: Codec, sweep: Sweep) -> None:
+    if not isinstance(codec, RowCodec):
+        pytest.skip("has no latents")
+    waves = padded([sweep(5000, 0), sweep(3000, 1)], extra=500)
+    codes, latents = codec.encode(*waves), codec.encode_latents(*waves)
+    assert latents.latents_BTD.dtype == torch.float32
+    assert latents.latents_BTD.shape == (2, codes.codes_BQT.shape[2], codec.latents.channels)
+    assert torch.equal(latents.lengths_B, codes.lengths_B)
+    alone_TD = codec.encode_latents(sweep(3000, 1)[None], torch.tensor([3000])).latents_BTD[0]
+    assert torch.equal(latents.latents_BTD[1, : len(alone_TD)], alone_TD)
+    assert not latents.latents_BTD[1, len(alone_TD) :].any()
+    vectors_BTD = codec.embed(codes.codes_BQT).transpose(1, 2)
+    by_vectors = codec.decode_latents(Latents(vectors_BTD, codes.lengths_B))
+    torch.testing.assert_close(by_vectors.wave_BT, codec.decode(codes).wave_BT, rtol=0, atol=1e-4)
+    assert codec.decode_latents(latents).wave_BT.shape == by_vectors.wave_BT.shape
+    with pytest.raises(ValueError, match="latents have 1 channels"):
+        codec.decode_latents(Latents(vectors_BTD[..., :1], codes.lengths_B))
+
+
+def test_bfloat16_is_an_edition_of_its_own(codec: Codec, sweep: Sweep) -> None:
+    if not isinstance(codec, RowCodec):
+        pytest.skip("codes in one precision only")
+    wave_T = sweep(5000, 0)
+    exact_QT = encode_one(codec, wave_T)
+    half = codec.at_precision(torch.bfloat16)
+    assert half.edition == f"{codec.edition}+bfloat16"
+    assert encode_one(half, wave_T).shape == exact_QT.shape
+    sound_T = decode_one(half, exact_QT)
+    assert sound_T.dtype == torch.float32
+    torch.testing.assert_close(sound_T, decode_one(codec, exact_QT), rtol=0, atol=0.1)
+    assert torch.equal(encode_one(codec, wave_T), exact_QT)
 
 
 def test_decode_of_a_batch_is_decode_of_each_row(codec: Codec, sweep: Sweep) -> None:

@@ -14,10 +14,12 @@ from pydantic import Field
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve, system_signature
+from models.checkpoints import Json
 from models.codec_sources import load_codec
 from models.families import system_kind
 from models.manifest import SystemKind
 from models.system_files import capabilities, save_system
+from models.text.front_ends import located
 from trainers.objectives import DataInfo
 
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -151,9 +153,9 @@ def _kind(family: str, given: Mapping[str, str]) -> SystemKind:
     return kind
 
 
-def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Any]:
-    """The front end of all generators, with an absolute path where it has files."""
-    found: dict[str, dict[str, Any]] = {}
+def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Json]:
+    """The front end of all generators, with absolute paths of its files."""
+    found: dict[str, dict[str, Json]] = {}
     digests: dict[str, str] = {}
     for role, part in parts.items():
         if not (part / "text.json").is_file():
@@ -164,17 +166,21 @@ def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str,
         digests[role] = _digest(part / str(found[role]["source"])) if "source" in found[role] else ""
     first, *others = found.items()
     for role, description in others:
-        if description != first[1]:
-            raise JobError(f"text front ends differ: {first[0]} has {first[1]}, {role} has {description}")
+        if _comparable(description) != _comparable(first[1]):
+            raise JobError(
+                f"text front ends differ: {first[0]} has {first[1]}, {role} has {description}; "
+                "--set text.kind=... (and the rest of it) speaks with another one"
+            )
         if digests[role] != digests[first[0]]:
             raise JobError(
                 f"text front ends differ: {first[0]} and {role} were trained with other tokenizer files"
             )
-    description = first[1]
-    inside = parts[first[0]] / str(description.get("source", ""))
-    return (
-        {**description, "source": str(inside)} if "source" in description and inside.is_dir() else description
-    )
+    return located(first[1], parts[first[0]])
+
+
+def _comparable(description: Mapping[str, Json]) -> dict[str, Json]:
+    """Machines without espeak-ng train on phonemes, too, and do not record its version."""
+    return {key: value for key, value in description.items() if key != "espeak_ng"}
 
 
 def _digest(tokenizer: Path) -> str:

@@ -1,11 +1,31 @@
-"""Text front ends: a sentence becomes token ids. `text_front_end` builds one from its description."""
+"""Text front ends: a sentence becomes token ids, the same in training and in speaking.
 
+`text_front_end` builds one from what `text.json` or `system.json` say, `training_front_end` from the settings of a fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from models.text.byte_level import ByteFrontEnd
-from models.text.hugging_face import HuggingFaceFrontEnd
+from models.checkpoints import Json
+from models.text import espeak
+from models.text.byte_level import ByteTokens
+from models.text.hugging_face import HuggingFaceTokens
+from models.text.lexicon import Lexicon, read_lexicon
+from models.text.settings import TextSettings, column_of, contradiction, text_settings
+from models.text.symbols import SymbolTable, symbol_table, write_symbols
+from models.text.treatment import Treatment
+
+_LEXICON, _SYMBOLS = "text/lexicon.json", "text/symbols.json"
+_FILES = ("source", "lexicon", "symbols")
+"""Settings that may be paths."""
+_RECORDS = ("lexicon_sha256", "symbols_sha256", "espeak_ng")
+"""What a description says besides settings."""
 
 
 class TextFrontEnd(Protocol):
@@ -13,35 +33,200 @@ class TextFrontEnd(Protocol):
 
     vocab_size: int
     """Rows that a text table needs."""
+    column: str
+    """The dataset's column that training reads: `text`, `normalized_text` or `phonemes`."""
 
     def encode(
         self, text: str, language: str | None = None, phones: Sequence[str] | None = None
     ) -> list[int]:
-        """Token ids in [0, vocab_size), special tokens included."""
+        """Token ids in [0, vocab_size) of a sentence as somebody wrote it, special tokens included.
 
-    def save(self, directory: Path) -> dict[str, Any]:
+        `language` None is the front end's own. Given `phones` stand in for those of the text. ValueError with one line
+        for what cannot be said.
+        """
+
+    def encode_stored(self, value: str | Sequence[str], language: str | None = None) -> list[int]:
+        """The ids that `encode` gives for the sentence, from what `column` holds of it."""
+
+    def save(self, directory: Path) -> dict[str, Json]:
         """Write the files it needs below `directory`; the result describes it relative to that directory."""
 
 
-KINDS = ("bytes", "huggingface")
+class Tokens(Protocol):
+    """A tokenizer of written text."""
+
+    vocab_size: int
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids, special tokens included."""
+
+    def save(self, directory: Path) -> dict[str, str]:
+        """Write its files below `directory`; the result are the settings that find them."""
 
 
-def text_front_end(description: Mapping[str, Any], root: Path | None = None) -> TextFrontEnd:
-    """Build the front end that a description names; `root` is what its relative paths start from.
+class WrittenFrontEnd:
+    """Tokens of the text's letters: bytes, or a tokenizer's pieces."""
 
-    `{"kind": "bytes"}`, or `{"kind": "huggingface", "source": directory or hub id}`. ValueError for another kind
-    or key, OSError for a tokenizer that is not there.
+    def __init__(self, kind: str, tokens: Tokens, treatment: Treatment, column: str = "text") -> None:
+        self._kind, self._tokens, self._treatment = kind, tokens, treatment
+        self.vocab_size, self.column = tokens.vocab_size, column
+
+    def encode(
+        self, text: str, language: str | None = None, phones: Sequence[str] | None = None
+    ) -> list[int]:
+        """See `TextFrontEnd`."""
+        if phones is not None:
+            raise ValueError(f"the text front end {self._kind} reads no phones; give the text alone")
+        return self._tokens.ids(self._treatment.text(text, language))
+
+    def encode_stored(self, value: str | Sequence[str], language: str | None = None) -> list[int]:
+        """See `TextFrontEnd`."""
+        assert isinstance(value, str)
+        return self.encode(value, language) if self.column == "text" else self._tokens.ids(value)
+
+    def save(self, directory: Path) -> dict[str, Json]:
+        """See `TextFrontEnd`."""
+        return {
+            "kind": self._kind,
+            **_save_treatment(self._treatment, directory),
+            **self._tokens.save(directory),
+        }
+
+
+class PhonemeFrontEnd:
+    """Phones of espeak-ng, or given ones, by a symbol table."""
+
+    column = "phonemes"
+
+    def __init__(self, table: SymbolTable, treatment: Treatment, espeak_ng: str = "") -> None:
+        """`espeak_ng` is the version that made the phones it was trained on, if that is known."""
+        self._table, self._treatment, self._espeak_ng = table, treatment, espeak_ng
+        self.vocab_size = table.vocab_size
+        self._warned = False
+
+    def encode(
+        self, text: str, language: str | None = None, phones: Sequence[str] | None = None
+    ) -> list[int]:
+        """See `TextFrontEnd`. Warns once if another espeak-ng makes the phones than made those of the training."""
+        if phones is None:
+            phones = self._treatment.phones(text, language)
+            self._compare_versions()
+        return self._table.encode(phones)
+
+    def encode_stored(self, value: str | Sequence[str], language: str | None = None) -> list[int]:  # noqa: ARG002
+        """See `TextFrontEnd`."""
+        assert not isinstance(value, str)
+        return self._table.encode(value)
+
+    def save(self, directory: Path) -> dict[str, Json]:
+        """See `TextFrontEnd`."""
+        found: dict[str, Json] = {"kind": "phonemes", **_save_treatment(self._treatment, directory)}
+        found["language"] = self._treatment.language
+        if self._table.spelled:
+            found["symbols"] = self._table.name
+        else:
+            _make_folder(directory)
+            write_symbols(self._table, directory / _SYMBOLS)
+            found |= {"symbols": _SYMBOLS, "symbols_sha256": _sha256(self._table.ids)}
+        version = self._espeak_ng or _installed_espeak()
+        return {**found, "espeak_ng": version} if version else found
+
+    def _compare_versions(self) -> None:
+        here = espeak.version()
+        if self._espeak_ng and here != self._espeak_ng and not self._warned:
+            logging.getLogger("speechmill.text").warning(
+                "espeak-ng here is %s; the model was trained on phones of %s, and may know some words otherwise",
+                here,
+                self._espeak_ng,
+            )
+            self._warned = True
+
+
+def text_front_end(description: Mapping[str, Json], root: Path | None = None) -> TextFrontEnd:
+    """Build the front end that a description names, as `save` wrote it; `root` is what its relative paths start from.
+
+    A description without `normalize` means none, as before there was any. ValueError for an unknown kind or key, a
+    file that is not what it was, or a symbol table of another version; OSError for a file that is not there.
     """
-    keys = dict(description)
-    kind = keys.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"text front end kind {kind!r} is unknown; known: {', '.join(KINDS)}")
-    source = keys.pop("source", None) if kind == "huggingface" else None
-    if keys:
-        raise ValueError(f"text front end {kind} has no setting {sorted(keys)[0]!r}")
-    if kind == "bytes":
-        return ByteFrontEnd()
-    if not isinstance(source, str):
-        raise ValueError("text front end huggingface needs source: a tokenizer directory or a hub id")
-    inside = root / source if root is not None else None
-    return HuggingFaceFrontEnd(str(inside) if inside is not None and inside.is_dir() else source)
+    records = {key: str(value) for key, value in description.items() if key in _RECORDS}
+    given = {key: value for key, value in description.items() if key not in _RECORDS}
+    unstated = {} if given.get("kind") == "phonemes" else {"normalize": "none"}
+    settings = text_settings(unstated | located(given, root))
+    lexicon = _lexicon(settings, records.get("lexicon_sha256", ""))
+    return _build(settings, lexicon, column_of(settings, None), records)
+
+
+def training_front_end(given: Mapping[str, Json], dataset: Mapping[str, Json] | None = None) -> TextFrontEnd:
+    """The front end of a fit. `dataset` holds the `text` settings that its rows were prepared with, if they are known.
+
+    ValueError if it would speak another text than the dataset's column teaches, and for what `text_front_end` refuses.
+    """
+    settings = text_settings(given, dataset)
+    lexicon = _lexicon(settings)
+    reason = contradiction(settings, lexicon.sha256, dataset)
+    if reason is not None:
+        raise ValueError(reason)
+    recorded = {} if dataset is None else {"espeak_ng": str(dataset.get("espeak_ng", ""))}
+    return _build(settings, lexicon, column_of(settings, dataset), recorded)
+
+
+def located(description: Mapping[str, Json], root: Path | None) -> dict[str, Json]:
+    """The description with the paths of files that are in `root` made whole; names and other paths stay."""
+    found = dict(description)
+    for key in _FILES:
+        value = found.get(key)
+        if root is not None and isinstance(value, str) and value and (root / value).exists():
+            found[key] = str(root / value)
+    return found
+
+
+def _build(settings: TextSettings, lexicon: Lexicon, column: str, records: Mapping[str, str]) -> TextFrontEnd:
+    treatment = Treatment(settings.normalize, settings.language, lexicon)
+    if settings.kind != "phonemes":
+        tokens = ByteTokens() if settings.kind == "bytes" else HuggingFaceTokens(settings.source)
+        return WrittenFrontEnd(settings.kind, tokens, treatment, column)
+    table = symbol_table(settings.symbols)
+    _check_sha256("symbols", settings.symbols, records.get("symbols_sha256", ""), _sha256(table.ids))
+    return PhonemeFrontEnd(table, treatment, records.get("espeak_ng", ""))
+
+
+def _lexicon(settings: TextSettings, sha256: str = "") -> Lexicon:
+    lexicon = read_lexicon(Path(settings.lexicon)) if settings.lexicon else Lexicon()
+    _check_sha256("lexicon", settings.lexicon, sha256, lexicon.sha256)
+    return lexicon
+
+
+def _check_sha256(what: str, source: str, recorded: str, found: str) -> None:
+    if recorded and recorded != found:
+        raise ValueError(
+            f"text front end: {what} {source or 'none'} is another one (sha256 {found[:12]}) "
+            f"than it was trained with ({recorded[:12]})"
+        )
+
+
+def _save_treatment(treatment: Treatment, directory: Path) -> dict[str, Json]:
+    """Nothing for a text that is read as it is given, as before there was any treatment."""
+    found: dict[str, Json] = {} if treatment.normalize == "none" else {"normalize": treatment.normalize}
+    if treatment.normalize == "spoken" or treatment.lexicon.entries:
+        found["language"] = treatment.language
+    if treatment.lexicon.entries:
+        _make_folder(directory)
+        (directory / _LEXICON).write_text(treatment.lexicon.to_json(), encoding="utf-8")
+        found |= {"lexicon": _LEXICON, "lexicon_sha256": treatment.lexicon.sha256}
+    return found
+
+
+def _make_folder(directory: Path) -> None:
+    (directory / _LEXICON).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _installed_espeak() -> str:
+    """Its version; empty on machines without, which train on a column."""
+    try:
+        return espeak.version()
+    except espeak.EspeakError:
+        return ""
+
+
+def _sha256(ids: Mapping[str, int]) -> str:
+    return hashlib.sha256(json.dumps(dict(ids), sort_keys=True).encode()).hexdigest()

@@ -23,24 +23,31 @@ _PIECES = re.compile(rf"((?:{_WITHIN}|[^{re.escape(MARKS)}])+)")
 _UNREADABLE = {"ja": re.compile("[\u3400-\u9fff\uf900-\ufaff]")}
 
 
+class Ipa(str):
+    """Words whose phones are given, among parts of a text."""
+
+
 def phonemize(texts: Sequence[str], language: str) -> list[list[str]]:
     """Phones of each text, as a list of strings; empty for a text that holds nothing to say.
 
     `language` is a code of ISO 639-1, of Whisper (`en`, `zh`), or with a region (`pt-BR`). Texts do not influence each
     other. Raises EspeakError for a language that espeak-ng does not have, or a script that it cannot read in it.
     """
-    engine = _engine(voice_of(language))
-    found = []
-    for text in texts:
-        pieces = _pieces(text)
-        _check_script(pieces, language)
-        found.append(_phones([(mark, piece if mark else engine.ipa(piece)) for mark, piece in pieces]))
-    return found
+    voice_of(language)
+    return [phonemize_parts([text], language) for text in texts]
 
 
-def phones_of_ipa(ipa: str) -> list[str]:
-    """Phones of words written in IPA: `nˈuːjən` -> `nˈ uː j ə n`."""
-    return _phones([(False, ipa)])
+def phonemize_parts(parts: Sequence[str], language: str) -> list[str]:
+    """Phones of one text, of which some parts may be `Ipa`; the others do not influence each other."""
+    engine, said = _engine(voice_of(language)), []
+    for part in parts:
+        if isinstance(part, Ipa):
+            said.append((False, str(part)))
+        else:
+            pieces = _pieces(part)
+            _check_script(pieces, language)
+            said += [(mark, piece if mark else engine.ipa(piece)) for mark, piece in pieces]
+    return _phones(said)
 
 
 @lru_cache(maxsize=8)

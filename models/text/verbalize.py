@@ -176,8 +176,13 @@ def _cardinal(number: int, code: str) -> str:
 
 
 def _num2words(number: int, code: str, to: str) -> str:
-    from num2words import num2words  # type: ignore[import-untyped]
-
+    try:
+        from num2words import num2words  # type: ignore[import-untyped]
+    except ImportError:
+        raise ValueError(
+            f"the number {number} is written out by num2words, which is not installed: add that package, "
+            "or give a text without digits"
+        ) from None
     words: str = num2words(number, lang=code, to=to)
     return words.replace(",", "")
 

@@ -20,6 +20,7 @@ from catalog.datasets import Dataset
 from catalog.runs import marked_run
 from catalog.strict_yaml import format_yaml
 from models.identity import TokenIdentity
+from models.text import espeak
 from pipelines.execution import cluster
 from pipelines.execution.commit import commit
 from pipelines.execution.progress import Progress
@@ -153,7 +154,12 @@ def _count(plan: _Plan, progress: Progress) -> None:
 
 def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
     """Record the source and the settings of the run, for people and for `repair`."""
-    asked = {"source": plan.listing.source.uri, "settings": settings.model_dump(mode="json")}
+    asked: dict[str, Any] = {
+        "source": plan.listing.source.uri,
+        "settings": settings.model_dump(mode="json"),
+    }
+    if settings.text.phonemes:
+        asked["espeak_ng"] = espeak.version()
     plan.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from catalog.config import Settings
 from catalog.filters import Thresholds
+from models.text.lexicon import Lexicon, read_lexicon
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings
 from pipelines.stages.filter import PRESETS
@@ -99,6 +100,13 @@ class TextSettings(Settings):
     normalize: bool = Field(default=False, description="fill the column `normalized_text`")
     phonemes: bool = Field(default=False, description="fill the column `phonemes` (espeak-ng, IPA)")
     language: str = Field(default="en", description="of texts whose language nobody states")
+    lexicon: Path | None = Field(
+        default=None, description="pronunciations for both columns: a YAML or JSON file (docs/data.md)"
+    )
+
+    def read_lexicon(self) -> Lexicon:
+        """Its entries; none without a file. ValueError or OSError for a file that cannot be read."""
+        return Lexicon() if self.lexicon is None else read_lexicon(self.lexicon)
 
 
 class SplitSettings(Settings):
@@ -206,6 +214,8 @@ class PrepareSettings(Settings):
         rows["text"] = {"missing": self.text.missing} | self.text.model_dump(
             mode="json", exclude_defaults=True
         )
+        if self.text.lexicon is not None:
+            rows["text"]["lexicon"] = self.text.read_lexicon().sha256
         active = {
             "segment": self.segmenting,
             "align": self.align is not None,

@@ -134,7 +134,8 @@ def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool
         asked = {"settings": _located(settings.transcribe), "sample_rate": rate}
         place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
         stages.append(Stage(TranscribeStage, {**asked, **place}))
-    stages.append(Stage(TextStage, settings.text.model_dump()))
+    text = settings.text
+    stages.append(Stage(TextStage, {**text.model_dump(), "lexicon": text.read_lexicon()}))
     if settings.words is not None:
         stages.append(Stage(WordsStage, {"settings": _located(settings.words), "sample_rate": rate}))
     return [*stages, *_filter(settings, "text")]

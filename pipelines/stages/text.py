@@ -7,18 +7,18 @@ from typing import Literal
 import pyarrow as pa
 
 from catalog.reasons import Reason
-from models.text.espeak import EspeakError
-from models.text.phonemes import phonemize
-from models.text.verbalize import verbalize
+from models.text import espeak
+from models.text.lexicon import Lexicon
+from models.text.treatment import Treatment
 from pipelines.rows import reject, with_column
 
 
 class TextStage:
     """Rejects rows without a transcript (`missing_text`) and with one that has no word (`empty_text`).
 
-    `normalize` adds the column `normalized_text`, `phonemes` the column `phonemes` (of the normalised text if there
-    is one). Rows that do not name their language are taken to be in `language`. A row that espeak-ng cannot say is
-    rejected (`no_verdict`).
+    `normalize` adds the column `normalized_text`, `phonemes` the column `phonemes`; with both, numbers and symbols are
+    written out for the phonemes, too. Rows that do not name their language are taken to be in `language`. A row that
+    espeak-ng cannot say is rejected (`no_verdict`). EspeakError where phonemes are wanted and espeak-ng is missing.
     """
 
     def __init__(
@@ -27,29 +27,42 @@ class TextStage:
         normalize: bool = False,
         phonemes: bool = False,
         language: str = "en",
+        lexicon: Lexicon | None = None,
     ) -> None:
-        self._missing, self._language = missing, language
-        self._normalize, self._phonemes = normalize, phonemes
+        self._missing, self._normalize, self._phonemes = missing, normalize, phonemes
+        self._treatment = Treatment("spoken" if normalize else "transcript", language, lexicon or Lexicon())
+        if phonemes:
+            espeak.version()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows of `utterances.SCHEMA` in and out."""
         if self._missing == "reject":
             table = reject(table, _without_words(table["text"].to_pylist()))
-        if not (self._normalize or self._phonemes):
-            return table
-        languages = [language or self._language for language in table["language"].to_pylist()]
-        accepted = [reason is None for reason in table["reason"].to_pylist()]
         texts = [
-            text if kept and text else None
-            for text, kept in zip(table["text"].to_pylist(), accepted, strict=True)
+            text if reason is None and text else None
+            for text, reason in zip(table["text"].to_pylist(), table["reason"].to_pylist(), strict=True)
         ]
+        languages = table["language"].to_pylist()
         if self._normalize:
-            texts = [
-                None if text is None else verbalize(text, language)
+            normalized = [
+                None if text is None else self._treatment.text(text, language)
                 for text, language in zip(texts, languages, strict=True)
             ]
-            table = with_column(table, "normalized_text", texts)
-        return _with_phonemes(table, texts, languages) if self._phonemes else table
+            table = with_column(table, "normalized_text", normalized)
+        return self._with_phonemes(table, texts, languages) if self._phonemes else table
+
+    def _with_phonemes(
+        self, table: pa.Table, texts: list[str | None], languages: list[str | None]
+    ) -> pa.Table:
+        phones: list[list[str] | None] = []
+        verdicts = {}
+        for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
+            try:
+                phones.append(None if text is None else self._treatment.phones(text, language))
+            except espeak.EspeakError as error:
+                phones.append(None)
+                verdicts[row] = (Reason.NO_VERDICT, f"phonemes: {error}")
+        return reject(with_column(table, "phonemes", phones), verdicts)
 
 
 def _without_words(texts: list[str | None]) -> dict[int, tuple[Reason, str]]:
@@ -60,15 +73,3 @@ def _without_words(texts: list[str | None]) -> dict[int, tuple[Reason, str]]:
         elif not text:
             verdicts[row] = (Reason.EMPTY_TEXT, "the transcript is empty")
     return verdicts
-
-
-def _with_phonemes(table: pa.Table, texts: list[str | None], languages: list[str]) -> pa.Table:
-    phones: list[list[str] | None] = []
-    verdicts = {}
-    for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
-        try:
-            phones.append(None if text is None else phonemize([text], language)[0])
-        except EspeakError as error:
-            phones.append(None)
-            verdicts[row] = (Reason.NO_VERDICT, f"phonemes: {error}")
-    return reject(with_column(table, "phonemes", phones), verdicts)

@@ -1,0 +1,156 @@
+"""Text is treated once: what training sees of a prepared sentence is what speaking makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from catalog.reasons import Reason
+from models.checkpoints import Json
+from models.text import espeak
+from models.text.espeak import EspeakError
+from models.text.front_ends import TextFrontEnd, text_front_end, training_front_end
+from models.text.normalize import normalize_transcript
+from models.text.spoken_forms import FORMS
+from pipelines.audio.decode import Limits
+from pipelines.audio.isolated_decoder import DecodeSettings
+from pipelines.audio.wav import write_wav
+from pipelines.prepare.settings import PrepareSettings
+from pipelines.prepare.steps import layout_of, steps_of
+from pipelines.sources.interface import to_table
+from pipelines.sources.open import open_source
+from pipelines.stages.decode import DecodeStage
+from pipelines.stages.text import TextStage
+
+LEXICON = """
+- {word: Nguyen, language: en, say: win}
+- {word: GIF, language: en, ipa: dʒˈɪf}
+- {word: café, language: fr, ipa: kafˈe, say: kahfé}
+- {word: fünf, language: de, say: fünnef}
+"""
+FRAGMENTS = (
+    "the", "Nguyen", "GIF", "gif's", "caf\u00e9", "cafe\u0301", "fünf", "été", "3", "1,234.5", "$5.50", "1999", "21st",
+    "5 %", "10:30", "７", "‘so’", "“quoted”", "it’s", "—", "-", "...", "&", "1 234", "こんにちは", "今", "你好", "。",
+    "\u200b", "\x07", "e\u200d\u0301", "½", "U.S.A.",
+)  # fmt: skip
+GAPS = ("", " ", "  ", "\t", "\n", "\u00a0", "\u202f")
+sentences = st.lists(
+    st.tuples(st.sampled_from(FRAGMENTS) | st.text(max_size=3), st.sampled_from(GAPS)), max_size=6
+).map(lambda parts: "".join(fragment + gap for fragment, gap in parts))
+rows = st.lists(st.tuples(sentences, st.sampled_from([None, "en-GB", "pl", *FORMS])), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lexicon, a tokenizer and a recording."""
+    place = tmp_path_factory.mktemp("text")
+    (place / "words.yaml").write_text(LEXICON, encoding="utf-8")
+    pieces = ["[UNK]", "win", "Nguyen", "GIF", "the", "three", "3", "five", '"', "“", "quoted", "—", "'", "’"]
+    inner = Tokenizer(models.WordLevel({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]").save_pretrained(str(place / "tokens"))
+    (place / "source").mkdir()
+    write_wav(place / "source" / "a.wav", np.full(3200, 0.1, np.float32), 16_000)
+    return place
+
+
+@pytest.fixture(scope="module")
+def decode(folder: Path) -> Callable[[list[tuple[str, str | None]]], pa.Table]:
+    """Sentences as rows of `prepare` after their recording was decoded."""
+    stage = DecodeStage(DecodeSettings(16_000, Limits(min_duration_s=0.05)))
+    (recording,) = open_source(str(folder / "source")).recordings()
+
+    def of(sentences: list[tuple[str, str | None]]) -> pa.Table:
+        table = to_table([recording] * len(sentences))
+        for name, values in zip(("text", "language"), zip(*sentences, strict=True), strict=True):
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        return stage(table)
+
+    return of
+
+
+def prepared(folder: Path, with_lexicon: bool, **text: Any) -> tuple[TextStage, dict[str, Json]]:
+    """The text stage as `prepare` builds it, and the settings that the dataset records."""
+    given = text | ({"lexicon": folder / "words.yaml"} if with_lexicon else {})
+    of_job = PrepareSettings.model_validate({"text": given, "resources": {"device": "cpu"}})
+    from models.codec_sources import load_codec
+    from models.codecs.interface import identity_of
+
+    layout = layout_of(of_job, [{"CPU": 1.0, "GPU": 0.0}])
+    (step,) = steps_of(layout, of_job, identity_of(load_codec("pcm-16khz")), "data", "run")
+    (stage,) = [one for one in step.stages if one.factory is TextStage]
+    return TextStage(**stage.arguments), of_job.of_rows["text"]
+
+
+@pytest.mark.parametrize("with_lexicon", [False, True], ids=["plain", "lexicon"])
+@pytest.mark.parametrize("normalize", ["none", "transcript", "spoken", "spoken, not prepared"])
+@pytest.mark.parametrize("kind", ["bytes", "huggingface", "phonemes"])
+def test_training_sees_what_is_spoken(
+    kind: str, normalize: str, with_lexicon: bool, folder: Path, decode: Any, tmp_path: Path
+) -> None:
+    if kind == "phonemes" and normalize in ("none", "spoken, not prepared"):
+        pytest.skip("refused")
+    stage, recorded = prepared(
+        folder, with_lexicon, normalize=normalize == "spoken", phonemes=kind == "phonemes"
+    )
+    front_end = {"kind": kind, "normalize": normalize.split(",")[0]}
+    front_end |= {"source": str(folder / "tokens")} if kind == "huggingface" else {}
+    front_end |= {"lexicon": str(folder / "words.yaml")} if with_lexicon else {}
+    training = training_front_end(front_end, recorded)
+    speaking = text_front_end(training.save(tmp_path), tmp_path)
+
+    @settings(max_examples=60, deadline=None)
+    @given(rows)
+    @example([("“It’s”\t 3 GIFs — cafe\u0301,  Nguyen", None), ("fünf 5", "de"), ("今日", "ja")])
+    def hold(sentences: list[tuple[str, str | None]]) -> None:
+        result = stage(decode(sentences)).to_pylist()
+        for (sentence, language), row in zip(sentences, result, strict=True):
+            if row["reason"] is None:
+                spoken = sentence if normalize != "none" else normalize_transcript(sentence)
+                assert training.encode_stored(row[training.column], row["language"]) == speaking.encode(
+                    spoken, language
+                )
+            elif row["reason"] == Reason.NO_VERDICT:
+                with pytest.raises(EspeakError) as refusal:
+                    speaking.encode(sentence, language)
+                assert row["detail"] == f"phonemes: {refusal.value}"
+            else:
+                assert normalize_transcript(sentence) == ""
+
+    hold()
+
+
+def test_text_as_given_is_spoken_as_given() -> None:
+    """`none` is what was before: prepared text is normalised and spoken text is not."""
+    front_end: TextFrontEnd = text_front_end({"kind": "bytes"})
+    assert front_end.encode("a  “b”") == [256, *"a  “b”".encode(), 257]
+
+
+def test_a_dataset_keeps_its_settings_when_new_ones_are_off(folder: Path) -> None:
+    _, plain = prepared(folder, False)
+    assert plain == {"missing": "reject"}
+    _, filled = prepared(folder, False, normalize=True, phonemes=True)
+    assert filled == {"missing": "reject", "normalize": True, "phonemes": True}
+    _, named = prepared(folder, True, normalize=True)
+    assert len(str(named["lexicon"])) == 64
+
+
+def test_phonemes_without_espeak_end_the_job_and_not_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    espeak._probe.cache_clear()
+    try:
+        with pytest.raises(EspeakError, match="espeak-ng is not installed"):
+            TextStage("reject", phonemes=True)
+    finally:
+        espeak._probe.cache_clear()

@@ -10,7 +10,9 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import torch
 from catalog.files import written_aside
 
 BEST = "best.pt"
+PARTS = ("objective", "optimizers", "ema", "step", "position", "elapsed_s", "best", "identity", "extra")
+"""What a checkpoint of the loop holds at least."""
 
 
 class Checkpoints:
@@ -34,6 +38,37 @@ class Checkpoints:
     def latest(self) -> Path | None:
         """The newest checkpoint, if there is one."""
         return next(reversed(self.all()), None)
+
+    def newest_good(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, and its state. ValueError if there are some and none can be read."""
+        problems = []
+        for path in reversed(self.all()):
+            try:
+                return path, load(path)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError(
+                f"{problems[0]}, nor is an earlier one; delete {self.directory} to start the run over"
+            )
+        return None
+
+    def clean(self) -> list[str]:
+        """Rename damaged checkpoints to `*.damaged` and delete what unfinished writes left; one line for each damage.
+
+        Only for the process that owns the run directory, before the training starts.
+        """
+        lines = []
+        for path in self.directory.glob(".*.pt.*.tmp"):
+            path.unlink(missing_ok=True)
+        best = self.directory / BEST
+        for path in [*reversed(self.all()), *([best] if best.exists() else [])]:
+            try:
+                load(path)
+            except ValueError as error:
+                path.rename(path.with_name(f"{path.name}.damaged"))
+                lines.append(f"{error}; it is kept as {path.name}.damaged, and the one before it is used")
+        return lines
 
     def best(self) -> Path | None:
         """The checkpoint of the lowest validation loss, else the newest."""
@@ -67,13 +102,29 @@ class Checkpoints:
                 shutil.copyfile(path, aside)
 
 
-def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are allowed in it. ValueError names a broken file."""
+def load(
+    path: Path, map_location: str | torch.device = "cpu", required: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are allowed in it.
+
+    ValueError names a file that is damaged (the archive's checksums are verified), is no checkpoint or lacks a part.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
-    assert isinstance(state, dict)
+    except (
+        RuntimeError, EOFError, ValueError, IndexError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is not a checkpoint: it holds {type(state).__name__}")
+    missing = [key for key in required if key not in state]
+    if missing:
+        raise ValueError(f"{path} is not a checkpoint of a training: it lacks {', '.join(missing)}")
     return state
 
 

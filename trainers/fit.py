@@ -17,7 +17,7 @@ from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
 from models.codecs.interface import Codec
-from trainers.checkpoint import Checkpoints, check_identity, load
+from trainers.checkpoint import Checkpoints, check_identity
 from trainers.objectives import DataInfo
 from trainers.parquet_rows import open_parquet, unreadable
 from trainers.run import Run, Source, build, device_of, export, train_here
@@ -38,13 +38,15 @@ def fit(settings: FitSettings) -> dict[str, Any]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise JobError(f"{settings.directory}: another training is running there") from error
+        for line in Checkpoints(settings.directory / "checkpoints").clean():
+            sys.stderr.write(f"{line}\n")
         return _fit(settings, source, saved)
 
 
 def _plan(settings: FitSettings) -> tuple[Source, Mapping[str, Any]]:
     """The data, and the newest checkpoint, empty for a new run."""
-    latest = Checkpoints(settings.directory / "checkpoints").latest()
-    saved = load(latest) if latest else {}
+    found = Checkpoints(settings.directory / "checkpoints").newest_good()
+    saved = found[1] if found else {}
     return resolve(_continued(settings.data, saved)), saved
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from trainers.checkpoint import Checkpoints, check_identity, load
+from trainers.checkpoint import PARTS, Checkpoints, check_identity, load
 from trainers.clock import Clock, epochs_done
 from trainers.data import Batch, Batches, Prefetch
 from trainers.draws import generator_at
@@ -121,7 +121,7 @@ class _Loop(Generic[B]):
     def _start(self) -> None:
         """Weights, optimisers and position: new, or those of the newest checkpoint."""
         objective, latest = self.objective, self.checkpoints.latest()
-        state = load(latest, self.device) if latest is not None else None
+        state = load(latest, self.device, PARTS) if latest is not None else None
         if latest is not None and state is not None:
             check_identity(latest, state["identity"], self.identity)
         if self.validator is not None and self.validator.makes_samples and not self.parallel.rank:

@@ -14,7 +14,7 @@ from catalog.command import JobError
 from catalog.config import digest, to_yaml
 from catalog.files import written_aside
 from models.codecs.mill.editions import embedded_directory
-from trainers.checkpoint import Checkpoints, load
+from trainers.checkpoint import PARTS, Checkpoints, load
 from trainers.console import console_hooks
 from trainers.data import TOO_LONG, Batches
 from trainers.ema import load as load_averages
@@ -180,7 +180,7 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
 
     Returns what `export/training.json` records: family, data, step, validation loss, digest of the configuration.
     """
-    state = load(outcome.checkpoint)
+    state = load(outcome.checkpoint, required=PARTS)
     run.objective.load_state_dict(state["objective"])
     if state["ema"] is not None:
         load_averages(run.objective, state["ema"])

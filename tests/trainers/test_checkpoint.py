@@ -69,3 +69,61 @@ def test_differing_settings_are_all_named() -> None:
     with pytest.raises(ValueError, match=r"a\.x was 1, is 2; b was null, is \"new\"; c was \[1\], is null"):
         check_identity(Path("p"), {"a": {"x": 1, "y": 0}, "c": (1,)}, {"a": {"x": 2, "y": 0}, "b": "new"})
     check_identity(Path("p"), {"betas": [0.9, 0.99]}, {"betas": (0.9, 0.99)})
+
+
+def three(directory: Path) -> Checkpoints:
+    checkpoints = Checkpoints(directory, keep_last=3)
+    for step in (1, 2, 3):
+        checkpoints.save({"step": step, "weights": torch.full((64,), float(step))}, step, best=step == 1)
+    return checkpoints
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "flipped bit":
+        data[data.index(torch.tensor(3.0).numpy().tobytes() * 4) + 5] ^= 4
+    path.unlink()
+    path.write_bytes({"empty": b"", "truncated": data[: len(data) // 2], "flipped bit": data}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "truncated", "flipped bit"])
+def test_a_damaged_newest_one_is_set_aside_and_the_one_before_it_used(tmp_path: Path, how: str) -> None:
+    checkpoints = three(tmp_path)
+    newest = checkpoints.all()[-1]
+    damage(newest, how)
+    with pytest.raises(ValueError, match=rf"{newest.name} is not a readable checkpoint: "):
+        load(newest)
+    found = checkpoints.newest_good()
+    assert found is not None
+    assert (found[0].name, found[1]["step"]) == ("step-00000002.pt", 2)
+    (line,) = checkpoints.clean()
+    assert "step-00000003.pt.damaged" in line
+    assert "\n" not in line
+    assert [path.name for path in checkpoints.all()] == ["step-00000001.pt", "step-00000002.pt"]
+    assert checkpoints.clean() == []
+
+
+def test_when_none_can_be_read_it_says_what_to_do(tmp_path: Path) -> None:
+    checkpoints = three(tmp_path)
+    for path in checkpoints.all():
+        damage(path, "empty")
+    with pytest.raises(
+        ValueError, match=r"step-00000003\.pt is not a readable .* delete .* to start the run over"
+    ):
+        checkpoints.newest_good()
+
+
+def test_what_unfinished_writes_left_goes(tmp_path: Path) -> None:
+    checkpoints = three(tmp_path)
+    (tmp_path / ".step-00000004.pt.0123.tmp").write_bytes(b"half")
+    assert checkpoints.clean() == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match=r"list\.pt is not a checkpoint: it holds list"):
+        load(tmp_path / "list.pt")
+    torch.save({"step": 1}, tmp_path / "part.pt")
+    with pytest.raises(ValueError, match=r"part\.pt is not a checkpoint of a training: it lacks optimizers"):
+        load(tmp_path / "part.pt", required=("step", "optimizers"))

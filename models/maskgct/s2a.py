@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from models.layers.checks import check_transformer_sizes
 from models.layers.feed_forward import silu_mlp
 from models.layers.initialisation import init_normal
+from models.layers.levels import LevelHeads, hidden_codes
 from models.maskgct.text_prefix import TextPrefixTransformer
 
 
@@ -36,22 +37,6 @@ class MaskGCTS2AConfig:
 
     def __post_init__(self) -> None:
         check_transformer_sizes(self)
-
-
-class LevelHeads(nn.Module):
-    """One linear head for each level, stacked so that each row can have its own."""
-
-    def __init__(self, n_levels: int, dim: int, n_codes: int) -> None:
-        super().__init__()
-        self.weight_QVD = nn.Parameter(torch.randn(n_levels, n_codes, dim) * 0.02)
-        self.bias_QV = nn.Parameter(torch.zeros(n_levels, n_codes))
-
-    def forward(self, hidden_BTD: Tensor, level: Tensor | int) -> Tensor:
-        """Return logits (B, T, V) of each row's level (int64, (B,)) or of one level for all rows."""
-        if isinstance(level, int):
-            return F.linear(hidden_BTD, self.weight_QVD[level], self.bias_QV[level])
-        # A matrix product rather than baddbmm: autocast then chooses its type as for the other layers.
-        return hidden_BTD @ self.weight_QVD[level].transpose(1, 2) + self.bias_QV[level][:, None]
 
 
 class MaskGCTS2A(nn.Module):
@@ -127,11 +112,3 @@ class MaskGCTS2A(nn.Module):
         hidden_BTD = self.trunk(text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN)
         y: Tensor = self.heads(hidden_BTD, levels_B)
         return y
-
-
-def hidden_codes(n_levels: int, masked_BT: Tensor, prompt_mask_BT: Tensor, levels_B: Tensor) -> Tensor:
-    """Return bool (B, T, Q), true where a code is replaced by the mask; see MaskGCTS2A.forward."""
-    level_Q = torch.arange(n_levels, device=masked_BT.device)
-    current_B1Q = (level_Q == levels_B[:, None])[:, None]
-    above_B1Q = (level_Q > levels_B[:, None])[:, None]
-    return (current_B1Q & masked_BT[..., None]) | (above_B1Q & ~prompt_mask_BT[..., None])

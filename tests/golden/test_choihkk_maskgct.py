@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models.layers.levels import hidden_codes
 from models.maskgct import checkpoint_choihkk_s2a, checkpoint_choihkk_t2s
 from models.maskgct.corruption import CorruptionConfig, corrupt, level_weights
-from models.maskgct.s2a import hidden_codes
 from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice

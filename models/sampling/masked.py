@@ -1,16 +1,18 @@
 """The masked-generative sampler: start from all masks, fill in, mask the least certain again, repeat.
 
 After arXiv 2202.04200 (MaskGIT) with the schedule and noise of MaskGCT (arXiv 2409.00750; draw order of
-choiHkk/maskgct@6048485). Shapes: B rows, T frames, V codes, k candidates.
+choiHkk/maskgct@6048485), which TokenChoice can switch off. Shapes: B rows, T frames, V codes, k candidates.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from models.layers.checks import check_choice
 from models.layers.masks import length_mask
 from models.sampling.draws import Draws, gumbel
 
@@ -19,21 +21,40 @@ LogitsFn = Callable[[Tensor, Tensor, float], Tensor]
 
 SINGLE_STEP_TEMPERATURE = 0.2
 
+LastStep = Literal["greedy", "drawn"]
+
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """How codes are drawn from logits; the defaults are those of the published sampler."""
+    """How codes are drawn from logits; the defaults are those of MaskGCT's published sampler."""
 
     temperature: float = 0.5
     """Of the Gumbel noise at the first step; it falls to 0 with the diffusion time."""
     filter_threshold: float = 0.98
     """Only the ceil((1 - filter_threshold) * V) most likely codes can be drawn."""
+    confidence_noise: float = 1.0
+    """Multiple of the Gumbel noise in the confidence, which falls with the diffusion time; 0: none is drawn."""
+    last_step: LastStep = "greedy"
+    """Whether the last step takes the most likely codes or draws as the others do."""
+    single_step_temperature: float | None = SINGLE_STEP_TEMPERATURE
+    """With which codes are drawn if there is one step only; None: as in any last step."""
 
     def __post_init__(self) -> None:
+        check_choice(self, "last_step", get_args(LastStep))
+        if not self.confidence_noise >= 0:
+            raise ValueError(f"confidence_noise is {self.confidence_noise}; it must not be negative")
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}; it must not be negative")
         if not 0 <= self.filter_threshold < 1:
             raise ValueError(f"filter_threshold is {self.filter_threshold}; it must be in [0, 1)")
+
+    def temperature_at(self, step: int, n_steps: int) -> float | None:
+        """Temperature of the Gumbel noise in a step; None: the most likely codes are taken."""
+        if n_steps == 1 and self.single_step_temperature is not None:
+            return self.single_step_temperature
+        if self.last_step == "greedy" and step == n_steps - 1:
+            return None
+        return max(self.temperature * (1 - step / n_steps), 1e-3)
 
 
 def sample_masked(
@@ -59,11 +80,13 @@ def sample_masked(
     for step in range(n_steps):
         time = 1 - step / n_steps
         logits_BTV = logits_fn(codes_BT, masked_BT, time)
-        temperature = _gumbel_temperature(choice.temperature, step, n_steps)
-        chosen_BT, probability_BT = _choose(logits_BTV, choice, temperature, drawn_lengths, draws)
-        # Drawn in the last step too, although unused there: recorded streams hold it.
-        noise_BT = gumbel(draws.scores(drawn_lengths, masked_BT.shape[1]))
-        doubt_BT = 1 - (probability_BT + time * noise_BT)
+        temperature = choice.temperature_at(step, n_steps)
+        chosen_BT, confidence_BT = choose(logits_BTV, choice, temperature, drawn_lengths, draws)
+        if choice.confidence_noise:
+            # Drawn in the last step too, although unused there: recorded streams hold it.
+            noise_BT = gumbel(draws.scores(drawn_lengths, masked_BT.shape[1]))
+            confidence_BT = confidence_BT + time * choice.confidence_noise * noise_BT
+        doubt_BT = 1 - confidence_BT
         again_BT = _most_doubtful(doubt_BT, masked_BT, device_counts_SB1[step])
         codes_BT = torch.where(masked_BT, chosen_BT, codes_BT).masked_fill(again_BT, 0)
         masked_BT = again_BT
@@ -90,16 +113,13 @@ def candidate_count(filter_threshold: float, n_codes: int) -> int:
     return math.ceil((1 - filter_threshold) * n_codes)
 
 
-def _gumbel_temperature(temperature: float, step: int, n_steps: int) -> float | None:
-    if n_steps == 1:
-        return SINGLE_STEP_TEMPERATURE
-    return None if step == n_steps - 1 else max(temperature * (1 - step / n_steps), 1e-3)
-
-
-def _choose(
+def choose(
     logits_BTV: Tensor, choice: TokenChoice, temperature: float | None, lengths: Sequence[int], draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Return drawn codes (the most likely ones without temperature) and their probabilities, each (B, T)."""
+    """Return drawn codes (the most likely ones without temperature) and their probabilities, each (B, T).
+
+    Probabilities are those among the codes that can be drawn.
+    """
     n_codes = logits_BTV.shape[-1]
     logits_BTk, ids_BTk = logits_BTV.float().topk(candidate_count(choice.filter_threshold, n_codes))
     if temperature is None:

@@ -1,0 +1,1 @@
+"""SoundStorm: semantic tokens and a voice prompt to all levels of an acoustic codec (arXiv 2305.09636)."""

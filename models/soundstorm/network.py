@@ -1,0 +1,116 @@
+"""SoundStorm's network: semantic tokens and codes, some of them masked -> the codes of one level.
+
+After ZhangXInFD/SpeechGPT-Gen-Perceptual-Model (arXiv 2305.09636, 2401.13527): a frame's input is the sum of its
+semantic embedding and of one embedding a level, the level's own mask embedding where a code is hidden. Differences:
+logits are made for one level, and only where they are wanted; padding never changes a row's result.
+Shapes: B rows, T frames, Q levels, D channels, V codes, M frames whose logits are wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.backbones import Backbone, BackboneConfig, Kind
+from models.layers.checks import check_positive
+from models.layers.levels import LevelHeads, hidden_codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormConfig(BackboneConfig):
+    """Sizes; the defaults are the published ones with SpeechTokenizer, whose first level is the semantic one."""
+
+    n_semantic_tokens: int
+    """Ids of the semantic tokenizer."""
+    n_codebooks: int = 7
+    """Q, of the levels that are generated."""
+    codebook_size: int = 1024
+    """V. Id V is the mask of a level."""
+    backbone: Kind = "conformer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, ["n_semantic_tokens", "n_codebooks", "codebook_size"])
+
+
+class SoundStormHeads(nn.Module):
+    """A linear layer a level, one norm for all, another linear layer a level."""
+
+    def __init__(self, n_levels: int, dim: int, n_codes: int) -> None:
+        super().__init__()
+        self.projection = LevelHeads(n_levels, dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.logits = LevelHeads(n_levels, dim, n_codes)
+
+    def forward(self, states_BTD: Tensor, level: Tensor | int) -> Tensor:
+        """Return logits (B, T, V) of each row's level (int64, (B,)) or of one level for all rows."""
+        y: Tensor = self.logits(self.norm(self.projection(states_BTD, level)), level)
+        return y
+
+    def at(self, states_BTD: Tensor, where_BT: Tensor, levels_B: Tensor) -> Tensor:
+        """Return logits (M, V) at the true frames of `where_BT` (bool), row after row.
+
+        Frames of one level go through their head together. Every head is called, also for no frame, so that each has a
+        gradient in every step.
+        """
+        states_MD = states_BTD[where_BT]
+        order_M = levels_B[:, None].expand_as(where_BT)[where_BT].argsort(stable=True)
+        counts_Q = where_BT.new_zeros(self.logits.weight_QVD.shape[0], dtype=torch.int64)
+        counts_Q = counts_Q.index_add(0, levels_B, where_BT.sum(1))
+        parts = torch.split(states_MD[order_M], counts_Q.tolist())
+        sorted_MV = torch.cat([self(part, level) for level, part in enumerate(parts)])
+        return sorted_MV[order_M.argsort()]
+
+
+class SoundStorm(nn.Module):
+    """Predicts the codes of one level at masked frames, given the levels below."""
+
+    def __init__(self, config: SoundStormConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, n_levels, n_codes = config.hidden_size, config.n_codebooks, config.codebook_size
+        self.semantic_table = nn.Embedding(config.n_semantic_tokens, dim)
+        # Rows: V codes and the mask of level 0, V codes and the mask of level 1, ...
+        self.code_table = nn.Embedding(n_levels * (n_codes + 1), dim)
+        self.backbone = Backbone(config)
+        self.heads = SoundStormHeads(n_levels, dim, n_codes)
+
+    def embed_semantic(self, semantic_BT: Tensor) -> Tensor:
+        """Map int64 ids to (B, T, D), those below 0 (the reference's padding) to zeros."""
+        embedded_BTD: Tensor = self.semantic_table(semantic_BT.clamp(min=0))
+        return embedded_BTD * (semantic_BT >= 0)[..., None]
+
+    def embed_codes(self, codes_BTQ: Tensor, hidden_BTQ: Tensor, first_level: int = 0) -> Tensor:
+        """Sum the embeddings of levels from `first_level` on, the mask's where `hidden_BTQ` (bool), to (B, T, D)."""
+        n_codes, n_levels = self.config.codebook_size, codes_BTQ.shape[-1]
+        levels_Q = torch.arange(first_level, first_level + n_levels, device=codes_BTQ.device)
+        rows_BTQ = torch.where(hidden_BTQ, n_codes, codes_BTQ) + levels_Q * (n_codes + 1)
+        # The sum without a (B, T, Q, D) tensor in between.
+        summed = F.embedding_bag(rows_BTQ.flatten(0, 1), self.code_table.weight, mode="sum")
+        return summed.view(*rows_BTQ.shape[:2], summed.shape[-1])
+
+    def forward(
+        self,
+        semantic_BT: Tensor,
+        codes_BTQ: Tensor,
+        masked_BT: Tensor,
+        prompt_mask_BT: Tensor,
+        mask_BT: Tensor | None,
+        levels_B: Tensor,
+        where_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits of each row's level (int64): (B, T, V), or (M, V) at the true frames of `where_BT`.
+
+        The network sees the levels below at every frame, the level itself where not `masked_BT`, and the levels above
+        only where `prompt_mask_BT`. `mask_BT` is true at valid frames, None where all are. All masks are bool.
+        """
+        hidden_BTQ = hidden_codes(codes_BTQ.shape[-1], masked_BT, prompt_mask_BT, levels_B)
+        x_BTD = self.embed_semantic(semantic_BT) + self.embed_codes(codes_BTQ, hidden_BTQ)
+        states_BTD = self.backbone(x_BTD, mask_BT)
+        if where_BT is not None:
+            return self.heads.at(states_BTD, where_BT, levels_B)
+        y: Tensor = self.heads(states_BTD, levels_B)
+        return y

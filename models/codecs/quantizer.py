@@ -28,10 +28,13 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.register_buffer("codebooks_QVD", torch.zeros(n_codebooks, codebook_size, channels))
 
-    def encode(self, vectors_ND: Tensor) -> Tensor:
-        """Vectors -> codes (N, Q) int64, each level's nearest code."""
+    def encode(self, vectors_ND: Tensor, levels: slice = slice(None)) -> Tensor:
+        """Vectors -> codes (N, Q) int64 of these levels, each level's nearest code.
+
+        The first of them codes the vectors themselves, whatever level it is.
+        """
         residual_ND, codes = vectors_ND, []
-        for codebook_VD in self.codebooks_QVD:
+        for codebook_VD in self.codebooks_QVD[levels].to(vectors_ND.dtype):
             codes_N = nearest(residual_ND, codebook_VD)
             residual_ND = residual_ND - codebook_VD[codes_N]
             codes.append(codes_N)

@@ -21,6 +21,9 @@ from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGC
 from models.codecs.mill.codec import save_directory
 from models.codecs.mill.head import HeadConfig
 from models.codecs.mill.network import MillConfig, MillNetwork
+from models.codecs.speechtokenizer import codec as speechtokenizer
+from models.codecs.speechtokenizer.config import SpeechTokenizerConfig
+from models.codecs.speechtokenizer.network import SpeechTokenizerNetwork
 from models.codecs.strided_encoder import encoder_frames
 
 TINY = MillConfig(
@@ -107,7 +110,34 @@ def maskgct_acoustic_directory(tmp_path_factory: pytest.TempPathFactory) -> Path
     return directory
 
 
-CODECS = ("pcm-16khz", "mill-16khz", "tiny", "headed", "convolutional", "maskgct_acoustic")
+@pytest.fixture(scope="session")
+def speechtokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = SpeechTokenizerConfig(
+        ratios=(5, 4, 2),
+        n_codebooks=3,
+        codebook_size=16,
+        channels=2,
+        latent_channels=16,
+        semantic_channels=12,
+        activation="snake",
+    )
+    network = SpeechTokenizerNetwork(config)
+    torch.nn.init.normal_(network.quantizer.codebooks_QVD, std=0.1)
+    directory = tmp_path_factory.mktemp("codec") / "speechtokenizer"
+    speechtokenizer.save_directory(network, directory, "tiny", "1")
+    return directory
+
+
+CODECS = (
+    "pcm-16khz",
+    "mill-16khz",
+    "tiny",
+    "headed",
+    "convolutional",
+    "maskgct_acoustic",
+    "speechtokenizer",
+)
 OWN_COUNTS: dict[type, Callable[[Any, int], int]] = {
     MaskGCTAcousticCodec: lambda codec, samples: encoder_frames(samples, codec.network.config.ratios),
 }
@@ -123,7 +153,10 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return LOADERS.get(request.param, load_codec_directory)(directory)
 
 
-LOADERS: dict[str, Callable[[Path], Codec]] = {"maskgct_acoustic": maskgct_acoustic.load_directory}
+LOADERS: dict[str, Callable[[Path], Codec]] = {
+    "maskgct_acoustic": maskgct_acoustic.load_directory,
+    "speechtokenizer": speechtokenizer.load_directory,
+}
 """Those whose families are not listed yet."""
 
 

@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from models.families import FAMILIES
+from models.flow_matching import example as flow_matching
+from models.flow_matching.family import FAMILY as FLOW_MATCHING
 from models.generators import load_generator, save_generator
 from models.manifest import Example, Padding, Trainable
+from models.soundstorm import example as soundstorm
+from models.soundstorm.family import FAMILY as SOUNDSTORM
 from models.toktts import example as toktts
 from models.toktts.family import FAMILY as TOKTTS
 from models.valle import example as valle
@@ -17,7 +21,7 @@ from models.valle.family import FAMILY as VALLE
 
 REGISTERED = [one for family in FAMILIES for one in family.trainables if one.example is not None]
 # Families that no objective trains yet.
-UNREGISTERED = [*VALLE.trainables, *TOKTTS.trainables]
+UNREGISTERED = [*VALLE.trainables, *TOKTTS.trainables, *SOUNDSTORM.trainables, *FLOW_MATCHING.trainables]
 # Networks that a configuration builds in another way.
 VARIANTS = {
     "valle_ar-retnet": (VALLE.trainables[0], partial(valle.ar, "retnet")),
@@ -28,6 +32,24 @@ VARIANTS = {
         partial(toktts.toktts, code_ids="shared", encoder_attention="causal"),
     ),
     "toktts-delay": (TOKTTS.trainables[0], partial(toktts.toktts, pattern="delay", encoder_size=16)),
+    "soundstorm-transformer": (
+        SOUNDSTORM.trainables[0],
+        partial(soundstorm.soundstorm, backbone="transformer", rope_on_keys=False),
+    ),
+    "soundstorm-uconformer": (
+        SOUNDSTORM.trainables[0],
+        partial(soundstorm.soundstorm, backbone="uconformer", n_layers=3, positions="t5", conv_causal=True),
+    ),
+    "flow_matching-uformer": (
+        FLOW_MATCHING.trainables[0],
+        partial(
+            flow_matching.flow_matching, backbone="uformer", time_condition_size=6, start_from_cond=False
+        ),
+    ),
+    "flow_matching-conformer": (
+        FLOW_MATCHING.trainables[0],
+        partial(flow_matching.flow_matching, backbone="conformer", time_condition_size=6, concat_cond=True),
+    ),
 }
 TRAINABLES = {one.name: one for one in (*REGISTERED, *UNREGISTERED)} | {
     name: dataclasses.replace(one, example=example) for name, (one, example) in VARIANTS.items()

@@ -89,6 +89,8 @@ class Store:
         """A number for each row (N,), equal where the column's values are; -1 for null."""
         codes = self.parts.columns[column].dictionary_encode().chunks
         found = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in codes])
+        del codes
+        pa.default_memory_pool().release_unused()
         return found[self.parts.places].astype(np.int32, copy=False)
 
     def frames_per_byte(self) -> float:

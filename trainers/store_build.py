@@ -88,8 +88,6 @@ class Gathered:
     code_range: tuple[int, int] = (0, 0)
     text_bytes: int = 0
     frames: list[IntArray] = field(default_factory=list)
-    sizes: list[IntArray] = field(default_factory=list)
-    """Codes of each row."""
 
 
 def gather(paths: Sequence[str], columns: Sequence[str], sink: Sink) -> Gathered:
@@ -101,6 +99,7 @@ def gather(paths: Sequence[str], columns: Sequence[str], sink: Sink) -> Gathered
                 sink.add_codes(_add_codes(found, path, batch["codes"]))
                 pending.add(path, _add_columns(found, path, batch, columns))
     pending.flush()
+    pa.default_memory_pool().release_unused()  # what was read, which Arrow would keep for the next reading
     if not found.rows:
         raise ValueError(f"the {len(paths)} files to train on hold no row, the first is {paths[0]}")
     return found
@@ -117,7 +116,6 @@ def _add_codes(found: Gathered, path: str, codes: pa.Array) -> npt.NDArray[np.in
         found.code_range = min(ends), max(ends)
     found.codes += len(values)
     found.frames.append(frames)
-    found.sizes.append(levels * frames)
     return values
 
 
@@ -181,7 +179,8 @@ class _Pending:
 def finish(found: Gathered, codes: npt.NDArray[np.int16], columns: pa.Table) -> Parts:
     """Sort by id as Python sorts: strings by code point, which is the order of their UTF-8 bytes."""
     order = pc.sort_indices(columns["id"]).to_numpy().astype(np.int64)
-    lengths, sizes = np.concatenate(found.frames)[order], np.concatenate(found.sizes)
+    in_reading_order = np.concatenate(found.frames)
+    sizes, lengths = in_reading_order * found.n_codebooks, in_reading_order[order]
     return Parts(
         n_codebooks=found.n_codebooks,
         code_range=found.code_range,

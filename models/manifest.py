@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from models.checkpoints import Json, StateReader
 
 if TYPE_CHECKING:
+    from models.cascade import TextStage, TextToTokens
     from models.codecs.interface import Codec
+    from models.identity import TokenIdentity
     from models.system import System
     from models.text.front_ends import TextFrontEnd
 
@@ -52,6 +54,11 @@ class Example:
     """Parameters that learn from a loss of their own, not through the output of `forward`."""
 
 
+TextStageMaker: TypeAlias = (
+    "Callable[[nn.Module, TextFrontEnd, TokenIdentity, Mapping[str, Json]], TextToTokens[Any]]"
+)
+
+
 @dataclass(frozen=True)
 class Trainable:
     """A network that an objective trains. `name` is what fit configurations and stored generators say."""
@@ -63,6 +70,8 @@ class Trainable:
     """config -> network; usually the class itself."""
     example: Callable[[], Example] | None = None
     """None for codecs: what they promise is tested through `models.codecs.interface`."""
+    text_stage: TextStageMaker | None = None
+    """Makes the first stage of a cascade of it; None for a network that is none."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ class Parts:
     """By role."""
     codecs: Mapping[str, Codec]
     """By role; the one that makes the waveform is `codec`."""
+    text_stages: Mapping[str, TextStage]
+    """By role, of the generators that can begin a cascade."""
     text: TextFrontEnd | None
     options: Mapping[str, Json]
     device: torch.device
@@ -118,8 +129,10 @@ class SystemKind:
     """Roles that may be left empty."""
     codec_roles: tuple[str, ...] = ()
     """Roles of further codecs, beside the one that makes the waveform."""
-    needs_text: bool = True
-    """Whether it reads text, so that a text front end belongs to it."""
+    text_roles: tuple[str, ...] = ()
+    """Roles that read text; a system in which one of them is filled has a text front end."""
+    text_options: str = ""
+    """The option under which those of the text stage stand; "" if they are the system's own."""
 
 
 CodecLoader: TypeAlias = "Callable[[Path, str | torch.device], Codec]"

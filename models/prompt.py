@@ -1,7 +1,9 @@
 """The voice prompt of a system: a recording of the voice and what is said in it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 import torchaudio
@@ -11,6 +13,9 @@ from models.codecs.interface import Codec, Wave
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS."""
+MIN_PROMPT_S = 0.1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,35 +52,46 @@ def prompt_length(prompt: Prompt, sample_rate: int) -> int:
     return math.ceil(int(prompt.wave.lengths_B[0]) * sample_rate / prompt.wave.sample_rate)
 
 
-def check_prompt(prompt: Prompt, max_prompt_s: float, *, needs_text: bool = True) -> None:
-    """Raise ValueError for a prompt that is empty, silent, not finite, too long or without the words it needs."""
+def check_prompt(
+    prompt: Prompt, max_prompt_s: float, *, needs_text: bool = True, what: str = "prompt"
+) -> None:
+    """Raise ValueError for a recording that is empty, silent, not finite, too short, too long or without its words.
+
+    `what` names it in the message.
+    """
     samples = int(prompt.wave.lengths_B[0])
     wave_T = prompt.wave.wave_BT[0, :samples]
     seconds = samples / prompt.wave.sample_rate
     if needs_text and not (prompt.text or "").strip():
-        raise ValueError("prompt text is empty; it must be what is said in the prompt")
+        raise ValueError(f"{what} text is empty; it must be what is said in the {what}")
     if not samples or not bool(wave_T.isfinite().all()):
-        raise ValueError("prompt holds no samples, or samples that are not finite")
+        raise ValueError(f"{what} holds no samples, or samples that are not finite")
     if float(wave_T.abs().max()) < SILENCE_PEAK:
-        raise ValueError("prompt is silent; it must be a recording of the voice to speak with")
+        raise ValueError(f"{what} is silent; it must be a recording of a voice")
+    if seconds < MIN_PROMPT_S:
+        raise ValueError(f"{what} is {seconds:.3f} s long; the least is {MIN_PROMPT_S:g} s")
     if seconds > max_prompt_s:
-        raise ValueError(f"prompt is {seconds:.1f} s long; the most is {max_prompt_s:g} s (max_prompt_s)")
+        raise ValueError(f"{what} is {seconds:.1f} s long; the most is {max_prompt_s:g} s (max_prompt_s)")
 
 
-class PromptCodes:
-    """Codes of voice prompts, each distinct `Prompt` object encoded once; the last ones are remembered."""
+class PerPrompt(Generic[T]):
+    """What a function makes of voice prompts, once for each distinct `Prompt` object; the last ones are remembered."""
 
-    def __init__(self, codec: Codec, remembered: int = 64) -> None:
-        self._codec, self._remembered = codec, remembered
-        self._known: dict[int, tuple[Prompt, Tensor]] = {}
+    def __init__(self, make: Callable[[Prompt], T], remembered: int = 64) -> None:
+        self._make, self._remembered = make, remembered
+        self._known: dict[int, tuple[Prompt, T]] = {}
 
-    def __call__(self, prompt: Prompt) -> Tensor:
-        """Codes (Q, P) int64 on the device of the codec's results."""
-        # The prompt is kept too, so that its id stays its own.
+    def __call__(self, prompt: Prompt) -> T:
+        """The result for `prompt`, which is kept too, so that its id stays its own."""
         if id(prompt) not in self._known:
             while len(self._known) >= self._remembered:
                 self._known.pop(next(iter(self._known)))
-            samples_T = prompt_samples(prompt, self._codec.sample_rate)
-            codes = self._codec.encode(samples_T[None], torch.tensor([len(samples_T)]))
-            self._known[id(prompt)] = (prompt, codes.codes_BQT[0, :, : int(codes.lengths_B[0])])
+            self._known[id(prompt)] = (prompt, self._make(prompt))
         return self._known[id(prompt)][1]
+
+
+def prompt_codes(prompt: Prompt, codec: Codec) -> Tensor:
+    """The prompt through a codec: (Q, P) int64, on the device of the codec's results."""
+    samples_T = prompt_samples(prompt, codec.sample_rate)
+    codes = codec.encode(samples_T[None], torch.tensor([len(samples_T)]))
+    return codes.codes_BQT[0, :, : int(codes.lengths_B[0])]

@@ -7,15 +7,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from models.cascade import TextStage
 from models.checkpoints import Json, read_json
 from models.codec_sources import load_codec
 from models.codecs.interface import Codec
-from models.families import system_kind
+from models.families import system_kind, trainable
 from models.generators import load_generator
 from models.identity import TokenIdentity
 from models.manifest import Parts, SystemKind
@@ -111,17 +113,22 @@ def load_system(directory: Path | str, device: str | torch.device = "cpu") -> Sy
     for role, entry in _mapping(description.get("codecs", {})).items():
         given = _mapping(entry)
         codecs[role] = _load_codec(folder, given["codec"], given["identity"], device)
-    generators = _load_generators(folder, str(description["family"]), kind, description["generators"], device)
+    names, generators = _load_generators(
+        folder, str(description["family"]), kind, description["generators"], device
+    )
     text = None if description["text"] is None else _front_end(folder, _mapping(description["text"]))
-    if kind.needs_text and text is None:
+    if text is None and any(role in generators for role in kind.text_roles):
         raise ValueError(f"{folder}: a {description['family']} system needs a text front end")
-    parts = Parts(generators, codecs, text, _mapping(description["options"]), torch.device(device))
-    return kind.build(parts)
+    options = _mapping(description["options"])
+    stages = _text_stages(names, generators, text)
+    return kind.build(Parts(generators, codecs, stages, text, options, torch.device(device)))
 
 
 def _load_generators(
     folder: Path, family: str, kind: SystemKind, paths: Json, device: str | torch.device
-) -> dict[str, nn.Module]:
+) -> tuple[dict[str, str], dict[str, nn.Module]]:
+    """The trainable's name and the module of each role."""
+    names: dict[str, str] = {}
     found: dict[str, nn.Module] = {}
     given = _mapping(paths)
     for role, allowed in kind.roles.items():
@@ -132,13 +139,25 @@ def _load_generators(
         name, module = load_generator(_inside(folder, given[role]))
         if name not in allowed:
             raise ValueError(f"{folder}: generator {role} is a {name}; it must be a {' or '.join(allowed)}")
-        found[role] = module.to(device)
+        names[role], found[role] = name, module.to(device)
     unknown = sorted(given.keys() - kind.roles.keys())
     if unknown:
         raise ValueError(
             f"{folder}: a {family} system has no part {unknown[0]!r}; its parts: {', '.join(kind.roles)}"
         )
-    return found
+    return names, found
+
+
+def _text_stages(
+    names: Mapping[str, str], generators: Mapping[str, nn.Module], text: TextFrontEnd | None
+) -> dict[str, TextStage]:
+    """What can begin a cascade, by role."""
+    makers = {role: trainable(name).text_stage for role, name in names.items()}
+    return {
+        role: partial(maker, generators[role], text)
+        for role, maker in makers.items()
+        if maker is not None and text is not None
+    }
 
 
 def _copy_codec(source: str, directory: Path, role: str) -> tuple[str, dict[str, Json]]:

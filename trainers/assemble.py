@@ -86,11 +86,9 @@ def write_system(
     records = {role: _record(part) for role, part in parts.items()}
     for role, record in records.items():
         _check_codec(f"{role} {generators[role]}", record, codec)
-    text = (settings.text or _text(parts, generators)) if kind.needs_text else None
-    measured: dict[str, float] = {}
-    for role in kind.roles:
-        measured = {**records.get(role, {}).get("statistics", {}), **measured}
-    options = {**{key: round(value, 3) for key, value in measured.items()}, **settings.options}
+    readers = {role: part for role, part in parts.items() if role in kind.text_roles}
+    text = (settings.text or _text(readers, generators)) if readers else None
+    options = _options(kind, records, settings.options)
     try:
         save_system(
             directory,
@@ -134,6 +132,21 @@ def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
             f"{what} was trained on codes of {data.codec} with the weights {data.codec_sha256[:12]}: "
             f"the weights of {given} are now {found.weights_sha256[:12]}"
         )
+
+
+def _options(
+    kind: SystemKind, records: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the parts measured of their training data, the first role's first, and over it the given options."""
+    options: dict[str, Any] = {}
+    for role, record in reversed([(role, records[role]) for role in kind.roles if role in records]):
+        measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}
+        place = kind.text_options if role in kind.text_roles else ""
+        options |= {place: {**options.get(place, {}), **measured}} if place else measured
+    for key, value in given.items():
+        inner = options.get(key)
+        options[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return options
 
 
 def _kind(family: str, given: Mapping[str, str]) -> SystemKind:

@@ -167,7 +167,7 @@ def test_what_cannot_be_spoken_is_refused(system, text, prompt, sampling, messag
 def test_an_explicit_length_is_checked_instead_of_the_rule(system):
     frame_s = system.codec.hop_length / system.codec.sample_rate
     task = system.speak({})
-    assert task.prepare(SpeakRequest("one" * 1000, duration_s=100 * frame_s)).frames == 100
+    assert task.prepare(SpeakRequest("one" * 1000, duration_s=100 * frame_s)).sentence.frames == 100
     with pytest.raises(ValueError, match="asks for 0 frames"):
         task.prepare(SpeakRequest("one", duration_s=0.0))
 

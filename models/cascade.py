@@ -1,0 +1,208 @@
+"""Systems of two stages: text becomes content tokens, content tokens become speech in the voice of a reference.
+
+The first stage is optional: without it the content tokens come from a recording, which is voice conversion. Families
+meet here without importing each other: a family offers stages, a system kind puts them together, and stages whose
+tokens differ are refused when the system is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from models.checkpoints import Json
+from models.codecs.interface import Codec, Wave
+from models.identity import TokenIdentity
+from models.prompt import PerPrompt, Prompt, check_prompt, prompt_samples
+from models.sampling.draws import RowDraws, row_seeds
+from models.system import Capability, ConvertRequest, SpeakRequest, Speech, System, rows_of
+
+Planned = TypeVar("Planned")
+Voice = TypeVar("Voice")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Sequences of one stage, one a row, and the passes through networks that they took."""
+
+    tokens: list[Tensor]
+    """Each (T,) int64."""
+    evaluations: int
+
+
+class TextToTokens(Protocol[Planned]):
+    """Text to content tokens, with its options bound."""
+
+    writes: TokenIdentity
+    options: Mapping[str, Json]
+
+    def prepare(self, request: SpeakRequest) -> Planned:
+        """Check a request and decide its length, without a network. ValueError with one line."""
+
+    def run(self, planned: Sequence[Planned], prompts: Sequence[Tensor | None], draws: RowDraws) -> Made:
+        """Content tokens of each row; `prompts` are the content tokens (P,) of the voice prompts."""
+
+
+class TokensToSpeech(Protocol[Voice]):
+    """Content tokens and a voice to speech, with its options bound."""
+
+    reads: TokenIdentity
+    options: Mapping[str, Json]
+    sample_rate: int
+    """Of the recordings that `content` and `voice` take, Hz."""
+    device: torch.device
+    max_prompt_s: float
+
+    def content(self, wave_T: Tensor) -> Tensor:
+        """Content tokens (T,) int64 of a recording, float32 samples at `sample_rate`."""
+
+    def voice(self, wave_T: Tensor) -> Voice:
+        """All that is needed of a reference recording, encoded once."""
+
+    def content_of(self, voice: Voice) -> Tensor:
+        """The content tokens (P,) of the reference."""
+
+    def run(
+        self, tokens: Sequence[Tensor], voices: Sequence[Voice | None], draws: RowDraws
+    ) -> tuple[Wave, int]:
+        """A batch of waveforms, and the passes through networks."""
+
+
+TextStage = Callable[[TokenIdentity, Mapping[str, Json]], TextToTokens[Any]]
+"""(tokens that are wanted, options) -> the stage. ValueError if it writes other tokens or has no such option."""
+SpeechStage = Callable[[Mapping[str, Json]], TokensToSpeech[Any]]
+"""Options -> the stage. ValueError for an option that it does not have."""
+
+
+class Cascade(System):
+    """A speech stage, and before it a text stage if there is one.
+
+    Options are those of the speech stage; those of the text stage stand under `text`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        codec: Codec,
+        speech: SpeechStage,
+        text: TextStage | None = None,
+        options: Mapping[str, Json] | None = None,
+    ) -> None:
+        """`options` are the system's own defaults. ValueError for stages or options that do not fit."""
+        self.name, self.codec = name, codec
+        self._speech, self._text, self._options = speech, text, dict(options or {})
+        can: tuple[Capability, ...] = ("convert",) if text is None else ("convert", "speak")
+        self.capabilities = frozenset(can)
+        if text is not None:
+            self.speak({})
+        self.convert({})
+
+    def speak(self, options: Mapping[str, Json]) -> SpeakTask:
+        """See System. Without a text stage it is refused."""
+        if self._text is None:
+            raise ValueError(self._cannot("speak", options))
+        speech, text = self._stages(options)
+        assert text is not None
+        return SpeakTask(speech, text)
+
+    def convert(self, options: Mapping[str, Json]) -> ConvertTask:
+        """See System."""
+        return ConvertTask(self._stages(options)[0])
+
+    def _stages(self, options: Mapping[str, Json]) -> tuple[TokensToSpeech[Any], TextToTokens[Any] | None]:
+        given = {**self._options, **options}
+        own, others = self._options.get("text", {}), options.get("text", {})
+        given.pop("text", None)
+        speech = self._speech(given)
+        if self._text is None:
+            if others:
+                raise ValueError(f"{self.name} has no text stage; it takes no options under 'text'")
+            return speech, None
+        if not isinstance(own, Mapping) or not isinstance(others, Mapping):
+            raise ValueError(f"the option 'text' of {self.name} must hold the options of its text stage")
+        text = self._text(speech.reads, {**own, **others})
+        if text.writes != speech.reads:
+            raise ValueError(
+                f"the text stage writes tokens of {text.writes.source}, "
+                f"the speech stage of {self.name} reads those of {speech.reads.source}"
+            )
+        return speech, text
+
+
+@dataclass(frozen=True)
+class PlannedSpeech(Generic[Planned]):
+    """A checked request to speak."""
+
+    text: Planned
+    prompt: Prompt | None
+
+
+class SpeakTask:
+    """Text to speech through both stages."""
+
+    def __init__(self, speech: TokensToSpeech[Any], text: TextToTokens[Any]) -> None:
+        self._speech, self._text, self._voices = speech, text, _voices(speech)
+        self.options: Mapping[str, Json] = {**speech.options, "text": dict(text.options)}
+
+    def prepare(self, request: SpeakRequest) -> PlannedSpeech[Any]:
+        """See Task."""
+        return PlannedSpeech(self._text.prepare(request), request.prompt)
+
+    @torch.no_grad()
+    def run(
+        self, prepared: Sequence[PlannedSpeech[Any]], generators: Sequence[torch.Generator]
+    ) -> list[Speech]:
+        """See Task."""
+        voices = [None if one.prompt is None else self._voices(one.prompt) for one in prepared]
+        contents = [None if voice is None else self._speech.content_of(voice) for voice in voices]
+        draws = _draws(generators, self._speech)
+        made = self._text.run([one.text for one in prepared], contents, draws)
+        wave, evaluations = self._speech.run(made.tokens, voices, draws)
+        return [Speech(row, "length", made.evaluations + evaluations) for row in rows_of(wave)]
+
+
+@dataclass(frozen=True)
+class PlannedConversion:
+    """A checked request to convert."""
+
+    source_T: Tensor
+    """At the speech stage's rate."""
+    reference: Prompt
+
+
+class ConvertTask:
+    """Voice conversion: the content tokens of one recording in the voice of another."""
+
+    def __init__(self, speech: TokensToSpeech[Any]) -> None:
+        self._speech, self._voices = speech, _voices(speech)
+        self.options: Mapping[str, Json] = dict(speech.options)
+
+    def prepare(self, request: ConvertRequest) -> PlannedConversion:
+        """See Task."""
+        check_prompt(request.reference, self._speech.max_prompt_s, needs_text=False, what="reference")
+        check_prompt(Prompt(request.source), float("inf"), needs_text=False, what="source")
+        return PlannedConversion(
+            prompt_samples(Prompt(request.source), self._speech.sample_rate), request.reference
+        )
+
+    @torch.no_grad()
+    def run(
+        self, prepared: Sequence[PlannedConversion], generators: Sequence[torch.Generator]
+    ) -> list[Speech]:
+        """See Task."""
+        voices = [self._voices(one.reference) for one in prepared]
+        tokens = [self._speech.content(one.source_T) for one in prepared]
+        wave, evaluations = self._speech.run(tokens, voices, _draws(generators, self._speech))
+        return [Speech(row, "length", evaluations) for row in rows_of(wave)]
+
+
+def _voices(speech: TokensToSpeech[Voice]) -> PerPrompt[Voice]:
+    return PerPrompt(lambda prompt: speech.voice(prompt_samples(prompt, speech.sample_rate)))
+
+
+def _draws(generators: Sequence[torch.Generator], speech: TokensToSpeech[Any]) -> RowDraws:
+    return RowDraws([row_seeds(one, 1)[0] for one in generators], speech.device)

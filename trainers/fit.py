@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,7 @@ from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
+from catalog.strict_yaml import parse_yaml
 from models.codecs.interface import Codec
 from trainers.checkpoint import Checkpoints, check_identity
 from trainers.objectives import DataInfo
@@ -23,6 +24,9 @@ from trainers.parquet_rows import open_parquet, unreadable
 from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
 from trainers.tracking import RunReference, close_run, open_run
+
+if TYPE_CHECKING:
+    from catalog.datasets import Dataset
 
 BEST = "best"
 """Alias of the registered version with the lowest validation loss."""
@@ -125,8 +129,20 @@ def resolve(data: DataSettings) -> Source:
         codebook_size=codec.codebook_size,
         frames_per_byte=0.0,
         codec_sha256=codec.weights_sha256,
+        text=_text_settings(dataset),
     )
     return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
+
+
+def _text_settings(dataset: Dataset) -> dict[str, Any] | None:
+    """How its texts were prepared, with the version of espeak-ng that its newest run recorded, if one did."""
+    settings = dataset.settings.get("text")
+    if not isinstance(settings, dict):
+        return None
+    runs = sorted(dataset.storage.listing("_settings"))
+    newest = parse_yaml(dataset.storage.read(runs[-1]).decode(), runs[-1]) if runs else None
+    version = newest.get("espeak_ng") if isinstance(newest, dict) else None
+    return {**settings, **({"espeak_ng": version} if version else {})}
 
 
 def _given_files(data: DataSettings) -> Source:

@@ -48,6 +48,8 @@ class Needs:
 
     columns: tuple[str, ...] = ()
     """Columns that the collator reads. A row that has null in one is left out."""
+    nullable: tuple[str, ...] = ()
+    """Columns that it reads, too, whose nulls mean something."""
     companions: int = 0
     """Other rows that each row is read with."""
     companion_frames: int = 0
@@ -67,7 +69,8 @@ class Needs:
     @property
     def read(self) -> tuple[str, ...]:
         """All columns to read, each once."""
-        return tuple(dict.fromkeys((*self.columns, *([self.companions_by] if self.companions else []))))
+        grouped_by = [self.companions_by] if self.companions else []
+        return tuple(dict.fromkeys((*self.columns, *self.nullable, *grouped_by)))
 
 
 class Position(NamedTuple):

@@ -35,6 +35,8 @@ class TextFrontEnd(Protocol):
     """Rows that a text table needs."""
     column: str
     """The dataset's column that training reads: `text`, `normalized_text` or `phonemes`."""
+    needs_language: bool
+    """Whether `encode_stored` treats texts by their language; otherwise `prepare` did so, or nobody does."""
 
     def encode(
         self, text: str, language: str | None = None, phones: Sequence[str] | None = None
@@ -70,6 +72,8 @@ class WrittenFrontEnd:
     def __init__(self, kind: str, tokens: Tokens, treatment: Treatment, column: str = "text") -> None:
         self._kind, self._tokens, self._treatment = kind, tokens, treatment
         self.vocab_size, self.column = tokens.vocab_size, column
+        spelled_by_language = treatment.normalize == "spoken" or bool(treatment.lexicon.entries)
+        self.needs_language = column == "text" and spelled_by_language
 
     def encode(
         self, text: str, language: str | None = None, phones: Sequence[str] | None = None
@@ -97,6 +101,7 @@ class PhonemeFrontEnd:
     """Phones of espeak-ng, or given ones, by a symbol table."""
 
     column = "phonemes"
+    needs_language = False
 
     def __init__(self, table: SymbolTable, treatment: Treatment, espeak_ng: str = "") -> None:
         """`espeak_ng` is the version that made the phones it was trained on, if that is known."""

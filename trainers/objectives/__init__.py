@@ -68,6 +68,8 @@ class DataInfo:
     """Frames of all training rows over their UTF-8 bytes of text (at least one byte a row)."""
     codec_sha256: str = ""
     """Digest of the codec's weights: codes mean nothing to other ones."""
+    text: Mapping[str, Any] | None = None
+    """The `text` settings that a dataset was prepared with; None for rows of unknown origin."""
 
 
 class Objective(nn.Module, Generic[B]):

@@ -34,11 +34,11 @@ from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from models.text.front_ends import text_front_end
 from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 from trainers.plan import Item, Needs, Position
 from trainers.store import Store
+from trainers.text_tokens import TextTokens
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class T2SSettings:
     """How batches are corrupted; see `models.maskgct.corruption.CorruptionConfig`."""
 
     text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bytes"})
-    """The text front end."""
+    """The text front end; see `models.text.settings.TextSettings`."""
     min_mask_prob: float = 0.2
     prompt_drop_prob: float = 0.2
     text_drop_prob: float = 0.1
@@ -102,23 +102,23 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
         super().__init__(data)
         self.network = network
         self.corruption = settings.corruption()
-        self.front_end = text_front_end(settings.text)
+        self.tokens_of = TextTokens(settings.text, data.text)
         self.sample_steps = settings.sample_steps
         self._codec: Codec | None = None
 
     @classmethod
-    def needs(cls, settings: T2SSettings, data: DataInfo) -> Needs:  # noqa: ARG003
+    def needs(cls, settings: T2SSettings, data: DataInfo) -> Needs:
         """The column that the text front end reads."""
-        return Needs(columns=("text",))
+        return TextTokens(settings.text, data.text).needs
 
     @classmethod
-    def collator(cls, settings: T2SSettings, data: DataInfo) -> Collator[TextBatch]:  # noqa: ARG003
+    def collator(cls, settings: T2SSettings, data: DataInfo) -> Collator[TextBatch]:
         """Codes and tokens of the texts."""
-        front_end = text_front_end(settings.text)
+        tokens_of = TextTokens(settings.text, data.text)
 
         def collate(rows: Store, items: Sequence[Item], position: Position) -> TextBatch:
             codes = collate_codes(rows, items, position)
-            text_BL, mask_BL = pad_tokens([front_end.encode(rows.text(item.row)) for item in items])
+            text_BL, mask_BL = pad_tokens([tokens_of(rows, item.row) for item in items])
             return TextBatch(**vars(codes), text_BL=text_BL, text_mask_BL=mask_BL)
 
         return collate
@@ -172,7 +172,7 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
 
     def statistics(self, rows: Store) -> dict[str, float]:
         """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
-        tokens = sum(len(self.front_end.encode(rows.text(row))) for row in range(len(rows)))
+        tokens = sum(len(self.tokens_of(rows, row)) for row in range(len(rows)))
         return {"frames_per_token": int(rows.lengths.sum()) / max(1, tokens)}
 
     def warm_start(self, directory: Path) -> None:
@@ -187,7 +187,7 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
     def export(self, directory: Path) -> None:
         """A generator directory, and the text front end in `text.json`, its files in `text/`."""
         save_generator(self.network, self.family, directory)
-        text = json.dumps(self.front_end.save(directory))
+        text = json.dumps(self.tokens_of.front_end.save(directory))
         (directory / "text.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -205,7 +205,7 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
     @classmethod
     def derive(cls, settings: T2SSettings, data: DataInfo) -> dict[str, Any]:
         """The text table's size and the codebook's."""
-        vocab_size = text_front_end(settings.text).vocab_size
+        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
 
     def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
@@ -248,7 +248,7 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
     @classmethod
     def derive(cls, settings: S2ASettings, data: DataInfo) -> dict[str, Any]:
         """The text table's size, the number of codebooks and their size."""
-        vocab_size = text_front_end(settings.text).vocab_size
+        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}
         return {"text_vocab_size": vocab_size, **sizes}
 

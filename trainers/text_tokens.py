@@ -1,0 +1,35 @@
+"""Token ids of training rows, from the column that holds what is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from models.checkpoints import Json
+from models.text.front_ends import training_front_end
+from trainers.plan import Needs
+from trainers.store import Store
+
+
+class TextTokens:
+    """The text front end of a fit and the rows that it reads.
+
+    `settings` is the `text` section of an objective, `dataset` the `text` settings that the rows were prepared with.
+    ValueError if the two contradict each other.
+    """
+
+    def __init__(self, settings: Mapping[str, Json], dataset: Mapping[str, Json] | None) -> None:
+        self.front_end = training_front_end(settings, dataset)
+        # Rows that nobody prepared here need not have the column.
+        self._by_language = dataset is not None and self.front_end.needs_language
+
+    @property
+    def needs(self) -> Needs:
+        """The columns that are read."""
+        return Needs((self.front_end.column,), nullable=("language",) if self._by_language else ())
+
+    def __call__(self, rows: Store, row: int) -> list[int]:
+        """Token ids of one row, as `encode` gives them for its sentence."""
+        column = self.front_end.column
+        value = rows.strings(row, column) if column == "phonemes" else rows.text(row, column)
+        language = rows.text(row, "language") if self._by_language else ""
+        return self.front_end.encode_stored(value, language or None)

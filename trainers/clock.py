@@ -20,7 +20,8 @@ class Clock:
     def __init__(self, config: LoopConfig, parallel: Parallel, device: torch.device) -> None:
         self.config, self.parallel, self.device = config, parallel, device
         self.elapsed_s = 0.0
-        self._last_s = time.monotonic()
+        self._now_s = time.process_time if config.minutes_of == "processor" else time.monotonic
+        self._last_s = self._now_s()
 
     def progress(self, step: int, epoch: float) -> float:
         """Share of the whole training that is done, by the stop rule that is closest."""
@@ -32,7 +33,7 @@ class Clock:
     def stopped(self, step: int, position: Position, interrupted: Callable[[], bool]) -> Stopped | None:
         """The rule that ends the training here, decided by all ranks together."""
         config = self.config
-        now_s = time.monotonic()
+        now_s = self._now_s()
         shared = torch.zeros(2, dtype=torch.float64, device=self.device)
         if self.parallel.rank == 0:
             shared[0] = self.elapsed_s + now_s - self._last_s

@@ -23,6 +23,9 @@ class LoopConfig:
     max_epochs: int | None = None
     max_minutes: float | None = None
     """Of training, summed over restarts; validation included."""
+    minutes_of: Literal["wall", "processor"] = "wall"
+    """processor: `max_minutes` is processor time of rank 0, all threads, which other work on the machine changes
+    little: for comparisons on the CPU."""
     batches_per_step: int = 1
     """Batches per update over all ranks (gradient accumulation); a multiple of the number of workers."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -65,6 +68,8 @@ class LoopConfig:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise ValueError(f"{name} is {value}: must be at least {lowest}")
+        if self.minutes_of not in ("wall", "processor"):
+            raise ValueError(f"minutes_of is {self.minutes_of!r}: must be 'wall' or 'processor'")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: must be in (0, 1)")
 

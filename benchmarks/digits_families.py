@@ -1,0 +1,77 @@
+"""The families of bench_digits: how each is trained within the budget, assembled, and asked for a digit.
+
+A new family is one entry of FAMILIES and its sparse configurations in configs/digits/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from benchmarks.digits_corpus import Recording, Request
+from models.checkpoints import Json
+from models.codecs.interface import Wave
+from models.prompt import Prompt
+from models.system import ConvertRequest, SpeakRequest
+from pipelines.audio.containers import Samples
+from pipelines.demo.classifier import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a family."""
+
+    config: str
+    """File in configs/digits/."""
+    share: float
+    """Of the budget; those of a family add up to 1."""
+
+
+@dataclass(frozen=True)
+class DigitsFamily:
+    """One family of the benchmark."""
+
+    name: str
+    system: str
+    """The kind of system that its networks make."""
+    networks: Mapping[str, Network]
+    """By role; trained in this order."""
+    task: Literal["speak", "convert"] = "speak"
+    options: Mapping[str, Json] = field(default_factory=dict)
+    """Of the task, in place of the system's own."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """What `assemble` is given besides the networks: sources of further codecs and tokenizers by role."""
+    longest_s: float | None = None
+    """The longest row that the options allow, where a runaway ends. None: lengths are asked for."""
+
+    def __post_init__(self) -> None:
+        total = sum(network.share for network in self.networks.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"{self.name}: the shares of its networks add up to {total:g}; they must to 1")
+
+    def ask(self, request: Request, waves: Mapping[Recording, Samples]) -> SpeakRequest | ConvertRequest:
+        """What the system is asked; a voice prompt comes with the word that is said in it."""
+        prompt = Prompt(wave_of(waves[request.prompt]), request.prompt.digit, "en")
+        if self.task == "convert":
+            return ConvertRequest(wave_of(waves[request.source]), prompt)
+        return SpeakRequest(request.digit, "en", prompt=prompt)
+
+
+def wave_of(samples: Samples) -> Wave:
+    """One row at the classifiers' rate."""
+    return Wave(torch.from_numpy(samples)[None], torch.tensor([len(samples)]), SAMPLE_RATE)
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        DigitsFamily(
+            "maskgct",
+            "maskgct",
+            {"t2s": Network("maskgct_t2s.yaml", 0.5), "s2a": Network("maskgct_s2a.yaml", 0.5)},
+        ),
+    )
+}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.flow_matching.path import Path
-from models.layers.checks import check_choice
+from models.layers.checks import check_choice, check_shares
 from models.layers.masks import length_mask
 from models.sampling.draws import CorruptionDraws
 
@@ -23,7 +23,7 @@ DrawPer = Literal["row", "batch"]
 
 @dataclass(frozen=True)
 class CorruptionConfig:
-    """What is given and what is learned."""
+    """Prompts, and how often conditions are dropped."""
 
     prompts: Prompts = "prefix"
     """`prefix`: the first frames are given; `span`: all but one span are."""
@@ -37,14 +37,12 @@ class CorruptionConfig:
     The reference has 0.
     """
     draw_per: DrawPer = "row"
-    """Whether the length of a prefix is drawn for each row or, as in the reference, once a batch."""
+    """The length of a prefix is drawn for each row or, as in the reference, once a batch."""
 
     def __post_init__(self) -> None:
         check_choice(self, "prompts", get_args(Prompts))
         check_choice(self, "draw_per", get_args(DrawPer))
-        for name in ("min_span", "condition_drop_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        check_shares(self, ["min_span", "condition_drop_prob"])
         if self.max_prompt_frames < 0:
             raise ValueError(f"max_prompt_frames is {self.max_prompt_frames}; it must not be negative")
 

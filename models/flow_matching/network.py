@@ -46,7 +46,7 @@ class FlowMatchingConfig(BackboneConfig):
 
     @property
     def reads_semantic(self) -> bool:
-        """Whether the semantic embedding is an input of the network."""
+        """True if the semantic embedding is an input of the network."""
         return self.concat_cond or not self.start_from_cond
 
     @property

@@ -40,7 +40,7 @@ class FlowOptions:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the rows of a batch are generated from; all are padded on the right."""
+    """Inputs of a batch of rows, all padded on the right."""
 
     semantic_BT: Tensor
     """Of the target: ids (B, T) int64 of a hierarchical flow matcher, embeddings (B, T, Z) of the other."""
@@ -63,9 +63,13 @@ class Generated:
 
 @torch.no_grad()
 def generate(model: FlowMatcher, given: Conditions, options: FlowOptions, draws: NoiseDraws) -> Generated:
-    """Solve the flow of every row. A row's latents depend on its own conditions and draws only."""
+    """Solve the flow of every row, in float32 around a network of any type.
+
+    A row's latents depend on its own conditions and draws only.
+    """
     rows = PromptedRows(given.prompt_lengths, given.lengths, given.semantic_BT.device)
-    semantic_BNZ = model.embed_semantic(rows.join(given.prompt_semantic_BP, given.semantic_BT), rows.mask_BN)
+    semantic_BN = rows.join(given.prompt_semantic_BP, given.semantic_BT)
+    semantic_BNZ = model.embed_semantic(semantic_BN, rows.mask_BN).float()
     nothing_BTZ = given.prompt_BPZ.new_zeros(*given.semantic_BT.shape[:2], given.prompt_BPZ.shape[-1])
     prompt_BNZ = rows.join(given.prompt_BPZ, nothing_BTZ) * rows.prompt_mask_BN[..., None]
     path = model.config.path
@@ -96,22 +100,26 @@ def _velocity(
     in training.
     """
     network = model.flow if isinstance(model, HierarchicalConditionalFlowMatcher) else model
-    n_rows, n_positions = rows.mask_BN.shape
+    dtype, n_positions = network.head.weight.dtype, rows.mask_BN.shape[1]
     guide = VelocityGuide(guidance, rows.target_mask_BT)
-    semantic_2, prompt_2 = (torch.cat([x, torch.zeros_like(x)]) for x in (semantic_BNZ, prompt_BNZ))
+    semantic_2, prompt_2 = (torch.cat([x, torch.zeros_like(x)]).to(dtype) for x in (semantic_BNZ, prompt_BNZ))
     alone_BN = F.pad(rows.target_mask_BT, (0, n_positions - rows.target_mask_BT.shape[1]))
     mask_2 = torch.cat([rows.mask_BN, alone_BN])
 
+    def run(state: Tensor, time: float, mask: Tensor | None) -> Tensor:
+        """Evaluate the network for the conditional branch, or for that and the other one behind it."""
+        n = len(state)
+        times = torch.full((n,), time, device=state.device)
+        velocity: Tensor = network(state.to(dtype), times, semantic_2[:n], prompt_2[:n], mask)
+        return velocity.float()
+
     def velocity(state_BNZ: Tensor, time: float) -> Tensor:
-        times = torch.full((2 * n_rows,), time, device=state_BNZ.device)
         if not guidance.acts_at(time):
-            alone: Tensor = network(state_BNZ, times[:n_rows], semantic_BNZ, prompt_BNZ, rows.mask_BN)
-            return alone
+            return run(state_BNZ, time, rows.valid_BN)
         target_BTZ = rows.target(state_BNZ)
         n_targets = target_BTZ.shape[1]
         alone_BNZ = F.pad(target_BTZ, (0, 0, 0, n_positions - n_targets))
-        both = network(torch.cat([state_BNZ, alone_BNZ]), times, semantic_2, prompt_2, mask_2)
-        conditional_BNZ, unconditional_BNZ = both.chunk(2)
+        conditional_BNZ, unconditional_BNZ = run(torch.cat([state_BNZ, alone_BNZ]), time, mask_2).chunk(2)
         guided_BTZ = guide(rows.target(conditional_BNZ), unconditional_BNZ[:, :n_targets], target_BTZ, time)
         return rows.join(rows.prompt(conditional_BNZ), guided_BTZ)
 

@@ -74,7 +74,7 @@ class BackboneConfig:
 
     @property
     def convolves(self) -> bool:
-        """Whether the blocks are Conformer blocks."""
+        """True if the blocks are Conformer blocks."""
         return self.backbone in ("conformer", "uconformer")
 
 

@@ -33,3 +33,10 @@ def check_choice(config: Any, name: str, allowed: Sequence[str]) -> None:
     """Raise ValueError unless the field is one of `allowed`."""
     if getattr(config, name) not in allowed:
         raise ValueError(f"{name} is {getattr(config, name)!r}; it must be one of {', '.join(allowed)}")
+
+
+def check_shares(config: Any, names: Iterable[str]) -> None:
+    """Raise ValueError naming the field unless all of `names` are between 0 and 1."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be between 0 and 1")

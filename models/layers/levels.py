@@ -1,4 +1,4 @@
-"""What networks over the levels of a quantizer share: B rows, T frames, Q levels, D channels, V codes."""
+"""Heads and masks of networks over the levels of a quantizer: B rows, T frames, Q levels, D channels, V codes."""
 
 import torch
 from torch import Tensor, nn

@@ -66,6 +66,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Normalise in float32; the result has the type of `x_BND`."""
-        variance, mean = torch.var_mean(x_BND.float(), -1, correction=0, keepdim=True)
-        scale = variance.clamp(min=self.variance_floor).rsqrt()
-        return ((x_BND.float() - mean) * scale * self.gain.float()).to(x_BND.dtype)
+        x = x_BND.float()
+        centred = x - x.mean(-1, keepdim=True)
+        scale = centred.square().mean(-1, keepdim=True).clamp(min=self.variance_floor).rsqrt()
+        return (centred * scale * self.gain.float()).to(x_BND.dtype)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from models.layers.checks import check_shares
 from models.sampling.draws import CorruptionDraws
 
 LayerSchedule = Literal["cosine", "linear", "uniform"]
@@ -35,9 +36,7 @@ class CorruptionConfig:
     """Whether the prompt coin and the level are drawn for each row or, as in the reference, once a batch."""
 
     def __post_init__(self) -> None:
-        for name in ("min_mask_prob", "prompt_drop_prob", "text_drop_prob", "max_prompt_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        check_shares(self, ["min_mask_prob", "prompt_drop_prob", "text_drop_prob", "max_prompt_fraction"])
         if self.min_prompt_frames < 0:
             raise ValueError(f"min_prompt_frames is {self.min_prompt_frames}; it must not be negative")
 

@@ -81,7 +81,7 @@ class VelocityGuidance:
             raise ValueError(f"guidance max_rms is {self.max_rms}; it must not be negative")
 
     def acts_at(self, time: float) -> bool:
-        """Whether the unconditional branch is needed at that time."""
+        """True if the unconditional branch is needed at that time."""
         return self.scale > 0 and self.start <= time <= self.stop
 
 

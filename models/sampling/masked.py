@@ -35,7 +35,7 @@ class TokenChoice:
     confidence_noise: float = 1.0
     """Multiple of the Gumbel noise in the confidence, which falls with the diffusion time; 0: none is drawn."""
     last_step: LastStep = "greedy"
-    """Whether the last step takes the most likely codes or draws as the others do."""
+    """The last step takes the most likely codes, or draws as the others do."""
     single_step_temperature: float | None = SINGLE_STEP_TEMPERATURE
     """With which codes are drawn if there is one step only; None: as in any last step."""
 

@@ -13,7 +13,8 @@ from models.layers.masks import length_mask
 class PromptedRows:
     """[prompt ; target] of each row side by side, with padding at the end only.
 
-    Prompts and targets come padded on the right; `prompt_lengths` and `lengths` say how long they are.
+    Prompts and targets come padded on the right; `prompt_lengths` and `lengths` say how long they are. `mask_BN` (bool)
+    is true at valid positions; `valid_BN` is the same, or None where all are, which is faster in a network.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class PromptedRows:
         prompt_B1 = torch.tensor(list(prompt_lengths), device=device)[:, None]
         position_N = torch.arange(n_positions, device=device)
         self.mask_BN = length_mask(torch.tensor(self.lengths, device=device), n_positions)
+        self.valid_BN = None if set(self.lengths) == {n_positions} else self.mask_BN
         self.prompt_mask_BN = position_N < prompt_B1
         in_target_BN = (position_N - prompt_B1).clamp(max=max(lengths) - 1) + self.n_prompt
         self._source_BN = torch.where(self.prompt_mask_BN, position_N, in_target_BN)

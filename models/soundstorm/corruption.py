@@ -28,7 +28,7 @@ class CorruptionConfig:
     schedule: Schedule = "cosine"
     """Share of masked frames by the uniform time t: cos(pi t / 2) or 1 - t; published recipes have either."""
     draw_per: DrawPer = "row"
-    """Whether prompt length and level are drawn for each row or, as in the reference, once a batch."""
+    """Prompt length and level are drawn for each row or, as in the reference, once a batch."""
 
     def __post_init__(self) -> None:
         check_choice(self, "schedule", get_args(Schedule))
@@ -37,7 +37,7 @@ class CorruptionConfig:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What `corrupt` decided."""
+    """Codes to hide: those of one level at some frames, and all above it behind the prompt."""
 
     prompt_lengths_B: Tensor
     """Leading frames of which all levels are given, int64."""

@@ -29,9 +29,10 @@ def sample_published(
 ) -> Tensor:
     """Return the codes of all frames, those of the prompt as they come out; rows have no padding.
 
-    Every level takes n_steps + 1 rounds. In the first `n_full_levels` each round fills what is masked in any level and
-    then masks again the least likely of all levels together, of which level `level` and those below lose few; the
-    temperature grows from 0. Higher levels are all written anew in each round, the prompt's too.
+    Every level takes n_steps + 1 rounds. In the first `n_full_levels` a round fills what is masked in any level, then
+    masks again the least likely codes of all levels together (so that the level itself loses fewer than the schedule
+    says, and finished levels some) and all above; the last round masks nothing. The temperature grows from 0. In
+    further levels each round writes that level and all above anew, in the prompt, too.
     """
     n_frames = codes_BNQ.shape[1]
     target_BNQ = ~prompt_mask_BN[..., None].expand_as(codes_BNQ)

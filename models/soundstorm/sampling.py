@@ -72,7 +72,7 @@ class SoundStormOptions:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the rows of a batch are generated from; all are padded on the right, ids and codes are int64."""
+    """Inputs of a batch of rows, all padded on the right; ids and codes are int64."""
 
     semantic_BT: Tensor
     lengths: Sequence[int]
@@ -174,5 +174,5 @@ class _Network:
     def _states(self, codes_BNQ: Tensor, hidden_BNQ: Tensor) -> Tensor:
         self.evaluations += 1
         x_BND = self._semantic_BND + self.model.embed_codes(codes_BNQ, hidden_BNQ)
-        y: Tensor = self.model.backbone(x_BND, self.rows.mask_BN)
+        y: Tensor = self.model.backbone(x_BND, self.rows.valid_BN)
         return y

@@ -16,6 +16,7 @@ def test_parts_are_joined_without_a_gap(sizes):
     target = torch.arange(max(lengths)).expand(len(sizes), -1) + 200
     joined = rows.join(prompt, target)
     assert joined.shape == rows.mask_BN.shape == (len(sizes), max(p + t for p, t in sizes))
+    assert (rows.valid_BN is None) == bool(rows.mask_BN.all())
     for row, (n_prompt, n_target) in enumerate(sizes):
         expected = [*range(100, 100 + n_prompt), *range(200, 200 + n_target)]
         assert joined[row, rows.mask_BN[row]].tolist() == expected

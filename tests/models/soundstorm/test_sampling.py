@@ -107,6 +107,12 @@ def test_a_row_does_not_depend_on_its_batch(options):
         assert alone.evaluations == together.evaluations
 
 
+def test_a_network_in_bfloat16_gives_codes():
+    made = generate(build().bfloat16(), conditions(), OPTIONS["drawn"], RowDraws(SEEDS, "cpu"))
+    assert made.codes_BTQ.shape == (3, 11, Q)
+    assert ((made.codes_BTQ >= 0) & (made.codes_BTQ < V)).all()
+
+
 def same_lengths():
     given = conditions()
     return Conditions(

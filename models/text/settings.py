@@ -29,6 +29,9 @@ class TextSettings:
     """Of `huggingface`: a tokenizer directory or a hub id."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, str):
+                raise ValueError(f"text front end: {name} is {value!r}; it must be a text (in quotes)")
         for name, allowed in (("kind", get_args(Kind)), ("normalize", get_args(Normalize))):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -36,14 +39,12 @@ class TextSettings:
                 )
         if not self.language:
             raise ValueError("text front end: language is empty; give a code such as 'en'")
-        if (self.kind == "huggingface") != bool(self.source):
-            raise ValueError(
-                "text front end huggingface needs source: a tokenizer directory or a hub id"
-                if not self.source
-                else f"text front end {self.kind} has no setting 'source'"
-            )
-        if self.kind != "phonemes" and self.symbols != TextSettings.symbols:
-            raise ValueError(f"text front end {self.kind} has no setting 'symbols'")
+        if self.kind == "huggingface" and not self.source:
+            raise ValueError("text front end huggingface needs source: a tokenizer directory or a hub id")
+        others = {"huggingface": ("source", ""), "phonemes": ("symbols", TextSettings.symbols)}
+        for kind, (name, unset) in others.items():
+            if self.kind != kind and getattr(self, name) != unset:
+                raise ValueError(f"text front end {self.kind} has no setting {name!r}")
         if self.kind == "phonemes" and self.normalize == "none":
             raise ValueError(
                 "text front end phonemes: normalize must be 'transcript' or 'spoken', not 'none'"

@@ -174,6 +174,7 @@ def test_files_that_changed_are_refused(tmp_path: Path) -> None:
         ({"kind": "phonemes", "normalize": "none"}, "normalize must be 'transcript' or 'spoken', not 'none'"),
         ({"kind": "phonemes", "symbols": "ipa@2"}, "the symbol table 'ipa@2' is unknown; known: ipa@1"),
         ({"kind": "phonemes", "language": ""}, "language is empty"),
+        ({"kind": "phonemes", "language": False}, "language is False; it must be a text"),
     ],
 )  # fmt: skip
 def test_wrong_descriptions_are_refused(description: dict[str, Json], message: str) -> None:

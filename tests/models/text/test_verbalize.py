@@ -1,20 +1,13 @@
-"""Numbers and symbols written out as said; transcripts that get columns, or a reason."""
+"""Numbers and symbols written out as said."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.reasons import Reason
 from models.text.spoken_forms import FORMS
 from models.text.verbalize import verbalize
-from pipelines.rows import SCHEMA, samples_array
-from pipelines.stages.text import TextStage
 
 
 @pytest.mark.parametrize(
@@ -62,64 +55,3 @@ def test_nothing_is_left_to_do_and_no_text_is_too_odd(text: str, language: str) 
 def test_numbers_of_any_size_have_words_of_their_own(number: int, language: str) -> None:
     said = {verbalize(str(one), language) for one in (number, number + 1, number + 10)}
     assert len(said) == 3
-
-
-def transcribed(rows: list[tuple[str | None, str | None]]) -> pa.Table:
-    columns = {name: pa.nulls(len(rows), SCHEMA.field(name).type) for name in SCHEMA.names}
-    columns["text"] = pa.array([text for text, _ in rows], pa.string())
-    columns["language"] = pa.array([language for _, language in rows], pa.string())
-    import numpy as np
-
-    columns["samples"] = samples_array([np.zeros(3, np.float32) for _ in rows])
-    return pa.table(columns, schema=SCHEMA)
-
-
-def test_rows_get_normalised_text_and_phonemes_in_their_language() -> None:
-    table = transcribed([("1 dog", None), ("1 Hund", "de"), (None, None), ("今日", "ja"), ("a 1", "xx")])
-    result = TextStage("allow", normalize=True, phonemes=True)(table)
-    assert result["normalized_text"].to_pylist() == ["one dog", "eins Hund", None, "今日", "a 1"]
-    said = result["phonemes"].to_pylist()
-    assert "".join(said[0]) == "wˈʌn dˈɑːɡ"
-    assert "".join(said[1]) == "aɪns hˈʊnt"
-    assert said[2:] == [None, None, None]
-    assert result["reason"].to_pylist() == [None, None, None, Reason.NO_VERDICT, Reason.NO_VERDICT]
-    assert result["detail"].to_pylist()[3:] == [
-        "phonemes: espeak-ng cannot read '今' in language 'ja'",
-        "phonemes: espeak-ng has no voice for language 'xx'; give an ISO 639-1 code that it has",
-    ]
-    assert result["samples"].is_null().to_pylist() == [False, False, False, True, True]
-
-
-def test_a_row_does_not_depend_on_its_neighbours_nor_on_the_process() -> None:
-    rows = [
-        ("He read it in 1999.", "en"),
-        ("Bonjour!", "fr"),
-        ("今日", "ja"),
-        ("Read: 3.14", None),
-        ("ich", "de"),
-    ]
-    stage = TextStage("reject", normalize=True, phonemes=True)
-    together = stage(transcribed(rows)).to_pylist()
-    script = (
-        "import sys; sys.path[:0] = sys.argv[1:]\n"
-        "from models.text.phonemes import phonemize\n"
-        "print(ascii([phonemize(['nineteen', text], 'en')[1] for text in ('Read: three', 'He read it')]))"
-    )
-    alone = [stage(transcribed([row])).to_pylist()[0] for row in reversed(rows)][::-1]
-    assert alone == together
-    from models.text.phonemes import phonemize
-
-    printed = subprocess.run(
-        [sys.executable, "-c", script, *sys.path], capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == ascii(phonemize(["Read: three", "He read it"], "en"))
-
-
-def test_rejected_rows_pass_untouched_and_columns_come_only_when_asked() -> None:
-    table = transcribed([(None, "xx"), ("", "en"), ("word", "xx")])
-    plain = TextStage("reject")(table)
-    assert plain.column_names == table.column_names
-    assert plain["reason"].to_pylist() == [Reason.MISSING_TEXT, Reason.EMPTY_TEXT, None]
-    normalised = TextStage("reject", normalize=True)(table)
-    assert normalised["normalized_text"].to_pylist() == [None, None, "word"]
-    assert normalised["reason"].to_pylist() == [Reason.MISSING_TEXT, Reason.EMPTY_TEXT, None]

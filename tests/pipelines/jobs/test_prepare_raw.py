@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.datasets import Dataset
+from catalog.strict_yaml import parse_yaml
 from catalog.upkeep import verify
+from models.text import espeak
 from pipelines.prepare.job import prepare
 from pipelines.prepare.settings import PrepareSettings
 
@@ -77,6 +79,8 @@ def test_every_recording_becomes_transcribed_utterances_or_a_reason(
         assert row["target_length"] == round(row["duration_s"] * 16_000)
     assert all(row["detail"] for row in found.values() if row["reason"])
     assert verify(Dataset.open(prepared)) == []
+    recorded = min((prepared / "_settings").iterdir()).read_text()
+    assert parse_yaml(recorded, "settings")["espeak_ng"] == espeak.version()
 
 
 def test_the_files_of_a_version_are_read_by_others(prepared: Path) -> None:

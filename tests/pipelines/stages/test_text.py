@@ -1,7 +1,9 @@
-"""Text is treated once: what training sees of a prepared sentence is what speaking makes of it."""
+"""Transcripts get columns, or a reason; what training sees of a sentence is what speaking makes of it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,14 @@ from models.text import espeak
 from models.text.espeak import EspeakError
 from models.text.front_ends import TextFrontEnd, text_front_end, training_front_end
 from models.text.normalize import normalize_transcript
+from models.text.phonemes import phonemize
 from models.text.spoken_forms import FORMS
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.audio.wav import write_wav
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
+from pipelines.rows import SCHEMA, samples_array
 from pipelines.sources.interface import to_table
 from pipelines.sources.open import open_source
 from pipelines.stages.decode import DecodeStage
@@ -145,8 +149,6 @@ def test_a_dataset_keeps_its_settings_when_new_ones_are_off(folder: Path) -> Non
 
 
 def test_phonemes_without_espeak_end_the_job_and_not_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     espeak._probe.cache_clear()
     try:
@@ -154,3 +156,60 @@ def test_phonemes_without_espeak_end_the_job_and_not_each_row(monkeypatch: pytes
             TextStage("reject", phonemes=True)
     finally:
         espeak._probe.cache_clear()
+
+
+def transcribed(rows: list[tuple[str | None, str | None]]) -> pa.Table:
+    columns = {name: pa.nulls(len(rows), SCHEMA.field(name).type) for name in SCHEMA.names}
+    columns["text"] = pa.array([text for text, _ in rows], pa.string())
+    columns["language"] = pa.array([language for _, language in rows], pa.string())
+    columns["samples"] = samples_array([np.zeros(3, np.float32) for _ in rows])
+    return pa.table(columns, schema=SCHEMA)
+
+
+def test_rows_get_normalised_text_and_phonemes_in_their_language() -> None:
+    table = transcribed([("1 dog", None), ("1 Hund", "de"), (None, None), ("今日", "ja"), ("a 1", "xx")])
+    result = TextStage("allow", normalize=True, phonemes=True)(table)
+    assert result["normalized_text"].to_pylist() == ["one dog", "eins Hund", None, "今日", "a 1"]
+    said = result["phonemes"].to_pylist()
+    assert "".join(said[0]) == "wˈʌn dˈɑːɡ"
+    assert "".join(said[1]) == "aɪns hˈʊnt"
+    assert said[2:] == [None, None, None]
+    assert result["reason"].to_pylist() == [None, None, None, Reason.NO_VERDICT, Reason.NO_VERDICT]
+    assert result["detail"].to_pylist()[3:] == [
+        "phonemes: espeak-ng cannot read '今' in language 'ja'",
+        "phonemes: espeak-ng has no voice for language 'xx'; give an ISO 639-1 code that it has",
+    ]
+    assert result["samples"].is_null().to_pylist() == [False, False, False, True, True]
+
+
+def test_a_row_does_not_depend_on_its_neighbours_nor_on_the_process() -> None:
+    rows = [
+        ("He read it in 1999.", "en"),
+        ("Bonjour!", "fr"),
+        ("今日", "ja"),
+        ("Read: 3.14", None),
+        ("ich", "de"),
+    ]
+    stage = TextStage("reject", normalize=True, phonemes=True)
+    together = stage(transcribed(rows)).to_pylist()
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from models.text.phonemes import phonemize\n"
+        "print(ascii([phonemize(['nineteen', text], 'en')[1] for text in ('Read: three', 'He read it')]))"
+    )
+    alone = [stage(transcribed([row])).to_pylist()[0] for row in reversed(rows)][::-1]
+    assert alone == together
+    printed = subprocess.run(
+        [sys.executable, "-c", script, *sys.path], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == ascii(phonemize(["Read: three", "He read it"], "en"))
+
+
+def test_rejected_rows_pass_untouched_and_columns_come_only_when_asked() -> None:
+    table = transcribed([(None, "xx"), ("", "en"), ("word", "xx")])
+    plain = TextStage("reject")(table)
+    assert plain.column_names == table.column_names
+    assert plain["reason"].to_pylist() == [Reason.MISSING_TEXT, Reason.EMPTY_TEXT, None]
+    normalised = TextStage("reject", normalize=True)(table)
+    assert normalised["normalized_text"].to_pylist() == [None, None, "word"]
+    assert normalised["reason"].to_pylist() == [Reason.MISSING_TEXT, Reason.EMPTY_TEXT, None]

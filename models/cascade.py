@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -72,13 +72,13 @@ class TokensToSpeech(Protocol[Voice]):
         """A batch of waveforms, and the passes through networks."""
 
 
-TextStage = Callable[[TokenIdentity, Mapping[str, Json]], TextToTokens[Any]]
+TextStage: TypeAlias = Callable[[TokenIdentity, Mapping[str, Json]], TextToTokens[Planned]]
 """(tokens that are wanted, options) -> the stage. ValueError if it writes other tokens or has no such option."""
-SpeechStage = Callable[[Mapping[str, Json]], TokensToSpeech[Any]]
+SpeechStage: TypeAlias = Callable[[Mapping[str, Json]], TokensToSpeech[Voice]]
 """Options -> the stage. ValueError for an option that it does not have."""
 
 
-class Cascade(System):
+class Cascade(System, Generic[Planned, Voice]):
     """A speech stage, and before it a text stage if there is one.
 
     Options are those of the speech stage; those of the text stage stand under `text`.
@@ -88,8 +88,8 @@ class Cascade(System):
         self,
         name: str,
         codec: Codec,
-        speech: SpeechStage,
-        text: TextStage | None = None,
+        speech: SpeechStage[Voice],
+        text: TextStage[Planned] | None = None,
         options: Mapping[str, Json] | None = None,
     ) -> None:
         """`options` are the system's own defaults. ValueError for stages or options that do not fit."""
@@ -101,7 +101,7 @@ class Cascade(System):
             self.speak({})
         self.convert({})
 
-    def speak(self, options: Mapping[str, Json]) -> SpeakTask:
+    def speak(self, options: Mapping[str, Json]) -> SpeakTask[Planned, Voice]:
         """See System. Without a text stage it is refused."""
         if self._text is None:
             raise ValueError(self._cannot("speak", options))
@@ -109,11 +109,13 @@ class Cascade(System):
         assert text is not None
         return SpeakTask(speech, text)
 
-    def convert(self, options: Mapping[str, Json]) -> ConvertTask:
+    def convert(self, options: Mapping[str, Json]) -> ConvertTask[Voice]:
         """See System."""
         return ConvertTask(self._stages(options)[0])
 
-    def _stages(self, options: Mapping[str, Json]) -> tuple[TokensToSpeech[Any], TextToTokens[Any] | None]:
+    def _stages(
+        self, options: Mapping[str, Json]
+    ) -> tuple[TokensToSpeech[Voice], TextToTokens[Planned] | None]:
         given = {**self._options, **options}
         own, others = self._options.get("text", {}), options.get("text", {})
         given.pop("text", None)
@@ -141,20 +143,20 @@ class PlannedSpeech(Generic[Planned]):
     prompt: Prompt | None
 
 
-class SpeakTask:
+class SpeakTask(Generic[Planned, Voice]):
     """Text to speech through both stages."""
 
-    def __init__(self, speech: TokensToSpeech[Any], text: TextToTokens[Any]) -> None:
+    def __init__(self, speech: TokensToSpeech[Voice], text: TextToTokens[Planned]) -> None:
         self._speech, self._text, self._voices = speech, text, _voices(speech)
         self.options: Mapping[str, Json] = {**speech.options, "text": dict(text.options)}
 
-    def prepare(self, request: SpeakRequest) -> PlannedSpeech[Any]:
+    def prepare(self, request: SpeakRequest) -> PlannedSpeech[Planned]:
         """See Task."""
         return PlannedSpeech(self._text.prepare(request), request.prompt)
 
     @torch.no_grad()
     def run(
-        self, prepared: Sequence[PlannedSpeech[Any]], generators: Sequence[torch.Generator]
+        self, prepared: Sequence[PlannedSpeech[Planned]], generators: Sequence[torch.Generator]
     ) -> list[Speech]:
         """See Task."""
         voices = [None if one.prompt is None else self._voices(one.prompt) for one in prepared]
@@ -174,10 +176,10 @@ class PlannedConversion:
     reference: Prompt
 
 
-class ConvertTask:
+class ConvertTask(Generic[Voice]):
     """Voice conversion: the content tokens of one recording in the voice of another."""
 
-    def __init__(self, speech: TokensToSpeech[Any]) -> None:
+    def __init__(self, speech: TokensToSpeech[Voice]) -> None:
         self._speech, self._voices = speech, _voices(speech)
         self.options: Mapping[str, Json] = dict(speech.options)
 
@@ -204,5 +206,5 @@ def _voices(speech: TokensToSpeech[Voice]) -> PerPrompt[Voice]:
     return PerPrompt(lambda prompt: speech.voice(prompt_samples(prompt, speech.sample_rate)))
 
 
-def _draws(generators: Sequence[torch.Generator], speech: TokensToSpeech[Any]) -> RowDraws:
+def _draws(generators: Sequence[torch.Generator], speech: TokensToSpeech[Voice]) -> RowDraws:
     return RowDraws([row_seeds(one, 1)[0] for one in generators], speech.device)

@@ -105,7 +105,7 @@ class Parts:
     """By role."""
     codecs: Mapping[str, Codec]
     """By role; the one that makes the waveform is `codec`."""
-    text_stages: Mapping[str, TextStage]
+    text_stages: Mapping[str, TextStage[object]]
     """By role, of the generators that can begin a cascade."""
     text: TextFrontEnd | None
     options: Mapping[str, Json]

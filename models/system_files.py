@@ -150,7 +150,7 @@ def _load_generators(
 
 def _text_stages(
     names: Mapping[str, str], generators: Mapping[str, nn.Module], text: TextFrontEnd | None
-) -> dict[str, TextStage]:
+) -> dict[str, TextStage[object]]:
     """What can begin a cascade, by role."""
     makers = {role: trainable(name).text_stage for role, name in names.items()}
     return {

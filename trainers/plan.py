@@ -48,14 +48,14 @@ class Needs:
 
     columns: tuple[str, ...] = ()
     """Columns that the collator reads. A row that has null in one is left out."""
-    nullable: tuple[str, ...] = ()
-    """Columns that it reads, too, whose nulls mean something."""
     companions: int = 0
     """Other rows that each row is read with."""
     companion_frames: int = 0
     """Frames of a companion that are used at most; must be given with companions, since batches are filled by them."""
     companions_by: str = "speaker"
     """The column whose value a row and its companions share."""
+    nullable: tuple[str, ...] = ()
+    """Columns that it reads, too, whose nulls mean something."""
 
     def __post_init__(self) -> None:
         if self.companions < 0:

@@ -132,7 +132,7 @@ class Espeak:
         return found
 
     def set_voice(self, name: str) -> None:
-        """Take a voice by espeak-ng's name for it (`en-us`, `en-gb+f2`). EspeakError if there is none."""
+        """Take a voice by espeak-ng's name for it (`en-us`, `en-us+f2`). EspeakError if there is none."""
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise EspeakError(f"espeak-ng has no voice {name!r}")
 

@@ -19,7 +19,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Voice:
-    """An espeak-ng voice: `name` as espeak-ng knows it (`en-us`, `en-gb+f2`), words a minute, pitch 0-99."""
+    """An espeak-ng voice: `name` as espeak-ng knows it (`en-us`, `en-us+f2`), words a minute, pitch 0-99."""
 
     name: str
     speed: int = 160

@@ -112,7 +112,7 @@ _PREPARE = """
 import json, sys, time
 started = time.time()
 from pathlib import Path
-from catalog.datasets import Dataset
+from catalog.appending import Appender
 from pipelines.execution import cluster
 from pipelines.prepare import job as prepare
 from pipelines.execution import ray_stream as streaming
@@ -122,7 +122,7 @@ from pipelines.stages.write import Written
 source, output, codec, workers = sys.argv[1:]
 workers = int(workers)
 arrivals, commits, up = [], [], []
-stream, append, session = prepare.stream, Dataset.append, cluster.session
+stream, append, session = prepare.stream, Appender.append, cluster.session
 
 def timed_stream(*arguments):
     for item in stream(*arguments):
@@ -151,7 +151,7 @@ class Noted(streaming.Attempts):
             begun_file.write_text(str(time.time()))
         return super().begin(step, index)
 
-prepare.stream, Dataset.append, cluster.session = timed_stream, timed_append, timed_session
+prepare.stream, Appender.append, cluster.session = timed_stream, timed_append, timed_session
 streaming.Attempts = Noted
 plain = {"codec": {"name": codec}, "resources": {"workers": workers, "device": "cpu"}}
 prepare.prepare(source, output, PrepareSettings.model_validate(plain))

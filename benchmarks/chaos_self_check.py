@@ -12,7 +12,8 @@ import pyarrow as pa
 from chaos_jobs import MARK, Difference, compare, is_sound, kill_all, processes, rows_of
 from mutated_files import MUTATIONS, mutated, seeds
 
-from catalog.datasets import Dataset
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.shards import write_shard
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
@@ -28,13 +29,13 @@ def self_check(recordings: Path) -> None:
 
 def _dataset(folder: Path, codes: dict[str, int], twice: str = "") -> Path:
     codec = identity_of(load_codec("pcm-16khz"))
-    dataset = Dataset.create(folder, codec, {})
+    appender = Appender(create(folder, codec, {}))
     shards = []
     for names in (sorted(codes), [twice] if twice else []):
         rows = {"id": names, "recording_id": names, "split": ["train"] * len(names)}
         rows |= {"codes": [[[codes[name], 7]] for name in names], "target_length": [2] * len(names)}
-        shards += write_shard(pa.table(rows), dataset.uri, "run1", codec) if names else []
-    dataset.append(shards)
+        shards += write_shard(pa.table(rows), appender.uri, "run1", codec) if names else []
+    appender.append(shards)
     return folder
 
 

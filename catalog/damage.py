@@ -7,7 +7,7 @@ so its rows in sound files leave with those that are lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from catalog.command import JobError
 from catalog.datasets import Dataset
+from catalog.head import MAX_CONFLICTS, Head
 from catalog.holders import Holders, keys_of
 from catalog.log import all_changes
-from catalog.recordings import Keys, hashed, key_bytes, recording_key, unpack_keys
+from catalog.recordings import hashed, key_bytes, numbers, recording_key, unpack_keys
 from catalog.runs import marked_run
 from catalog.schema import Shard
 from catalog.shards import damage, read_columns, without_recordings
@@ -26,7 +27,6 @@ from catalog.storage import Storage
 
 JOB = "repair"
 _FOLDER = "_corrupt"
-_MAX_CONFLICTS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,27 @@ def describe(dataset: Dataset, paths: Iterable[str]) -> list[Lost]:
     return [_lost(dataset.storage, shards[path], carried=False) for path in paths]
 
 
-def take_out(dataset: Dataset, paths: Iterable[str]) -> None:
-    """Take damaged files out of the log, and the other rows of their recordings with them, in one commit."""
+def take_out(dataset: Dataset, paths: Iterable[str]) -> Dataset:
+    """Take damaged files out of the log, and the other rows of their recordings with them, in one commit.
+
+    Returns the version after it.
+    """
     doomed = set(paths)
     if not doomed:
-        return
+        return dataset
+    head = Head(dataset)
     with marked_run(dataset) as run_id:
-        for _ in range(_MAX_CONFLICTS):
-            damaged = [shard for shard in dataset.shards() if shard.path in doomed]
+        for _ in range(MAX_CONFLICTS):
+            damaged = [shard for path, shard in head.files.items() if path in doomed]
             if not damaged:
-                return
-            sound = [shard for shard in dataset.shards() if shard.path not in doomed]
-            carved, replaced = _carve(dataset, damaged, sound, run_id)
-            if dataset.commit([], carved, [*damaged, *replaced], job=JOB):
-                return
-            dataset.refresh()
-            dataset.discard(carved)
+                return head.dataset
+            carved, replaced = _carve(head.dataset, damaged, run_id)
+            if head.commit([], carved, [*damaged, *replaced], job=JOB):
+                return head.dataset
+            head.refresh()
+            head.discard(carved)
     raise JobError(
-        f"{dataset.uri}: {_MAX_CONFLICTS} conflicts with other jobs in a row; repair when they are done"
+        f"{dataset.uri}: {MAX_CONFLICTS} conflicts with other jobs in a row; repair when they are done"
     )
 
 
@@ -109,10 +112,11 @@ def unfinished(dataset: Dataset, gone: Iterable[Lost]) -> frozenset[bytes]:
     return wanted - set(key_bytes(np.unique(np.concatenate(have)))) if have else wanted
 
 
-def _carve(
-    dataset: Dataset, damaged: Iterable[Shard], sound: list[Shard], run_id: str
-) -> tuple[list[Shard], list[Shard]]:
-    keys = _numbers(key for shard in damaged for key in _lost(dataset.storage, shard, carried=False).keys)
+def _carve(dataset: Dataset, damaged: Sequence[Shard], run_id: str) -> tuple[list[Shard], list[Shard]]:
+    """New sound files without the recordings of damaged ones, and the files that these take the place of."""
+    sound = [shard for shard in dataset.files if shard not in damaged]
+    lost_here = (_lost(dataset.storage, shard, carried=False) for shard in damaged)
+    keys = np.unique(numbers(key for one in lost_here for key in one.keys))
     holders = Holders(dataset.storage)
     holders.follow(sound)
     paths = holders.paths(keys)
@@ -120,7 +124,7 @@ def _carve(
     for shard in (shard for shard in sound if shard.path in paths):
         ids = read_columns(dataset.storage, [shard], ["recording_id"])["recording_id"]
         again = set(ids.filter(pa.array(np.isin(hashed(ids), keys))).to_pylist())
-        rest = without_recordings(dataset.storage, shard, again, run_id, dataset.codec)
+        rest = without_recordings(dataset.storage, shard, again, run_id, dataset.identity)
         if rest is not shard:
             replaced.append(shard)
             carved += [rest] if rest else []
@@ -145,7 +149,3 @@ def _readable_ids(storage: Storage, path: str) -> set[str]:
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             continue  # missing or moved, or damaged where the ids are
     return set()
-
-
-def _numbers(keys: Iterable[bytes]) -> Keys:
-    return np.unique(np.frombuffer(b"".join(keys), ">u8").astype(np.uint64))

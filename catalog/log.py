@@ -1,4 +1,4 @@
-"""A table's transaction log: our actions, and what deltalake does not hand out (our statistics, what left when).
+"""A table's transaction log: our actions, and what deltalake does not expose (our statistics, times of removal).
 
 The format is the Delta transaction protocol: `_delta_log/<version>.json` holds the actions of one commit, one JSON
 object a line; `<version>.checkpoint.parquet` holds the state after that version.
@@ -26,7 +26,7 @@ _COMMIT = re.compile(r"_delta_log/(\d{20})\.json")
 
 @dataclass(frozen=True)
 class Change:
-    """What one commit did. `carried` are added files whose rows were in the table before."""
+    """The actions of one commit. `carried` are added files whose rows were in the table before."""
 
     version: int
     info: Mapping[str, Any]
@@ -41,7 +41,7 @@ def add_action(shard: Shard, *, carried: bool, data_change: bool) -> Any:
     from deltalake.transaction import AddAction
 
     own = dataclasses.asdict(shard)
-    for elsewhere in ("path", "split", "rows", "size_bytes"):
+    for elsewhere in ("path", "split", "rows", "size_bytes", *(() if shard.columns else ("columns",))):
         del own[elsewhere]
     return AddAction(
         path=shard.path,
@@ -122,5 +122,6 @@ def _shard(add: Mapping[str, Any]) -> tuple[Shard, bool]:
         run_id=stats.get("run_id", ""),
         codec_digest=stats.get("codec_digest", ""),
         recording_keys=stats.get("recording_keys", ""),
+        columns=stats.get("columns", ""),
     )
     return shard, bool(stats.get("carried", False))

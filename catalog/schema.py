@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,6 +15,10 @@ SPLITS = ("train", "validation", "rejected")
 WORD = pa.struct(
     [("word", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32()), ("score", pa.float32())]
 )
+
+TOKEN_COLUMNS = ("semantic_codes", "latents")
+"""Columns whose makers the table's property `speechmill.columns` names. `latents` are float16, little-endian, (T, D):
+Delta Lake has no half floats."""
 
 # The partition column `split` is part of the path, so it is in the table and in no file.
 SCHEMA = pa.schema(
@@ -42,6 +48,7 @@ SCHEMA = pa.schema(
         ("silence_share", pa.float32()),
         ("speaker_similarity", pa.float32()),
         ("semantic_codes", pa.list_(pa.int32())),
+        ("latents", pa.binary()),
         ("phonemes", pa.list_(pa.string())),
         ("source_digest", pa.string()),
         ("source_stat", pa.string()),
@@ -68,3 +75,11 @@ class Shard:
     run_id: str
     codec_digest: str
     recording_keys: str = ""
+    columns: str = ""
+    """JSON of its token columns: digest of the maker's identity by column; "" where there is none."""
+
+    @property
+    def column_digests(self) -> Mapping[str, str]:
+        """`columns`, read."""
+        digests: dict[str, str] = json.loads(self.columns or "{}")
+        return digests

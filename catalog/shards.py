@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.codes import flat
 from catalog.command import JobError
-from catalog.filters import REASONS
+from catalog.identity import CODEC_PROPERTY, COLUMNS_PROPERTY, Columns, Identity, columns_to_json
 from catalog.recordings import pack_keys
-from catalog.schema import SCHEMA, SPLITS, Shard
+from catalog.rules import check_columns, check_rows
+from catalog.schema import SCHEMA, SPLITS, TOKEN_COLUMNS, Shard
 from catalog.storage import Storage, open_storage
+from catalog.token_columns import check_column
 from models.identity import TokenIdentity
 
 _READERS = 8
-_CODEC_KEY = b"speechmill.codec"
 _OUR_NAME = re.compile(
     r"split=(?P<split>[a-z]+)/\.?part-(?P<run>[A-Za-z0-9_.]+)-[0-9a-f]{32}\.parquet(\.[0-9a-f]{32}\.tmp)?"
 )
 
 
-def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: TokenIdentity) -> list[Shard]:
+def write_shard(
+    table: pa.Table, dataset_uri: str, run_id: str, codec: TokenIdentity, columns: Columns | None = None
+) -> list[Shard]:
     """Write a batch of utterance rows, one new file per split present, and describe the files.
 
-    `table` has `split` and any columns of SCHEMA; absent ones become null. The files are durable when this
-    returns and count for nothing until `Dataset.append` has them. Raises ValueError for rows that break a rule,
-    JobError when the disk refuses.
+    `table` has `split` and any columns of SCHEMA; absent ones become null. `columns` names the makers of the token
+    columns that have values. The files are durable when this returns and count for nothing until `Appender.append` has
+    them. Raises ValueError for rows that break a rule, JobError when the disk refuses.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.]+", run_id):
         raise ValueError(f"run id {run_id!r}: only letters, digits, _ and . are allowed")
@@ -43,18 +45,28 @@ def write_shard(table: pa.Table, dataset_uri: str, run_id: str, codec: TokenIden
     unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - set(SPLITS), key=str)
     if unknown:
         raise ValueError(f"split is {unknown[0]!r}, must be one of {', '.join(SPLITS)}")
-    rows = _conform(table)
+    columns = columns or {}
+    rows = _conform(table, columns)
     storage = open_storage(dataset_uri)
     parts = {split: rows.filter(pc.equal(table["split"], split)) for split in SPLITS}
     for split, part in parts.items():
-        for problem in _check_rows(part, split, codec):
+        for problem in check_rows(part, split, codec, columns):
             raise ValueError(f"split {split}: {problem}")
-    return [write_part(storage, part, split, run_id, codec) for split, part in parts.items() if part.num_rows]
+    return [
+        write_part(storage, part, split, run_id, codec, columns)
+        for split, part in parts.items()
+        if part.num_rows
+    ]
 
 
-def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec: TokenIdentity) -> Shard:
-    """Write rows of SCHEMA as one file of one split."""
-    rows = rows.replace_schema_metadata({_CODEC_KEY: codec.to_json().encode()})
+def write_part(
+    storage: Storage, rows: pa.Table, split: str, run_id: str, codec: TokenIdentity, columns: Columns
+) -> Shard:
+    """Write rows of SCHEMA as one file of one split; its metadata name the makers of its codes and token columns."""
+    metadata = {CODEC_PROPERTY: codec.to_json()}
+    if columns:
+        metadata[COLUMNS_PROPERTY] = columns_to_json(columns)
+    rows = rows.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
     data = sink.getvalue()
@@ -71,7 +83,13 @@ def write_part(storage: Storage, rows: pa.Table, split: str, run_id: str, codec:
         run_id=run_id,
         codec_digest=codec.digest,
         recording_keys=pack_keys(rows["recording_id"]),
+        columns=json.dumps({name: columns[name].digest for name in sorted(columns)}) if columns else "",
     )
+
+
+def stated_columns(shard: Shard, identity: Identity) -> Columns:
+    """Token columns of the dataset that the file has."""
+    return {name: identity.columns[name] for name in shard.column_digests if name in identity.columns}
 
 
 def run_id_of(path: str) -> str | None:
@@ -86,7 +104,7 @@ def read_shard(storage: Storage, shard: Shard) -> pa.Table:
     Raises JobError if the file is missing, its bytes are not those that were committed, or it has other columns.
     """
     problems, table = _load(storage, shard)
-    if table is not None and not (problems := _check_columns(table.schema)):
+    if table is not None and not (problems := check_columns(table.schema)):
         return _complete(table)
     raise JobError(f"{storage.uri}/{shard.path}: {problems[0]}")
 
@@ -103,7 +121,7 @@ def damage(storage: Storage, shard: Shard) -> str | None:
     return problems[-1] if table is None else None
 
 
-def check_shard(storage: Storage, shard: Shard, codec: TokenIdentity) -> tuple[list[str], pa.Table | None]:
+def check_shard(storage: Storage, shard: Shard, identity: Identity) -> tuple[list[str], pa.Table | None]:
     """Everything wrong with one committed file, and its rows where they can be read."""
     try:
         problems, table = _load(storage, shard)
@@ -113,19 +131,19 @@ def check_shard(storage: Storage, shard: Shard, codec: TokenIdentity) -> tuple[l
         return problems, None
     if table.num_rows != shard.rows:
         problems.append(f"{table.num_rows} rows, the log says {shard.rows}")
-    columns = _check_columns(table.schema)
+    columns = check_columns(table.schema)
     if columns:
         return [*problems, *columns], None
-    found = (table.schema.metadata or {}).get(_CODEC_KEY, b"").decode()
-    if found != codec.to_json():
-        problems.append(f"made with codec {found or 'unknown'}, the dataset's is {codec.to_json()}")
+    problems += _check_makers(table.schema.metadata or {}, shard, identity)
     rows = _complete(table)
     problems += [
         f"{rows[name].null_count} rows have no {name}"
         for name in ("id", "recording_id")
         if rows[name].null_count
     ]
-    return problems + _check_recordings(rows, shard) + _check_rows(rows, shard.split, codec), rows
+    return problems + _check_recordings(rows, shard) + check_rows(
+        rows, shard.split, identity.codec, stated_columns(shard, identity)
+    ), rows
 
 
 def read_columns(storage: Storage, shards: Sequence[Shard], columns: Sequence[str]) -> pa.Table:
@@ -152,7 +170,7 @@ def _read_columns(storage: Storage, shard: Shard, columns: Sequence[str]) -> pa.
 
 
 def without_recordings(
-    storage: Storage, shard: Shard, recordings: Collection[str], run_id: str, codec: TokenIdentity
+    storage: Storage, shard: Shard, recordings: Collection[str], run_id: str, identity: Identity
 ) -> Shard | None:
     """A new file with the shard's rows of other recordings; the shard itself if it has no row of these, or None."""
     ids = read_columns(storage, [shard], ["recording_id"])["recording_id"]
@@ -160,14 +178,13 @@ def without_recordings(
     kept = pc.sum(keep).as_py()
     if kept == shard.rows:
         return shard
-    return (
-        write_part(storage, read_shard(storage, shard).filter(keep), shard.split, run_id, codec)
-        if kept
-        else None
-    )
+    if not kept:
+        return None
+    rows = read_shard(storage, shard).filter(keep)
+    return write_part(storage, rows, shard.split, run_id, identity.codec, stated_columns(shard, identity))
 
 
-def _conform(table: pa.Table) -> pa.Table:
+def _conform(table: pa.Table, columns: Columns) -> pa.Table:
     unknown = sorted(set(table.column_names) - set(SCHEMA.names) - {"split"})
     if unknown:
         raise ValueError(f"column {unknown[0]!r} is not in docs/data.md")
@@ -175,6 +192,11 @@ def _conform(table: pa.Table) -> pa.Table:
     for name in ("id", "recording_id"):
         if rows[name].null_count:
             raise ValueError(f"{rows[name].null_count} of {table.num_rows} rows have no {name}")
+    for name, identity in columns.items():
+        check_column(name, identity)
+    for name in TOKEN_COLUMNS:
+        if name not in columns and rows[name].null_count < table.num_rows:
+            raise ValueError(f"column {name} holds values, but nothing says what made them")
     return rows
 
 
@@ -189,16 +211,15 @@ def _complete(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
     return pa.table(found, schema=schema)
 
 
-def _check_columns(schema: pa.Schema) -> list[str]:
-    """What is wrong with a file's columns. It may lack some: files of older datasets do."""
-    problems = [f"it has no column {name}" for name in ("id", "recording_id") if name not in schema.names]
-    for field in schema:
-        if field.name not in SCHEMA.names:
-            problems.append(f"its column {field.name!r} is not in docs/data.md")
-        elif field.type != SCHEMA.field(field.name).type:
-            problems.append(
-                f"its column {field.name} holds {field.type}, must be {SCHEMA.field(field.name).type}"
-            )
+def _check_makers(metadata: Mapping[bytes, bytes], shard: Shard, identity: Identity) -> list[str]:
+    codec = metadata.get(CODEC_PROPERTY.encode(), b"").decode()
+    problems = []
+    if codec != identity.codec.to_json():
+        problems.append(f"made with codec {codec or 'unknown'}, the dataset's is {identity.codec.to_json()}")
+    columns = metadata.get(COLUMNS_PROPERTY.encode(), b"{}").decode()
+    expected = columns_to_json(stated_columns(shard, identity))
+    if columns != expected:
+        problems.append(f"its token columns are made by {columns}, the dataset says {expected}")
     return problems
 
 
@@ -230,30 +251,3 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
         return problems, file.read()
     except (pa.ArrowException, OSError) as error:
         return [*problems, f"not readable as Parquet: {' '.join(str(error).split())}"], None
-
-
-def _check_rows(table: pa.Table, split: str, codec: TokenIdentity) -> list[str]:
-    if split == "rejected":
-        unknown = set(pc.unique(table["reason"]).to_pylist()) - REASONS.keys()
-        return [f"reason {name!r} is not in docs/data.md" for name in sorted(unknown, key=str)]
-    problems = [
-        f"{table[name].null_count} rows have no {name}"
-        for name in ("codes", "target_length")
-        if table[name].null_count
-    ]
-    return problems or _check_codes(table, codec)
-
-
-def _check_codes(table: pa.Table, codec: TokenIdentity) -> list[str]:
-    values, levels, frames = flat(table["codes"].combine_chunks())
-    if (levels != codec.n_codebooks).any():
-        row = int(np.argmax(levels != codec.n_codebooks))
-        return [f"row {row} has {levels[row]} codebooks, the codec has {codec.n_codebooks}"]
-    expected = np.repeat(table["target_length"].to_numpy(), codec.n_codebooks)
-    if (frames != expected).any():
-        at = int(np.argmax(frames != expected))
-        return [f"row {at // codec.n_codebooks} has {frames[at]} frames, target_length says {expected[at]}"]
-    # Above 32768 entries the 16 bits are two's complement: 65535 is stored as -1.
-    if values.size and (highest := values.view(np.uint16).max()) >= codec.codebook_size:
-        return [f"holds code {highest}, the codebook has {codec.codebook_size} entries"]
-    return []

@@ -1,15 +1,15 @@
-"""The Delta table under a dataset: what is asked of deltalake, whose errors become one line."""
+"""The Delta table under a dataset: all calls of deltalake, whose errors become one line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from catalog.command import JobError
-from catalog.identity import Identity
+from catalog.identity import COLUMNS_PROPERTY, Columns, Identity, columns_to_json
 from catalog.schema import SCHEMA
 from catalog.storage import canonical_uri
 
@@ -22,7 +22,7 @@ _APPLICATION = "prepare"
 
 
 def exists(uri: str) -> bool:
-    """Whether a Delta table is there."""
+    """True if a Delta table is there."""
     from deltalake import DeltaTable
 
     return bool(DeltaTable.is_deltatable(canonical_uri(uri)))
@@ -47,6 +47,20 @@ def load(uri: str, version: int | None = None) -> Any:
         return DeltaTable(uri, version=version)
     except DeltaError as error:
         raise JobError(f"{uri}: version {version} cannot be read: {_first_words(error)}") from error
+
+
+def identity(table: Any, uri: str) -> Identity:
+    """What the table says the dataset was made with. Raises JobError for a table that is no dataset."""
+    try:
+        return Identity.from_configuration(table.metadata().configuration)
+    except KeyError as error:
+        raise JobError(f"{uri}: a Delta table, but no dataset (it has no property {error})") from error
+
+
+def made(table: Any) -> tuple[Any, Mapping[str, str]]:
+    """Equal as long as the dataset is not started over and keeps its properties."""
+    metadata = table.metadata()
+    return metadata.id, dict(metadata.configuration)
 
 
 def create(uri: str, identity: Identity) -> None:
@@ -109,7 +123,7 @@ def write(table: Any, uri: str, actions: Sequence[Any], job: str, run_id: str) -
 
 
 def lacks_columns(table: Any) -> bool:
-    """Whether the table was made by an older program, whose rows had fewer columns."""
+    """True for a table of an older program, whose rows had fewer columns."""
     return bool(_missing(table))
 
 
@@ -125,6 +139,26 @@ def add_columns(uri: str) -> None:
     except (DeltaError, OSError) as error:
         if load(uri).version() == table.version():
             raise JobError(f"{uri}: cannot add columns: {_first_words(error)}") from error
+
+
+def set_columns(table: Any, uri: str, columns: Columns) -> bool:
+    """One commit that records the makers of token columns; False if another job committed meanwhile.
+
+    Raises JobError.
+    """
+    from deltalake.exceptions import DeltaError
+
+    try:
+        table.alter.set_table_properties(
+            {COLUMNS_PROPERTY: columns_to_json(columns)},
+            raise_if_not_exists=False,
+            commit_properties=_properties(table, "declare column", ""),
+        )
+    except (DeltaError, OSError) as error:
+        if load(uri).version() > table.version():
+            return False
+        raise JobError(f"{uri}: cannot declare a column: {_first_words(error)}") from error
+    return True
 
 
 def _missing(table: Any) -> list[Any]:

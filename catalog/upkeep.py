@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import Counter
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalog.command import JobError, UsageError
+from catalog.command import UsageError
 from catalog.datasets import Dataset
+from catalog.head import Head
 from catalog.log import all_changes, apply
 from catalog.recordings import Keys, hashed
 from catalog.runs import delete_abandoned, marked_run
 from catalog.schema import SPLITS, Shard
-from catalog.shards import check_shard, read_columns, read_shard, run_id_of, write_part
+from catalog.shards import check_shard, read_columns, read_shard, run_id_of, stated_columns, write_part
 
 DEFAULT_RETENTION_H = 7 * 24.0
 DEFAULT_TARGET_BYTES = 128 * 2**20
@@ -41,7 +43,7 @@ def problems(dataset: Dataset) -> Iterator[Problem]:
     """What `verify` finds, as it finds it. In memory are one file and eight bytes an id."""
     keys, readable = [], []
     for shard in dataset.shards():
-        found, rows = check_shard(dataset.storage, shard, dataset.codec)
+        found, rows = check_shard(dataset.storage, shard, dataset.identity)
         yield from (Problem(shard.path, what) for what in found)
         if rows is not None:
             readable.append(shard)
@@ -92,13 +94,14 @@ def compact(dataset: Dataset, target_bytes: int = DEFAULT_TARGET_BYTES) -> Compa
     """
     if target_bytes < 1:
         raise UsageError(f"target size is {target_bytes} bytes, must be at least 1")
-    before, skipped = len(dataset.shards()), 0
+    head, skipped = Head(dataset), 0
     with marked_run(dataset) as run_id:
         for group in list(_groups(dataset, target_bytes)):
             rows = pa.concat_tables([read_shard(dataset.storage, shard) for shard in group])
-            merged = write_part(dataset.storage, rows, group[0].split, run_id, dataset.codec)
-            skipped += 0 if _swap(dataset, merged, group) else 1
-    return Compaction(dataset.version, before, len(dataset.shards()), skipped)
+            columns = stated_columns(group[0], dataset.identity)
+            merged = write_part(dataset.storage, rows, group[0].split, run_id, dataset.codec, columns)
+            skipped += 0 if head.swap(merged, group, job="compact") else 1
+    return Compaction(head.version, len(dataset.files), len(head.files), skipped)
 
 
 def vacuum(
@@ -164,11 +167,12 @@ def _versions(dataset: Dataset) -> Iterator[tuple[int, set[str]]]:
 
 
 def _groups(dataset: Dataset, target_bytes: int) -> Iterator[list[Shard]]:
-    """Neighbours of one split that are each below half the target and together about reach it."""
-    for split in SPLITS:
+    """Neighbours of one split and the same token columns, each below half the target, that together about reach it."""
+    small = [shard for shard in dataset.files if shard.size_bytes < target_bytes / 2]
+    for split, columns in itertools.product(SPLITS, sorted({shard.columns for shard in small})):
         group: list[Shard] = []
-        for shard in dataset.shards(split):
-            if shard.size_bytes >= target_bytes / 2:
+        for shard in small:
+            if (shard.split, shard.columns) != (split, columns):
                 continue
             if group and sum(one.size_bytes for one in group) + shard.size_bytes > target_bytes:
                 if len(group) > 1:
@@ -177,15 +181,3 @@ def _groups(dataset: Dataset, target_bytes: int) -> Iterator[list[Shard]]:
             group.append(shard)
         if len(group) > 1:
             yield group
-
-
-def _swap(dataset: Dataset, merged: Shard, group: list[Shard]) -> bool:
-    """Put the merged file in the place of the group; False if another job took one of the group away."""
-    for _ in range(1000):
-        if dataset.commit([], [merged], group, job="compact"):
-            return True
-        dataset.refresh()
-        if not {shard.path for shard in group} <= {shard.path for shard in dataset.shards()}:
-            dataset.discard([merged])
-            return False
-    raise JobError(f"{dataset.uri}: 1000 conflicts with other jobs in a row; compact when they are done")

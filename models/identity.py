@@ -92,13 +92,10 @@ def source_frame(target_frame: int, target: TokenIdentity, source: TokenIdentity
     return min(middle // (2 * source.hop_length * target.sample_rate), source_frames - 1)
 
 
-def aligned_frames(
+def check_frames(
     target_frames: int, target: TokenIdentity, source_frames: int, source: TokenIdentity
-) -> list[int]:
-    """For each frame of `target` the frame of `source` to read.
-
-    ValueError where one sequence is more than two frames longer or shorter than the other's length says.
-    """
+) -> None:
+    """ValueError where one sequence is more than two frames longer or shorter than the other's length says."""
     expected = -(
         -target_frames * target.hop_length * source.sample_rate // (source.hop_length * target.sample_rate)
     )
@@ -111,4 +108,11 @@ def aligned_frames(
             f"{source.name} has {source_frames} frames beside {target_frames} of {target.name}; "
             f"expected {expected}, at most {slack} more or fewer"
         )
+
+
+def aligned_frames(
+    target_frames: int, target: TokenIdentity, source_frames: int, source: TokenIdentity
+) -> list[int]:
+    """For each frame of `target` the frame of `source` to read. ValueError as `check_frames`."""
+    check_frames(target_frames, target, source_frames, source)
     return [source_frame(frame, target, source, source_frames) for frame in range(target_frames)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.command import JobError, UsageError
-from catalog.datasets import Dataset
+from catalog.creation import create
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from models.identity import TokenIdentity
@@ -33,9 +33,9 @@ def second(first: TokenIdentity) -> TokenIdentity:
 def test_a_dataset_takes_no_codes_of_another_edition(
     first: TokenIdentity, second: TokenIdentity, tmp_path: Path
 ) -> None:
-    Dataset.create(tmp_path / "speech", first, {})
+    create(tmp_path / "speech", first, {})
     with pytest.raises(JobError) as refused:
-        Dataset.create(tmp_path / "speech", second, {})
+        create(tmp_path / "speech", second, {})
     assert "codec.edition is '1', this job has '200'" in str(refused.value)
     assert str(refused.value).endswith("; go on with the codec mill-16khz@1, or give another output")
     assert "\n" not in str(refused.value)

@@ -12,8 +12,8 @@ from functools import partial
 
 import pyarrow as pa
 
+from catalog.appending import Appender
 from catalog.command import JobError
-from catalog.datasets import Dataset
 from catalog.schema import Shard
 from pipelines.execution.progress import Progress
 from pipelines.stages.write import Written
@@ -24,7 +24,7 @@ COMMIT_SHARE = 0.01
 
 
 def commit(
-    dataset: Dataset,
+    appender: Appender,
     results: Iterable[tuple[int, str, pa.Table]],
     progress: Progress,
     retry: Sequence[str] = (),
@@ -34,10 +34,10 @@ def commit(
 
     Commits to a table of very many files take longer; then they wait longer, to cost no more than `COMMIT_SHARE`.
 
-    `retry` and `replace` are those of `Dataset.append`. What is finished is committed even when the job then fails or
+    `retry` and `replace` are those of `Appender.append`. What is finished is committed even when the job then fails or
     is interrupted.
     """
-    committer = _Committer(partial(dataset.append, retry=retry, replace=replace), progress)
+    committer = _Committer(partial(appender.append, retry=retry, replace=replace), progress)
     clock = _Clock(committer)
     try:
         with clock:

@@ -15,12 +15,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from catalog import creation
+from catalog.appending import Appender
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
-from catalog.datasets import Dataset
+from catalog.datasets import Dataset, summary
 from catalog.reasons import Reason
 from catalog.runs import marked_run
 from catalog.schema import SCHEMA, Shard
-from catalog.shards import read_columns, write_shard
+from catalog.shards import write_shard
 from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Format, Import, Row
@@ -58,17 +60,10 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     context = Import(_identity(arguments.codec), splits)
     module: Format = import_module(FORMATS[arguments.format])  # type: ignore[assignment]
     started = time.perf_counter()
-    Dataset.check_place(arguments.dataset)
+    creation.exists(arguments.dataset)
     counts = import_rows(module.read(arguments.source, context), arguments.dataset, context.codec)
-    dataset = Dataset.open(arguments.dataset)
-    totals = dataset.totals()
     return {
-        "dataset": dataset.uri,
-        "version": dataset.version,
-        "recordings": totals.recordings,
-        "utterances": totals.utterances,
-        "rejected": totals.rejected,
-        "hours": round(totals.hours, 6),
+        **summary(Dataset.open(arguments.dataset)),
         "new_rows": sum(counts.values()),
         "new_rejected": {reason: count for reason, count in counts.items() if reason},
         "wall_s": round(time.perf_counter() - started, 3),
@@ -81,14 +76,15 @@ def import_rows(rows: Iterable[Row], dataset_uri: str, codec: TokenIdentity) -> 
     Raises JobError, and makes nothing, where each of the first rows breaks a rule.
     """
     fit = _some_fit(map(_named, rows), codec)
-    dataset = Dataset.create(dataset_uri, codec, SETTINGS)
+    dataset = creation.create(dataset_uri, codec, SETTINGS)
+    appender = Appender(dataset)
     counts: Counter[str] = Counter()
     with marked_run(dataset) as run_id:
         shards: list[Shard] = []
-        for batch in _batches(_new(fit, dataset, codec)):
+        for batch in _batches(_new(fit, appender, codec)):
             counts.update(row.get("reason") or "" for row in batch)
             shards += write_shard(to_table(batch), dataset.uri, run_id, codec)
-        dataset.append(shards)
+        appender.append(shards)
     return counts
 
 
@@ -116,10 +112,10 @@ def _some_fit(rows: Iterable[Row], codec: TokenIdentity) -> Iterator[Row]:
     raise JobError(f"none of the source's first {len(seen)} rows can be imported; {example}")
 
 
-def _new(rows: Iterable[Row], dataset: Dataset, codec: TokenIdentity) -> Iterator[Row]:
+def _new(rows: Iterable[Row], appender: Appender, codec: TokenIdentity) -> Iterator[Row]:
     """Checked rows of recordings that are not committed; an id that is taken is rejected as `id#2`."""
-    committed = set(dataset.committed()["recording_id"].to_pylist())
-    taken = set(read_columns(dataset.storage, dataset.shards(), ["id"])["id"].to_pylist())
+    committed = set(appender.committed()["recording_id"].to_pylist())
+    taken = set(appender.dataset.read(["id"])["id"].to_pylist())
     again: Counter[str] = Counter()
     for row in rows:
         if row["recording_id"] in committed:

@@ -83,7 +83,7 @@ def repair(
         gone = [*damage.lost(dataset), *damage.describe(dataset, found)]
         wanted = damage.unfinished(dataset, damage.lost(dataset)) | _keys(damage.describe(dataset, found))
     else:
-        damage.take_out(dataset, found)
+        dataset = damage.take_out(dataset, found)
         gone = damage.lost(dataset)
         damage.set_aside(dataset, gone)
         wanted = damage.unfinished(dataset, gone)

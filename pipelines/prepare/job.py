@@ -14,9 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog import creation
+from catalog.appending import Appender
 from catalog.command import JobError, UsageError
 from catalog.config import to_yaml
-from catalog.datasets import Dataset
+from catalog.datasets import summary
 from catalog.runs import marked_run
 from catalog.strict_yaml import format_yaml
 from models.identity import TokenIdentity
@@ -51,7 +53,7 @@ class _Plan:
 
     listing: Listing
     codec: TokenIdentity
-    dataset: Dataset
+    appender: Appender
     known: Known
 
 
@@ -68,7 +70,7 @@ def prepare(
     started, options = time.monotonic(), options or RunOptions()
     listing = _listing(source, settings, options)
     written = 0
-    if Dataset.check_place(output):
+    if creation.exists(output):
         # What is refused, or has nothing left to do, is known without Ray.
         plan = _plan(listing, output, settings, options)
         if not listing.any_new(plan.known):
@@ -83,14 +85,8 @@ def prepare(
             with cluster.session():
                 plan = planning.result()
                 written = _work(plan, settings, options)
-    totals = plan.dataset.totals()
     return {
-        "dataset": plan.dataset.uri,
-        "version": plan.dataset.version,
-        "recordings": totals.recordings,
-        "utterances": totals.utterances,
-        "rejected": totals.rejected,
-        "hours": round(totals.hours, 6),
+        **summary(plan.appender.dataset),
         "wall_s": round(time.monotonic() - started, 3),
         "new_recordings": written,
     }
@@ -117,9 +113,9 @@ def _plan(listing: Listing, output: str, settings: PrepareSettings, options: Run
     # Before the dataset is made: a source that cannot be read leaves nothing behind.
     if listing.is_empty():
         raise UsageError(f"source {listing.source.uri!r} holds no recordings")
-    place = Dataset.restart if options.restart else Dataset.create
-    dataset = place(output, codec, settings.of_rows)
-    return _Plan(listing, codec, dataset, Known.of(dataset.committed(options.retry)))
+    place = creation.restart if options.restart else creation.create
+    appender = Appender(place(output, codec, settings.of_rows))
+    return _Plan(listing, codec, appender, Known.of(appender.committed(options.retry)))
 
 
 def _codec_identity(source: str) -> TokenIdentity:
@@ -135,14 +131,14 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
     available = cluster.nodes()
     layout = layout_of(settings, available)
     cluster.check_claims(list(layout.claims.values()), available)
-    with marked_run(plan.dataset) as run_id, Progress() as progress:
+    with marked_run(plan.appender.dataset) as run_id, Progress() as progress:
         _record(plan, settings, run_id)
-        steps = steps_of(layout, settings, plan.codec, plan.dataset.uri, run_id)
+        steps = steps_of(layout, settings, plan.codec, plan.appender.uri, run_id)
         # A source of millions is still being counted while the first of it are done.
         Thread(target=_count, args=(plan, progress), daemon=True).start()
         # Closed while Ray is up: what Ray Data clears away later would start another.
         with closing(stream(partial(plan.listing.batches, plan.known), steps)) as results:
-            commit(plan.dataset, results, progress, options.retry, replace=settings.source.changed == "redo")
+            commit(plan.appender, results, progress, options.retry, replace=settings.source.changed == "redo")
     return progress.recordings
 
 
@@ -160,7 +156,7 @@ def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
     }
     if settings.text.phonemes:
         asked["espeak_ng"] = espeak.version()
-    plan.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
+    plan.appender.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 
 def describe(source: str, output: str, settings: PrepareSettings, options: RunOptions) -> list[str]:
@@ -168,8 +164,9 @@ def describe(source: str, output: str, settings: PrepareSettings, options: RunOp
     listing = _listing(source, settings, options)
     codec = _codec_identity(settings.codec.name)
     known = Known.of(_NOTHING)
-    if Dataset.check_place(output) and not options.restart:
-        known = Known.of(Dataset.create(output, codec, settings.of_rows).committed(options.retry))
+    if creation.exists(output) and not options.restart:
+        made = creation.create(output, codec, settings.of_rows)
+        known = Known.of(Appender(made).committed(options.retry))
     planned = listing.count(known)
     here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]
     lines = [to_yaml(settings).rstrip(), "stages:"]

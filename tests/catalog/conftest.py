@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from catalog.datasets import Dataset
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
 from models.identity import TokenIdentity
@@ -50,21 +51,22 @@ def rows() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    made = Dataset.create(tmp_path / "data", CODEC, {"segmentation": {"max_s": 30.0}, "text": "as given"})
+def appender(tmp_path: Path) -> Appender:
+    """To an empty dataset."""
+    made = Appender(create(tmp_path / "data", CODEC, {"segmentation": {"max_s": 30.0}, "text": "as given"}))
     made.committed()
     return made
 
 
 @pytest.fixture
-def append(dataset: Dataset) -> Append:
+def append(appender: Appender) -> Append:
     """Write rows of these recordings and commit them: append(["a", "b"], split=..., reason=..., retry=...)."""
 
     def write(
         recordings: Sequence[str], split: str = "train", reason: str | None = None, **options
     ) -> list[Shard]:
-        shards = write_shard(make_rows(recordings, split, reason), dataset.uri, "test", CODEC)
-        dataset.append(shards, **options)
+        shards = write_shard(make_rows(recordings, split, reason), appender.uri, "test", CODEC)
+        appender.append(shards, **options)
         return shards
 
     return write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.codes import STORED, flat, matrices, stored
@@ -17,6 +17,7 @@ def matrix(levels: int, frames: int) -> np.ndarray:
 rows_of_codes = st.lists(st.none() | st.builds(matrix, st.integers(1, 3), st.integers(0, 7)), max_size=8)
 
 
+@settings(deadline=None)
 @given(rows_of_codes, st.integers(0, 8), st.integers(0, 8))
 def test_what_is_stored_comes_back(rows: list[np.ndarray | None], first: int, last: int) -> None:
     array = stored(rows)

@@ -46,16 +46,16 @@ def test_filters() -> None:
 
 
 @pytest.fixture
-def described(dataset, append) -> Dataset:
+def described(appender, append) -> Dataset:
     """A dataset where reading the folder would be wrong: compacted, with rejected rows and a stray file."""
     for name in "abc":
         append([name])
     append(["x"], "rejected", "silent")
-    compact(dataset)
-    (Path(dataset.uri) / "split=train" / "stray.parquet").write_bytes(
-        (Path(dataset.uri) / dataset.shards("train")[0].path).read_bytes()
+    compact(appender.dataset)
+    (Path(appender.uri) / "split=train" / "stray.parquet").write_bytes(
+        (Path(appender.uri) / Dataset.open(appender.uri).shards("train")[0].path).read_bytes()
     )
-    return dataset
+    return Dataset.open(appender.uri)
 
 
 def read(described: Dataset, word: str):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from catalog.appending import Appender
 from catalog.command import JobError
+from catalog.creation import create
 from catalog.datasets import Dataset
 from catalog.runs import marked_run
 from catalog.shards import write_shard
@@ -30,10 +32,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small(disk: Path, rows, codec) -> Dataset:
-    dataset = Dataset.create(disk / "data", codec, {})
-    dataset.append(write_shard(rows(["a", "b"]), dataset.uri, "r", codec))
-    return dataset
+def small(disk: Path, rows, codec) -> Appender:
+    appender = Appender(create(disk / "data", codec, {}))
+    appender.append(write_shard(rows(["a", "b"]), appender.uri, "r", codec))
+    return appender
 
 
 def fill(disk: Path) -> Path:
@@ -47,11 +49,11 @@ def fill(disk: Path) -> Path:
             return ballast
 
 
-def recordings(dataset: Dataset) -> list[str]:
-    return sorted(Dataset.open(dataset.uri).committed()["recording_id"].to_pylist())
+def recordings(dataset: Dataset | Appender) -> list[str]:
+    return sorted(Appender.open(dataset.uri).committed()["recording_id"].to_pylist())
 
 
-def parquet(dataset: Dataset) -> set[str]:
+def parquet(dataset: Dataset | Appender) -> set[str]:
     return {path.relative_to(dataset.uri).as_posix() for path in Path(dataset.uri).glob("split=*/*")}
 
 
@@ -61,7 +63,7 @@ def test_in_the_middle_of_a_file(small, disk, rows, codec) -> None:
         JobError, match=r"split=train/part-r-\w+\.parquet: cannot write \d+ bytes: No space left"
     ):
         write_shard(rows(["c"]), small.uri, "r", codec)
-    assert parquet(small) == {shard.path for shard in small.shards()}
+    assert parquet(small) == {shard.path for shard in small.dataset.shards()}
     ballast.unlink()
     small.append(write_shard(rows(["c"]), small.uri, "r", codec))
     assert recordings(small) == ["a", "b", "c"]
@@ -79,7 +81,7 @@ def test_in_the_middle_of_a_commit(small, disk, rows, codec) -> None:
     newest = Dataset.open(small.uri)
     assert (newest.version, recordings(newest), verify(newest)) == (1, ["a", "b"], [])
     ballast.unlink()
-    assert small.append(shards) == 2, "the same handle goes on: the commit loop offers pending files again"
+    assert small.append(shards) == 2, "the same appender goes on: the commit loop offers pending files again"
     assert recordings(small) == ["a", "b", "c"]
     assert verify(Dataset.open(small.uri)) == []
     assert sorted(DeltaTable(small.uri).file_uris()) == sorted(Dataset.open(small.uri).file_uris())
@@ -88,7 +90,7 @@ def test_in_the_middle_of_a_commit(small, disk, rows, codec) -> None:
 def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
     """What was carved for the commit is deleted with the run, and the old rows stay."""
     small.committed()
-    with marked_run(small) as run_id:
+    with marked_run(small.dataset) as run_id:
         shards = write_shard(rows(["a"]), small.uri, run_id, codec)
         ballast = fill(disk)
         with pytest.raises(JobError, match="No space left on device"):
@@ -97,8 +99,10 @@ def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
     newest = Dataset.open(small.uri)
     assert recordings(newest) == ["a", "b"]
     assert parquet(newest) == {shard.path for shard in newest.shards()}
-    newest.committed()
-    newest.append(write_shard(rows(["a"]), small.uri, "r", codec), replace=True)
+    again = Appender(newest)
+    again.committed()
+    again.append(write_shard(rows(["a"]), small.uri, "r", codec), replace=True)
+    newest = again.dataset
     assert recordings(newest) == ["a", "b"]
     assert newest.totals().utterances == 4
     assert verify(newest) == []
@@ -107,7 +111,8 @@ def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
 def test_after_the_commit_where_a_checkpoint_is_due(small, disk, rows, codec) -> None:
     """The version is there although its checkpoint is not: nothing is committed twice, nothing is lost."""
     DeltaTable(small.uri).alter.set_table_properties({"delta.checkpointInterval": "1"})
-    small.refresh()
+    small = Appender.open(small.uri)
+    small.committed()
     for pages in range(1, 7):  # room for the log's entry, and at first for less than a checkpoint takes
         shards = write_shard(rows([f"r{pages}"]), small.uri, "r", codec)
         ballast = fill(disk)

@@ -9,7 +9,7 @@ import pytest
 
 from catalog import models, upkeep
 from catalog.__main__ import main
-from catalog.datasets import Dataset
+from catalog.creation import create
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def call(capsys):
     return run
 
 
-def test_dataset_commands(call, dataset, append) -> None:
+def test_dataset_commands(call, appender, append) -> None:
     append(["a"])
     append(["b"])
     totals = {"recordings": 2, "utterances": 4, "rejected": 0, "hours": pytest.approx(0.28 / 3600)}
-    code, shown, _ = call("show", dataset.uri)
+    code, shown, _ = call("show", appender.uri)
     assert (code, shown["version"], shown["codec"]["name"], shown["settings"]["text"]) == (
         0,
         2,
@@ -37,48 +37,48 @@ def test_dataset_commands(call, dataset, append) -> None:
         "as given",
     )
     assert {key: shown[key] for key in totals} == totals
-    assert call("show", dataset.uri, "--version", "1")[1]["recordings"] == 1
-    assert call("verify", dataset.uri)[:2] == (
+    assert call("show", appender.uri, "--version", "1")[1]["recordings"] == 1
+    assert call("verify", appender.uri)[:2] == (
         0,
-        {"dataset": dataset.uri, "version": 2, "codec": "toy@1", "files": 2, **totals, "problems": []},
+        {"dataset": appender.uri, "version": 2, "codec": "toy@1", "files": 2, **totals, "problems": []},
     )
-    assert call("compact", dataset.uri, "--target-mib", "1")[1] == {
-        "dataset": dataset.uri,
+    assert call("compact", appender.uri, "--target-mib", "1")[1] == {
+        "dataset": appender.uri,
         "version": 3,
         "files_before": 2,
         "files_after": 1,
         "skipped": 0,
     }
-    assert [one["version"] for one in call("history", dataset.uri)[1]["versions"]] == [0, 1, 2, 3]
-    assert call("vacuum", dataset.uri, "--dry-run", "--retention-hours", "0")[1]["unreadable_versions"] == [
+    assert [one["version"] for one in call("history", appender.uri)[1]["versions"]] == [0, 1, 2, 3]
+    assert call("vacuum", appender.uri, "--dry-run", "--retention-hours", "0")[1]["unreadable_versions"] == [
         1,
         2,
     ]
-    assert call("vacuum", dataset.uri)[1]["files"] == 0
+    assert call("vacuum", appender.uri)[1]["files"] == 0
 
 
-def test_verify_fails_and_names_the_file(call, dataset, append) -> None:
+def test_verify_fails_and_names_the_file(call, appender, append) -> None:
     (shard,) = append(["a"])
-    (Path(dataset.uri) / shard.path).write_bytes(b"PAR1")
-    code, result, error = call("verify", dataset.uri)
+    (Path(appender.uri) / shard.path).write_bytes(b"PAR1")
+    code, result, error = call("verify", appender.uri)
     assert code == 1
     assert result["problems"] == [{"path": shard.path, "what": f"4 bytes, the log says {shard.size_bytes}"}]
-    assert error == f"catalog: {dataset.uri}: 1 problems in version 1; see standard output\n"
+    assert error == f"catalog: {appender.uri}: 1 problems in version 1; see standard output\n"
 
 
-def test_verify_lists_what_an_old_version_lost(call, dataset, append) -> None:
+def test_verify_lists_what_an_old_version_lost(call, appender, append) -> None:
     shards = [append([name])[0] for name in "ab"]
-    upkeep.compact(dataset)
-    upkeep.vacuum(dataset, 0)
-    assert call("show", dataset.uri, "--version", "2")[2].endswith(
+    upkeep.compact(appender.dataset)
+    upkeep.vacuum(appender.dataset, 0)
+    assert call("show", appender.uri, "--version", "2")[2].endswith(
         "version 2 is no longer readable; 2 of its 2 files are gone\n"
     )
-    code, result, _ = call("verify", dataset.uri, "--version", "2")
+    code, result, _ = call("verify", appender.uri, "--version", "2")
     assert (code, result["version"], result["codec"]) == (1, 2, "toy@1")
     assert result["problems"] == [{"path": shard.path, "what": "the file is missing"} for shard in shards]
 
 
-def test_model_commands(call, dataset, append, mlflow_uri, tmp_path) -> None:
+def test_model_commands(call, appender, append, mlflow_uri, tmp_path) -> None:
     append(["a"])
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -87,7 +87,7 @@ def test_model_commands(call, dataset, append, mlflow_uri, tmp_path) -> None:
     code, listed, _ = call("list", str(tmp_path))
     assert code == 0
     assert [(one["name"], one["aliases"]) for one in listed["models"]] == [("t2s", ["champion"])]
-    assert [(one["dataset"], one["version"]) for one in listed["datasets"]] == [(dataset.uri, 1)]
+    assert [(one["dataset"], one["version"]) for one in listed["datasets"]] == [(appender.uri, 1)]
     shown = call("show", "models:/t2s@champion", "--tracking-uri", mlflow_uri)[1]
     assert (shown["version"], Path(shown["directory"], "config.json").read_text()) == (1, "{}")
 
@@ -116,15 +116,15 @@ def test_refusals(words, code, message, call, tmp_path, monkeypatch, mlflow_uri)
 
 
 def test_damage_is_named_and_does_not_hide_the_others(
-    call, dataset, append, mlflow_uri, tmp_path, codec
+    call, appender, append, mlflow_uri, tmp_path, codec
 ) -> None:
     (shard,) = append(["a"])
-    file = Path(dataset.uri) / shard.path
+    file = Path(appender.uri) / shard.path
     file.write_bytes(file.read_bytes()[:100])
-    good = Dataset.create(tmp_path / "good", codec, {})
-    broken = Dataset.create(tmp_path / "broken", codec, {})
+    good = create(tmp_path / "good", codec, {})
+    broken = create(tmp_path / "broken", codec, {})
     Path(broken.uri, "_delta_log", f"{0:020d}.json").write_text("{garbage")
-    code, _, error = call("show", dataset.uri)
+    code, _, error = call("show", appender.uri)
     assert (code, error.startswith(f"catalog: {file}: 100 bytes, the log says {shard.size_bytes}; ")) == (
         1,
         True,
@@ -134,17 +134,17 @@ def test_damage_is_named_and_does_not_hide_the_others(
     assert "<unknown>" not in error
     code, listed, _ = call("list", str(tmp_path))
     assert (code, [one["dataset"] for one in listed["datasets"]]) == (0, [good.uri])
-    assert [one["folder"] for one in listed["unreadable"]] == [broken.uri, dataset.uri]
+    assert [one["folder"] for one in listed["unreadable"]] == [broken.uri, appender.uri]
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "0", "-1"])
-def test_impossible_target_sizes_are_usage(size, call, dataset) -> None:
-    code, _, error = call("compact", dataset.uri, f"--target-mib={size}")
+def test_impossible_target_sizes_are_usage(size, call, appender) -> None:
+    code, _, error = call("compact", appender.uri, f"--target-mib={size}")
     assert (code, error) == (2, f"catalog: --target-mib {size}: must be a number above 0\n")
 
 
-def test_as_a_module(dataset) -> None:
-    words = [sys.executable, "-m", "catalog", "verify", dataset.uri]
+def test_as_a_module(appender) -> None:
+    words = [sys.executable, "-m", "catalog", "verify", appender.uri]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["files"] == 0
     assert done.stderr == ""

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 
+from catalog.appending import Appender
+from catalog.creation import create, restart
 from catalog.datasets import Dataset
 from catalog.runs import delete_abandoned, marked_run
 from catalog.shards import write_shard
@@ -34,17 +36,17 @@ def test_files(bucket) -> None:
 
 
 def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
-    mine = Dataset.create(bucket, codec, {"text": "as given"})
-    theirs = Dataset.open(bucket + "/")
+    mine = Appender(create(bucket, codec, {"text": "as given"}))
+    theirs = Appender.open(bucket + "/")
     mine.committed()
     theirs.committed()
-    with marked_run(mine) as run_id:
+    with marked_run(mine.dataset) as run_id:
         mine.append(write_shard(rows(["a", "b"]), bucket, run_id, codec))
         theirs.append(write_shard(rows(["b", "c"]), bucket, "other", codec))
         write_shard(rows(["d"]), bucket, run_id, codec)
     newest = Dataset.open(bucket)
     assert newest.file_uris()[0].startswith(f"{bucket}/split=train/part-")
-    assert sorted(newest.committed()["recording_id"].to_pylist()) == ["a", "b", "c"]
+    assert sorted(Appender(newest).committed()["recording_id"].to_pylist()) == ["a", "b", "c"]
     assert (newest.totals().utterances, verify(newest)) == (6, [])
     assert compact(newest).files_after == 1
     assert [one["rows"] for one in history(newest)] == [0, 4, 6, 6]
@@ -52,9 +54,11 @@ def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
     assert delete_abandoned(newest) == []
     assert verify(Dataset.open(bucket)) == []
     assert Dataset.open(bucket).totals() == newest.totals()
-    newest.committed()
-    newest.append(write_shard(rows(["a"]), bucket, "again", codec), replace=True)
+    again = Appender.open(bucket)
+    again.committed()
+    again.append(write_shard(rows(["a"]), bucket, "again", codec), replace=True)
+    newest = again.dataset
     assert (newest.totals().recordings, newest.totals().utterances) == (3, 6)
-    made = Dataset.restart(bucket, dataclasses.replace(codec, edition="2"), {})
+    made = restart(bucket, dataclasses.replace(codec, edition="2"), {})
     assert (made.shards(), made.codec.edition) == ([], "2")
     assert verify(Dataset.open(bucket, made.version - 1)) == []

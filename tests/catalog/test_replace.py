@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
 from catalog.upkeep import compact, verify
@@ -33,69 +35,69 @@ def write(rows, codec):
     return written
 
 
-def test_what_the_plan_had_is_replaced_and_what_is_new_is_added(dataset, append, write) -> None:
+def test_what_the_plan_had_is_replaced_and_what_is_new_is_added(appender, append, write) -> None:
     append(["a", "b"])
     append(["a"], "rejected", "silent")  # utterances of one recording in two splits
-    dataset.committed()
-    assert dataset.append(write(dataset.uri, ["a", "c"], "new"), replace=True) == 3
+    appender.committed()
+    assert appender.append(write(appender.uri, ["a", "c"], "new"), replace=True) == 3
     kept = [("b", "text of b")] * 2
-    assert texts(dataset) == [("a", "new")] * 2 + kept + [("c", "new")] * 2
-    assert dataset.shards("rejected") == []
-    assert verify(Dataset.open(dataset.uri)) == []
-    assert len(texts(Dataset.open(dataset.uri, 2))) == 5, "the old version is as it was"
+    assert texts(appender.dataset) == [("a", "new")] * 2 + kept + [("c", "new")] * 2
+    assert appender.dataset.shards("rejected") == []
+    assert verify(Dataset.open(appender.uri)) == []
+    assert len(texts(Dataset.open(appender.uri, 2))) == 5, "the old version is as it was"
 
 
-def test_without_being_asked_nothing_is_replaced(dataset, append, write) -> None:
+def test_without_being_asked_nothing_is_replaced(appender, append, write) -> None:
     append(["a"])
-    dataset.committed()
-    dataset.append(write(dataset.uri, ["a"], "new"))
-    assert len(texts(dataset)) == 4
+    appender.committed()
+    appender.append(write(appender.uri, ["a"], "new"))
+    assert len(texts(appender.dataset)) == 4
 
 
-def test_what_another_job_did_after_the_plan_wins(dataset, append, write) -> None:
+def test_what_another_job_did_after_the_plan_wins(appender, append, write) -> None:
     append(["a", "b"])
-    jobs = {name: Dataset.open(dataset.uri) for name in ("first", "second")}
+    jobs = {name: Appender.open(appender.uri) for name in ("first", "second")}
     for job in jobs.values():
         job.committed()
-    jobs["first"].append(write(dataset.uri, ["a", "c"], "first"), replace=True)
-    jobs["second"].append(write(dataset.uri, ["a", "b", "c"], "second"), replace=True)
-    newest = Dataset.open(dataset.uri)
+    jobs["first"].append(write(appender.uri, ["a", "c"], "first"), replace=True)
+    jobs["second"].append(write(appender.uri, ["a", "b", "c"], "second"), replace=True)
+    newest = Dataset.open(appender.uri)
     assert texts(newest) == [("a", "first")] * 2 + [("b", "second")] * 2 + [("c", "first")] * 2
     assert verify(newest) == []
 
 
-def test_it_goes_with_retry(dataset, append, write) -> None:
+def test_it_goes_with_retry(appender, append, write) -> None:
     append(["a", "b"], "rejected", "missing_text")
     append(["c", "d"])
-    dataset.committed(retry=["missing_text"])
-    dataset.append(write(dataset.uri, ["a", "c"], "new"), retry=["missing_text"], replace=True)
+    appender.committed(retry=["missing_text"])
+    appender.append(write(appender.uri, ["a", "c"], "new"), retry=["missing_text"], replace=True)
     kept = [("d", "text of d")] * 2
-    assert texts(dataset) == [("a", "new")] * 2 + [("b", None)] + [("c", "new")] * 2 + kept
+    assert texts(appender.dataset) == [("a", "new")] * 2 + [("b", None)] + [("c", "new")] * 2 + kept
 
 
-def test_sound_files_are_not_read(dataset, append, write, codec) -> None:
+def test_sound_files_are_not_read(appender, append, write, codec) -> None:
     """The log says which files hold a recording: a commit must not scan the dataset."""
     shards = [append([f"r{index}"])[0] for index in range(5)]
-    dataset.committed()
+    appender.committed()
     for shard in shards[1:]:
-        dataset.storage.delete(shard.path)
-    dataset.append(write(dataset.uri, ["r0", "new"], "new"), replace=True)
-    assert dataset.totals().recordings == 6
-    assert shards[0] not in dataset.shards()
+        appender.dataset.storage.delete(shard.path)
+    appender.append(write(appender.uri, ["r0", "new"], "new"), replace=True)
+    assert appender.dataset.totals().recordings == 6
+    assert shards[0] not in appender.dataset.shards()
 
 
-def test_many_files(dataset, append, write) -> None:
+def test_many_files(appender, append, write) -> None:
     """More files than are looked at one by one, before and after the first replacement."""
     for at in range(0, 70, 10):
-        shards = [shard for name in range(at, at + 10) for shard in write(dataset.uri, [f"r{name}"], "old")]
-        dataset.append(shards)
-    dataset.committed()
+        shards = [shard for name in range(at, at + 10) for shard in write(appender.uri, [f"r{name}"], "old")]
+        appender.append(shards)
+    appender.committed()
     again = [f"r{name}" for name in range(0, 70, 9)]
     for name in again:
-        dataset.append(write(dataset.uri, [name], "new"), replace=True)
-        compact(Dataset.open(dataset.uri), 12_000)
+        appender.append(write(appender.uri, [name], "new"), replace=True)
+        compact(Dataset.open(appender.uri), 12_000)
     expected = [(f"r{n}", "new" if f"r{n}" in again else "old") for n in range(70) for _ in range(2)]
-    assert texts(dataset) == sorted(expected)
+    assert texts(appender.dataset) == sorted(expected)
 
 
 COMPACT = "compact"
@@ -117,18 +119,17 @@ def test_any_order_of_two_jobs_leaves_each_recording_once(
 ) -> None:
     """Both plan before either commits; `a` to `c` were there before; whoever commits a recording first wins."""
     uri = str(tmp_path_factory.mktemp("two") / "data")
-    before = Dataset.create(uri, codec, {})
-    before.append(write(uri, ["a", "b"], "old") + write(uri, ["c"], "old"))
-    handles = {who: Dataset.open(uri) for who in ("one", "two", COMPACT)}
-    for who in ("one", "two"):
-        handles[who].committed()
+    Appender(create(uri, codec, {})).append(write(uri, ["a", "b"], "old") + write(uri, ["c"], "old"))
+    jobs = {who: Appender.open(uri) for who in ("one", "two")}
+    for job in jobs.values():
+        job.committed()
     expected = dict.fromkeys("abc", "old")
     first: dict[str, str] = {}
     for who, wanted in steps:
         if who == COMPACT:
-            compact(handles[who])
+            compact(Dataset.open(uri))
         elif todo := sorted(name for name in wanted if first.get(name) != who):
-            handles[who].append(write(uri, todo, who), replace=True)
+            jobs[who].append(write(uri, todo, who), replace=True)
             for name in todo:
                 expected[name] = first.setdefault(name, who)
     newest = Dataset.open(uri)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.command import JobError
+from catalog.identity import Identity
 from catalog.schema import SCHEMA
 from catalog.shards import check_shard, read_shard, run_id_of, without_recordings, write_shard
 from catalog.storage import open_storage
@@ -78,7 +79,7 @@ def test_codes_survive(tmp_path_factory, codebook_size, lengths, n_codebooks, da
         }
     )
     (shard,) = write_shard(table, str(folder), "r", identity)
-    problems, read = check_shard(open_storage(folder), shard, identity)
+    problems, read = check_shard(open_storage(folder), shard, Identity(identity, {}))
     assert problems == []
     back = [
         [np.array(level, np.int16).view(np.uint16).tolist() for level in one]
@@ -143,20 +144,24 @@ def test_a_corrupt_byte_is_found_wherever_it_is(tmp_path, rows, codec) -> None:
     good = file.read_bytes()
     for at in np.linspace(0, len(good) - 1, 60).astype(int):
         file.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-        assert "the file has changed" in check_shard(storage, shard, codec)[0][0]
+        assert "the file has changed" in check_shard(storage, shard, Identity(codec, {}))[0][0]
         with pytest.raises(JobError, match="the file has changed"):
             read_shard(storage, shard)
     file.write_bytes(good[:-1])
-    assert check_shard(storage, shard, codec)[0] == [f"{len(good) - 1} bytes, the log says {len(good)}"]
+    assert check_shard(storage, shard, Identity(codec, {}))[0] == [
+        f"{len(good) - 1} bytes, the log says {len(good)}"
+    ]
     file.unlink()
-    assert check_shard(storage, shard, codec)[0] == ["the file is missing"]
+    assert check_shard(storage, shard, Identity(codec, {}))[0] == ["the file is missing"]
 
 
 def test_check_names_what_disagrees_with_the_log(tmp_path, rows, codec) -> None:
     (shard,) = write_shard(rows(["a"]), str(tmp_path), "r", codec)
     storage, other = open_storage(tmp_path), dataclasses.replace(codec, edition="2", n_codebooks=3)
-    assert check_shard(storage, dataclasses.replace(shard, rows=5), codec)[0] == ["2 rows, the log says 5"]
-    problems, _ = check_shard(storage, dataclasses.replace(shard, sha256=""), other)
+    assert check_shard(storage, dataclasses.replace(shard, rows=5), Identity(codec, {}))[0] == [
+        "2 rows, the log says 5"
+    ]
+    problems, _ = check_shard(storage, dataclasses.replace(shard, sha256=""), Identity(other, {}))
     assert problems[0] == "the log has no sha256 for it (not written by this program)"
     assert '"edition": "1"' in problems[1]
     assert problems[2] == "row 0 has 2 codebooks, the codec has 3"
@@ -165,9 +170,9 @@ def test_check_names_what_disagrees_with_the_log(tmp_path, rows, codec) -> None:
 def test_without_recordings(tmp_path, rows, codec) -> None:
     (shard,) = write_shard(rows(["a", "b"]), str(tmp_path), "r", codec)
     storage = open_storage(tmp_path)
-    assert without_recordings(storage, shard, {"c"}, "r", codec) is shard
-    assert without_recordings(storage, shard, {"a", "b"}, "r", codec) is None
-    rest = without_recordings(storage, shard, {"a"}, "r", codec)
+    assert without_recordings(storage, shard, {"c"}, "r", Identity(codec, {})) is shard
+    assert without_recordings(storage, shard, {"a", "b"}, "r", Identity(codec, {})) is None
+    rest = without_recordings(storage, shard, {"a"}, "r", Identity(codec, {}))
     assert read_shard(storage, rest)["recording_id"].to_pylist() == ["b", "b"]
 
 

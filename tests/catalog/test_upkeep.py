@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from catalog.appending import Appender
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
@@ -22,15 +23,15 @@ def contents(dataset: Dataset) -> list[dict[str, object]]:
     )
 
 
-def test_verify_names_each_damaged_file(dataset, append) -> None:
+def test_verify_names_each_damaged_file(appender, append) -> None:
     shards = [append([name])[0] for name in "abc"]
-    assert verify(dataset) == []
-    file = Path(dataset.uri) / shards[0].path
+    assert verify(appender.dataset) == []
+    file = Path(appender.uri) / shards[0].path
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 4
     file.write_bytes(data)
-    (Path(dataset.uri) / shards[1].path).unlink()
-    assert verify(dataset) == [
+    (Path(appender.uri) / shards[1].path).unlink()
+    assert verify(appender.dataset) == [
         Problem(
             shards[0].path,
             f"its sha256 is not the committed {shards[0].sha256[:12]}...: the file has changed",
@@ -39,22 +40,22 @@ def test_verify_names_each_damaged_file(dataset, append) -> None:
     ]
 
 
-def test_verify_finds_ids_that_are_there_twice(dataset, append) -> None:
+def test_verify_finds_ids_that_are_there_twice(appender, append) -> None:
     append(["a"])
     append(["a"])
-    assert verify(dataset) == [
+    assert verify(appender.dataset) == [
         Problem("", "id a-0 is there more than once"),
         Problem("", "id a-1 is there more than once"),
     ]
 
 
-def test_verify_names_what_others_wrote(dataset, append) -> None:
+def test_verify_names_what_others_wrote(appender, append) -> None:
     (shard,) = append(["a"])
-    table = pq.ParquetFile(f"{dataset.uri}/{shard.path}").read()
+    table = pq.ParquetFile(f"{appender.uri}/{shard.path}").read()
     write_deltalake(
-        dataset.uri, table.append_column("split", pa.array(["train"] * table.num_rows)), mode="append"
+        appender.uri, table.append_column("split", pa.array(["train"] * table.num_rows)), mode="append"
     )
-    newest = Dataset.open(dataset.uri)
+    newest = Dataset.open(appender.uri)
     assert len(newest.shards()) == 2
     problems = [problem.what for problem in verify(newest)]
     assert problems[0] == "the log has no sha256 for it (not written by this program)"
@@ -62,106 +63,108 @@ def test_verify_names_what_others_wrote(dataset, append) -> None:
     assert problems[2:] == ["id a-0 is there more than once", "id a-1 is there more than once"]
 
 
-def test_compaction_keeps_rows_and_old_versions(dataset, append) -> None:
+def test_compaction_keeps_rows_and_old_versions(appender, append) -> None:
     for index in range(7):
         append([f"r{index}"])
     append(["v"], "validation")
     append(["x"], "rejected", "silent")
     append(["y"], "rejected", "silent")
-    before, totals, version = contents(dataset), dataset.totals(), dataset.version
-    result = compact(dataset)
+    before, totals, version = contents(appender.dataset), appender.dataset.totals(), appender.dataset.version
+    result = compact(appender.dataset)
     assert (result.files_before, result.files_after, result.skipped) == (10, 3, 0)
-    newest = Dataset.open(dataset.uri)
-    assert contents(newest) == contents(dataset) == before
+    newest = Dataset.open(appender.uri)
+    assert contents(newest) == before
     assert newest.totals() == totals
     assert verify(newest) == []
-    assert contents(Dataset.open(dataset.uri, version)) == before
+    assert contents(Dataset.open(appender.uri, version)) == before
     assert compact(newest).version == newest.version, "there is nothing left to compact"
 
 
-def test_compaction_cuts_at_the_target(dataset, append) -> None:
+def test_compaction_cuts_at_the_target(appender, append) -> None:
     sizes = [append([f"r{index}"])[0].size_bytes for index in range(6)]
-    compact(dataset, target_bytes=3 * max(sizes))
-    assert [shard.rows for shard in dataset.shards()] == [6, 6]
+    compact(appender.dataset, target_bytes=3 * max(sizes))
+    assert [shard.rows for shard in Dataset.open(appender.uri).shards()] == [6, 6]
     with pytest.raises(UsageError, match="target size is 0 bytes"):
-        compact(dataset, 0)
+        compact(appender.dataset, 0)
 
 
-def test_compaction_beside_a_running_job(dataset, append, rows, codec) -> None:
+def test_compaction_beside_a_running_job(appender, append, rows, codec) -> None:
     append(["a"])
     append(["b"])
-    writer = Dataset.open(dataset.uri)
+    writer = Appender.open(appender.uri)
     writer.committed()
-    stale = Dataset.open(dataset.uri)
-    writer.append(write_shard(rows(["c"]), dataset.uri, "job", codec))
+    stale = Dataset.open(appender.uri)
+    writer.append(write_shard(rows(["c"]), appender.uri, "job", codec))
     compact(stale)
-    writer.append(write_shard(rows(["d"]), dataset.uri, "job", codec))
-    newest = Dataset.open(dataset.uri)
+    writer.append(write_shard(rows(["d"]), appender.uri, "job", codec))
+    newest = Dataset.open(appender.uri)
     assert [row["recording_id"] for row in contents(newest)] == [name for name in "abcd" for _ in range(2)]
     assert verify(newest) == []
-    assert sorted(newest.file_uris()) == sorted(DeltaTable(dataset.uri).file_uris())
+    assert sorted(newest.file_uris()) == sorted(DeltaTable(appender.uri).file_uris())
 
 
-def test_compaction_gives_way_to_a_replacement(dataset, append, rows, codec) -> None:
+def test_compaction_gives_way_to_a_replacement(appender, append, rows, codec) -> None:
     append(["a"], "rejected", "missing_text")
     append(["b"], "rejected", "missing_text")
-    stale = Dataset.open(dataset.uri)
+    stale = Dataset.open(appender.uri)
     append(["a"], retry=["missing_text"])
     assert compact(stale).skipped == 1
-    newest = Dataset.open(dataset.uri)
+    newest = Dataset.open(appender.uri)
     assert [(row["recording_id"], row["reason"]) for row in contents(newest)] == [
         ("a", None),
         ("a", None),
         ("b", "missing_text"),
     ]
-    files = {str(path) for path in Path(dataset.uri).glob("split=*/*.parquet")}
+    files = {str(path) for path in Path(appender.uri).glob("split=*/*.parquet")}
     referenced = {
-        uri for version in range(newest.version + 1) for uri in Dataset.open(dataset.uri, version).file_uris()
+        uri
+        for version in range(newest.version + 1)
+        for uri in Dataset.open(appender.uri, version).file_uris()
     }
     assert files == referenced, "the merged file that was not committed is gone"
 
 
-def test_compaction_refuses_to_launder_a_corrupt_file(dataset, append) -> None:
+def test_compaction_refuses_to_launder_a_corrupt_file(appender, append) -> None:
     shards = [append([name])[0] for name in "ab"]
-    file = Path(dataset.uri) / shards[1].path
+    file = Path(appender.uri) / shards[1].path
     file.write_bytes(file.read_bytes()[:-1] + b"X")
     with pytest.raises(JobError, match="the file has changed"):
-        compact(dataset)
-    assert Dataset.open(dataset.uri).shards() == shards
+        compact(appender.dataset)
+    assert Dataset.open(appender.uri).shards() == shards
 
 
-def test_vacuum_deletes_what_no_recent_version_needs(dataset, append) -> None:
+def test_vacuum_deletes_what_no_recent_version_needs(appender, append) -> None:
     append(["a"])
     append(["b"])
-    foreign = Path(dataset.uri) / "split=train" / "notes.parquet"
+    foreign = Path(appender.uri) / "split=train" / "notes.parquet"
     foreign.write_text("mine")
-    (Path(dataset.uri) / "README").write_text("mine")
+    (Path(appender.uri) / "README").write_text("mine")
     os.utime(foreign, (0, 0))
-    compact(dataset)
-    assert vacuum(dataset)["files"] == 0, "seven days are kept by default"
-    planned = vacuum(dataset, 0, dry_run=True)
+    compact(appender.dataset)
+    assert vacuum(appender.dataset)["files"] == 0, "seven days are kept by default"
+    planned = vacuum(appender.dataset, 0, dry_run=True)
     assert (planned["files"], planned["unreadable_versions"], planned["dry_run"]) == (2, [1, 2], True)
-    assert len(contents(Dataset.open(dataset.uri, 2))) == 4
-    done = vacuum(dataset, 0)
+    assert len(contents(Dataset.open(appender.uri, 2))) == 4
+    done = vacuum(appender.dataset, 0)
     assert (done["files"], done["bytes"], done["unreadable_versions"]) == (2, planned["bytes"], [1, 2])
-    assert vacuum(dataset, 0)["files"] == 0
+    assert vacuum(appender.dataset, 0)["files"] == 0
     assert foreign.exists()
-    assert (Path(dataset.uri) / "README").exists()
-    assert verify(Dataset.open(dataset.uri)) == []
+    assert (Path(appender.uri) / "README").exists()
+    assert verify(Dataset.open(appender.uri)) == []
     with pytest.raises(JobError, match="version 2 is no longer readable; 2 of its 2 files are gone"):
-        Dataset.open(dataset.uri, 2)
-    assert [one["readable"] for one in history(dataset)] == [True, False, False, True]
+        Dataset.open(appender.uri, 2)
+    assert [one["readable"] for one in history(appender.dataset)] == [True, False, False, True]
     with pytest.raises(UsageError, match="retention is -1 h"):
-        vacuum(dataset, -1)
+        vacuum(appender.dataset, -1)
     with pytest.raises(UsageError, match="retention is nan h"):
-        vacuum(dataset, float("nan"))
+        vacuum(appender.dataset, float("nan"))
 
 
-def test_history(dataset, append) -> None:
+def test_history(appender, append) -> None:
     append(["a"])
     append(["b"], "rejected", "silent")
-    compact(dataset)
-    entries = history(dataset)
+    compact(appender.dataset)
+    entries = history(appender.dataset)
     assert [(one["version"], one["job"], one["added"], one["removed"], one["rows"]) for one in entries] == [
         (0, "CREATE TABLE", 0, 0, 0),
         (1, "prepare", 1, 0, 2),

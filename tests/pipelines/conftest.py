@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
 from models.identity import TokenIdentity
@@ -46,14 +48,14 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
     """make_dataset(rows, codec=TOY, name="data"): two files a split where there are enough rows, one commit."""
 
     def make(rows: list[dict[str, Any]], codec: TokenIdentity = TOY, name: str = "data") -> Dataset:
-        made = Dataset.create(tmp_path / name, codec, {"segmentation": {"max_s": 30.0}, "text": "as given"})
-        made.committed()
+        settings = {"segmentation": {"max_s": 30.0}, "text": "as given"}
+        made = Appender(create(tmp_path / name, codec, settings))
         halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         shards = [
             shard for half in halves if half for shard in write_shard(to_table(half), made.uri, "r", codec)
         ]
         made.append(shards)
-        return Dataset.open(made.uri)
+        return made.dataset
 
     return make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.rows import (
@@ -52,6 +52,7 @@ def test_parts_share_the_samples() -> None:
         assert np.shares_memory(part, wave)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | TEXTS, st.none() | st.floats(0, 100)), max_size=5))
 def test_characters_per_second_leave_white_space_out(rows: list[tuple[str | None, float | None]]) -> None:
     texts, seconds = (

@@ -18,7 +18,8 @@ import torch
 import yaml
 from torch import nn
 
-from catalog.datasets import Dataset
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.shards import write_shard
 from models import families
 from models.identity import TokenIdentity
@@ -187,14 +188,14 @@ def make_dataset(tmp_path: Path) -> Callable[..., str]:
                 **codec,
             }
         )
-        dataset = Dataset.create(tmp_path / folder, identity, {})
-        dataset.committed()
+        appender = Appender(create(tmp_path / folder, identity, {}))
+        appender.committed()
         for split, count, seed in (("train", rows, 0), ("validation", validation, 1)):
             if count:
                 table = make_rows(count, seed, identity.n_codebooks)
                 table = table.append_column("split", pa.array([split] * count))
-                dataset.append(write_shard(table, dataset.uri, "test", identity))
-        return dataset.uri
+                appender.append(write_shard(table, appender.uri, "test", identity))
+        return appender.uri
 
     return make
 

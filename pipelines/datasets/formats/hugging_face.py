@@ -16,11 +16,12 @@ from catalog.identity import CODEC_PROPERTY
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
 from pipelines.datasets.formats.interface import Batches, Export, Import, Row
+from pipelines.datasets.formats.rows import DESCRIPTIVE
 from pipelines.datasets.formats.splits import stored_split
 
 FILE_BYTES = 256 << 20
 """Of a Parquet file, before compression of what is not audio."""
-COLUMNS = [name for name in SCHEMA.names if name not in ("reason", "detail")]
+COLUMNS = [name for name in SCHEMA.names if name in ("codes", *DESCRIPTIVE)]
 _BATCH = 256
 
 

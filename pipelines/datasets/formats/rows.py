@@ -11,14 +11,13 @@ import pyarrow as pa
 
 from catalog.codes import matrices, stored
 from catalog.reasons import Reason
-from catalog.schema import SCHEMA
+from catalog.schema import SCHEMA, TOKEN_COLUMNS
 from models.identity import TokenIdentity
 from pipelines.audio.lengths import frames_to_seconds
 from pipelines.datasets.formats.interface import Row
 
-IMPORTED = SCHEMA.append(pa.field("split", pa.string()))
-DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", "reason", "detail")]
-"""What an accepted row says besides its codes."""
+DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", *TOKEN_COLUMNS, "reason", "detail")]
+"""Columns of accepted rows besides codes and tokens, whose makers no format names."""
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:
@@ -53,15 +52,12 @@ def rejected(row: Row, reason: Reason, detail: str) -> Row:
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
-    """Checked rows as a table of IMPORTED; a rejected row is in the split `rejected`."""
-    columns = [pa.array([row.get(name) for row in rows], IMPORTED.field(name).type) for name in DESCRIPTIVE]
-    by_name = dict(zip(DESCRIPTIVE, columns, strict=True))
-    for name in ("reason", "detail"):
-        by_name[name] = pa.array([row.get(name) for row in rows], pa.string())
-    by_name["codes"] = stored([row["codes"] for row in rows])
+    """Checked rows as `catalog.shards.write_shard` takes them; a rejected row is in the split `rejected`."""
+    names = [*DESCRIPTIVE, "reason", "detail"]
+    columns = {name: pa.array([row.get(name) for row in rows], SCHEMA.field(name).type) for name in names}
+    columns["codes"] = stored([row["codes"] for row in rows])
     splits = ["rejected" if row.get("reason") else row["split"] for row in rows]
-    by_name["split"] = pa.array(splits, pa.string())
-    return pa.table([by_name[name] for name in IMPORTED.names], schema=IMPORTED)
+    return pa.table({**columns, "split": pa.array(splits, pa.string())})
 
 
 def _broken_codes(codes: Any, codec: TokenIdentity) -> str | None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.appending import Appender
 from catalog.command import JobError
-from catalog.datasets import Dataset
+from catalog.creation import create
 from catalog.shards import write_shard
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
@@ -27,14 +28,12 @@ Result = tuple[int, str, pa.Table]
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    made = Dataset.create(tmp_path / "data", CODEC, {})
-    made.committed()
-    return made
+def appender(tmp_path: Path) -> Appender:
+    return Appender(create(tmp_path / "data", CODEC, {}))
 
 
 @pytest.fixture
-def result(dataset: Dataset) -> Callable[[int], Result]:
+def result(appender: Appender) -> Callable[[int], Result]:
     def make(index: int) -> Result:
         rows = pa.table(
             {
@@ -44,41 +43,41 @@ def result(dataset: Dataset) -> Callable[[int], Result]:
                 "reason": ["silent"],
             }
         )
-        shards = write_shard(rows, dataset.uri, "run1", CODEC)
+        shards = write_shard(rows, appender.uri, "run1", CODEC)
         examples = [f"{index}: silent: peak"]
         return index, f"key {index}", Written(shards, 1, 0.0, {"silent": 1}, examples).to_table()
 
     return make
 
 
-def committed(dataset: Dataset) -> list[str]:
-    return sorted(Dataset.open(dataset.uri).committed()["recording_id"].to_pylist())
+def committed(appender: Appender) -> list[str]:
+    return sorted(Appender.open(appender.uri).committed()["recording_id"].to_pylist())
 
 
-def test_what_ray_makes_twice_is_committed_once(dataset: Dataset, result: Callable[[int], Result]) -> None:
+def test_what_ray_makes_twice_is_committed_once(appender: Appender, result: Callable[[int], Result]) -> None:
     progress = Progress()
-    job.commit(dataset, iter([result(0), result(1), result(1), result(2), result(0)]), progress)
-    assert committed(dataset) == ["0", "1", "2"]
+    job.commit(appender, iter([result(0), result(1), result(1), result(2), result(0)]), progress)
+    assert committed(appender) == ["0", "1", "2"]
     assert (progress.recordings, progress.rejected) == (3, {"silent": 3})
 
 
 def test_the_first_file_is_committed_before_the_second_is_awaited(
-    dataset: Dataset, result: Callable[[int], Result]
+    appender: Appender, result: Callable[[int], Result]
 ) -> None:
     seen: list[list[str]] = []
 
     class Watch(Progress):
         def tick(self) -> None:
-            seen.append(committed(dataset))
+            seen.append(committed(appender))
 
-    job.commit(dataset, iter([result(0), result(1)]), Watch())
+    job.commit(appender, iter([result(0), result(1)]), Watch())
     assert seen[0] == ["0"]
-    assert committed(dataset) == ["0", "1"]
+    assert committed(appender) == ["0", "1"]
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
 def test_finished_work_is_committed_when_the_rest_fails(
-    dataset: Dataset, result: Callable[[int], Result], error: BaseException
+    appender: Appender, result: Callable[[int], Result], error: BaseException
 ) -> None:
     def failing() -> Iterator[Result]:
         yield result(0)
@@ -86,16 +85,16 @@ def test_finished_work_is_committed_when_the_rest_fails(
         raise error
 
     with pytest.raises(type(error)):
-        job.commit(dataset, failing(), Progress())
-    assert committed(dataset) == ["0", "1"]
+        job.commit(appender, failing(), Progress())
+    assert committed(appender) == ["0", "1"]
 
 
 def test_a_batch_that_comes_back_different_stops_the_job(
-    dataset: Dataset, result: Callable[[int], Result]
+    appender: Appender, result: Callable[[int], Result]
 ) -> None:
     index, _, table = result(1)
     with pytest.raises(JobError, match="the source changed while it was being read"):
-        job.commit(dataset, iter([(index, "key", table), (index, "other", table)]), Progress())
+        job.commit(appender, iter([(index, "key", table), (index, "other", table)]), Progress())
 
 
 @given(st.lists(st.text(), max_size=5), st.integers(0, 2**40))

@@ -274,13 +274,15 @@ def test_only_a_report_is_replaced(spoken, written: Path, capsys) -> None:
 
 
 def test_an_older_version(make_dataset, row, tmp_path: Path) -> None:
+    from catalog.appending import Appender
     from catalog.datasets import Dataset
     from catalog.shards import write_shard
     from pipelines.datasets.formats.rows import to_table
 
     dataset = make_dataset([row("a")])
-    dataset.committed()
-    dataset.append(write_shard(to_table([row("b")]), dataset.uri, "r", dataset.codec))
+    appender = Appender(dataset)
+    appender.committed()
+    appender.append(write_shard(to_table([row("b")]), dataset.uri, "r", dataset.codec))
     assert summarize(Dataset.open(dataset.uri, 1)).totals.utterances == 1
     assert summarize(Dataset.open(dataset.uri)).totals.utterances == 2
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.appending import Appender
 from catalog.command import JobError, UsageError
-from catalog.datasets import Dataset
+from catalog.creation import create
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from pipelines.audio.decode import Limits
@@ -116,18 +117,18 @@ def test_a_remote_source_becomes_a_remote_dataset(s3_bucket: Any, speech_folder:
         s3_bucket.put_object(Key=f"in put/{path.name}", Body=path.read_bytes())
     listing = Listing(open_source(f"s3://{s3_bucket.name}/in put"))
     codec = identity_of(load_codec("pcm-16khz"))
-    dataset = Dataset.create(f"s3://{s3_bucket.name}/out", codec, {})
+    appender = Appender(create(f"s3://{s3_bucket.name}/out", codec, {}))
     stages = [
         DecodeStage(DecodeSettings(16_000, Limits())),
         CodecStage("pcm-16khz"),
-        WriteStage(dataset.uri, "run1", codec, 0.0, 0),
+        WriteStage(appender.uri, "run1", codec, 0.0, 0),
     ]
-    for batch in listing.batches(dataset.committed()):
+    for batch in listing.batches(appender.committed()):
         rows = batch.rows
         for stage in stages:
             rows = stage(rows)
-        dataset.append(Written.from_table(rows).shards)
-    committed = Dataset.open(dataset.uri).committed()
+        appender.append(Written.from_table(rows).shards)
+    committed = Appender.open(appender.uri).committed()
     assert committed["recording_id"].to_pylist() == ["utterance0.wav", "utterance1.wav"]
     digests = [
         hashlib.sha256((speech_folder / f"utterance{one}.wav").read_bytes()).hexdigest() for one in (0, 1)
@@ -135,6 +136,5 @@ def test_a_remote_source_becomes_a_remote_dataset(s3_bucket: Any, speech_folder:
     assert committed["source_digest"].to_pylist() == digests
     assert not listing.any_new(committed)
     listing.refuse_changed(committed)
-    (shard,) = dataset.shards()
-    texts = pq.read_table(dataset.storage.open(shard.path))["text"].to_pylist()
+    texts = appender.dataset.read(["text"])["text"].to_pylist()
     assert texts == [(speech_folder / f"utterance{one}.txt").read_text() for one in (0, 1)]

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.appending import Appender
 from catalog.command import JobError
+from catalog.creation import create
 from catalog.datasets import Dataset
 from catalog.reasons import Reason
 from models.codec_sources import load_codec
@@ -144,14 +146,14 @@ def writer(dataset: Path, validation: float = 0.0) -> WriteStage:
 
 
 def test_written_rows_are_invisible_until_committed(tmp_path: Path, encoded: pa.Table) -> None:
-    dataset = Dataset.create(tmp_path, identity_of(load_codec("pcm-16khz")), {})
+    appender = Appender(create(tmp_path, identity_of(load_codec("pcm-16khz")), {}))
     written = Written.from_table(writer(tmp_path)(encoded))
     assert (written.recordings, written.rejected) == (6, {"silent": 1})
     assert written.examples == ["utterance0.wav: silent: peak is 0"]
     assert {shard.split: shard.rows for shard in written.shards} == {"train": 5, "rejected": 1}
-    assert dataset.totals().recordings == 0
-    dataset.append(written.shards)
-    totals = dataset.totals()
+    assert appender.dataset.totals().recordings == 0
+    appender.append(written.shards)
+    totals = appender.dataset.totals()
     assert (totals.recordings, totals.utterances, totals.rejected) == (6, 5, 1)
     assert totals.hours * 3600 == pytest.approx(written.seconds)
 
@@ -180,7 +182,7 @@ def test_a_full_disk_leaves_no_file_and_the_work_can_go_on(
     tiny_disk: Path, tmp_path: Path, encoded: pa.Table
 ) -> None:
     output = tiny_disk / "data"
-    dataset = Dataset.create(output, identity_of(load_codec("pcm-16khz")), {})
+    appender = Appender(create(output, identity_of(load_codec("pcm-16khz")), {}))
     noise = np.random.default_rng(0).uniform(-1, 1, 200_000).astype(np.float32)
     write_wav(tmp_path / "big.wav", noise, 16_000)
     big = CodecStage("pcm-16khz")(DecodeStage(SETTINGS)(row_of(tmp_path / "big.wav")))
@@ -188,5 +190,5 @@ def test_a_full_disk_leaves_no_file_and_the_work_can_go_on(
         writer(output)(big)
     assert [path.name for path in output.rglob("*.parquet")] == []
     # The disk has room again for something smaller: the dataset is as it was.
-    dataset.append(Written.from_table(writer(output)(encoded.slice(0, 1))).shards)
+    appender.append(Written.from_table(writer(output)(encoded.slice(0, 1))).shards)
     assert Dataset.open(output).totals().recordings == 1

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from catalog.datasets import Dataset
+from catalog.appending import Appender
+from catalog.creation import create
 from catalog.shards import write_shard
 from models.codec_sources import load_codec
 from models.codecs.interface import Codes, identity_of
@@ -37,8 +38,7 @@ def prepared(tmp_path: Path) -> Prepared:
 
     def make(sentences: dict[str, str | None], copies: int = 1, **settings: Any) -> str:
         identity = identity_of(load_codec(str(CODEC)))
-        dataset = Dataset.create(tmp_path / "dataset", identity, {"text": {"missing": "reject", **settings}})
-        dataset.committed()
+        dataset = create(tmp_path / "dataset", identity, {"text": {"missing": "reject", **settings}})
         treatment = Treatment("spoken" if settings.get("normalize") else "transcript")
         rows: dict[str, list[Any]] = {name: [] for name in ("id", "text", "language", "codes", "split")}
         filled = [
@@ -64,7 +64,7 @@ def prepared(tmp_path: Path) -> Prepared:
                 "target_length": pa.array([FRAMES] * len(rows["id"]), pa.int32()),
             }
         )
-        dataset.append(write_shard(table, dataset.uri, "20260101T000000_test", identity))
+        Appender(dataset).append(write_shard(table, dataset.uri, "20260101T000000_test", identity))
         made_by = json.dumps({"espeak_ng": "1.99"}).encode()
         dataset.storage.write("_settings/20260101T000000_test.yaml", made_by)
         return dataset.uri

@@ -179,7 +179,7 @@ def test_dropped_levels_sound_like_the_first_levels(base: Path) -> None:
     codec.config = replace(codec.config, search_width=1)
     codes = codec.encode(wave_BN, torch.full((6,), 6400))
     for row, kept in enumerate(kept_B.tolist()):
-        magnitudes_SF = codec._magnitudes(codes.codes_BQT[row, :kept])
+        magnitudes_SF = codec._magnitudes(codec.embed(codes.codes_BQT[row : row + 1, :kept])[0])
         latents_SD = codec.embed(codes.codes_BQT[row : row + 1, :kept])[0].T.repeat_interleave(2, dim=0)
         with torch.no_grad():
             alone_N = objective.network.wave(magnitudes_SF[None], latents_SD[None])[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from models.codecs.interface import (
     Codes,
     Context,
     Identified,
+    Latents,
     Wave,
     check_code_lengths,
     check_codes,
@@ -46,6 +47,7 @@ class MillCodec(Identified):
         config = network.config
         sizes = (config.sample_rate, config.hop_length, config.n_codebooks, config.codebook_size)
         self.identity = TokenIdentity(name, edition, weights_sha256, *sizes)
+        self.latents = replace(self.identity, n_codebooks=0, codebook_size=0, channels=config.latent_channels)
         self.config = config
         self.network = network.float().eval().requires_grad_(False)
         self._encoder = MillNetwork(replace(config, head=None)).double().eval().requires_grad_(False)
@@ -59,24 +61,12 @@ class MillCodec(Identified):
     @torch.no_grad()
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
         """Waves (B, T) float32 -> codes (B, n_codebooks, ceil(T / hop)); ValueError for NaN or bad lengths."""
-        check_wave(wave_BT, lengths_B)
-        frames_B = frame_lengths(lengths_B, self.hop_length)
-        wave_BT = mask_rows(wave_BT.to(self.device, torch.float64), lengths_B)
+        frames_B, pieces = self._encoded(wave_BT, lengths_B)
         frames = int(frames_B.max()) if len(frames_B) else 0
-        context, hop = self._encoder.encoder_context, self.hop_length
-        padded = functional.pad(wave_BT, (context * hop, (context + frames) * hop - wave_BT.shape[1]))
-        shape = (len(frames_B), frames, self.config.n_codebooks)
-        codes_BTQ = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        heard_BT = length_mask(frames_B.to(self.device), frames)
-        pieces = in_pieces(
-            self._latents,
-            padded,
-            piece=_PIECE_FRAMES,
-            context=context,
-            values_per_frame=hop,
-            frames=frames,
-            lead=context,
+        codes_BTQ = torch.zeros(
+            len(frames_B), frames, self.config.n_codebooks, dtype=torch.int64, device=self.device
         )
+        heard_BT = length_mask(frames_B.to(self.device), frames)
         start = 0
         for latents_BDP in pieces:
             end = start + latents_BDP.shape[2]
@@ -89,6 +79,33 @@ class MillCodec(Identified):
             start = end
         return Codes(codes_BTQ.transpose(1, 2)[:, : self.n_codebooks], frames_B)
 
+    @torch.no_grad()
+    def encode_latents(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
+        """Waves as for `encode` -> the encoder's output (B, frames, D) float32, not quantized."""
+        frames_B, pieces = self._encoded(wave_BT, lengths_B)
+        nothing_BDT = torch.zeros(len(frames_B), self.latents.channels, 0, device=self.device)
+        latents_BDT = torch.cat([nothing_BDT, *(piece.float() for piece in pieces)], dim=2)
+        return Latents(mask_rows(latents_BDT, frames_B).transpose(1, 2), frames_B)
+
+    def _encoded(self, wave_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
+        """Frames of each row, and latents (B, D, P) float64 of consecutive stretches of frames."""
+        check_wave(wave_BT, lengths_B)
+        frames_B = frame_lengths(lengths_B, self.hop_length)
+        wave_BT = mask_rows(wave_BT.to(self.device, torch.float64), lengths_B)
+        frames = int(frames_B.max()) if len(frames_B) else 0
+        context, hop = self._encoder.encoder_context, self.hop_length
+        padded = functional.pad(wave_BT, (context * hop, (context + frames) * hop - wave_BT.shape[1]))
+        pieces = in_pieces(
+            self._latents,
+            padded,
+            piece=_PIECE_FRAMES,
+            context=context,
+            values_per_frame=hop,
+            frames=frames,
+            lead=context,
+        )
+        return frames_B, pieces
+
     def _latents(self, wave_BT: Tensor) -> Tensor:
         """Waves of whole frames -> latents (B, D, frames)."""
         network = self._encoder
@@ -98,20 +115,36 @@ class MillCodec(Identified):
     def decode(self, codes: Codes) -> Wave:
         """Codes (B, k, T) of the first k levels -> waves (B, T * hop) float32, each row from its own frames."""
         check_code_lengths(codes)
-        lengths_B = codes.lengths_B.to(torch.int64) * self.hop_length
-        wave_BT = torch.zeros(codes.codes_BQT.shape[0], codes.codes_BQT.shape[2] * self.hop_length)
-        for row, frames in enumerate(codes.lengths_B.tolist()):
-            if frames:
-                wave_BT[row, : frames * self.hop_length] = self._decode_row(
-                    codes.codes_BQT[row, :, :frames]
-                ).cpu()
-        return Wave(wave_BT.to(self.device), lengths_B, self.sample_rate)
+        check_codes(codes.codes_BQT, self.n_codebooks, 0, self.codebook_size - 1)
+        rows = (
+            codes_QT[:, :n] for codes_QT, n in zip(codes.codes_BQT, codes.lengths_B.tolist(), strict=True)
+        )
+        latents_DT = (self.embed(codes_QT[None])[0] for codes_QT in rows)
+        return self._decode_rows(latents_DT, codes.lengths_B, codes.codes_BQT.shape[2])
 
-    def _decode_row(self, codes_QT: Tensor) -> Tensor:
+    @torch.no_grad()
+    def decode_latents(self, latents: Latents) -> Wave:
+        """Latents (B, T, D), quantized or not -> waves as of `decode`."""
+        found, wanted = latents.latents_BTD.shape[-1], self.latents.channels
+        if found != wanted:
+            raise ValueError(f"latents have {found} channels; {self.name} has {wanted}")
+        latents_BTD = latents.latents_BTD.to(self.device, torch.float32)
+        rows = zip(latents_BTD, latents.lengths_B.tolist(), strict=True)
+        latents_DT = (latents_TD[:frames].T for latents_TD, frames in rows)
+        return self._decode_rows(latents_DT, latents.lengths_B, latents_BTD.shape[1])
+
+    def _decode_rows(self, rows_DT: Iterable[Tensor], frames_B: Tensor, longest: int) -> Wave:
+        wave_BT = torch.zeros(len(frames_B), longest * self.hop_length)
+        for wave_T, latents_DT in zip(wave_BT, rows_DT, strict=True):
+            if latents_DT.shape[1]:
+                wave_T[: latents_DT.shape[1] * self.hop_length] = self._decode_row(latents_DT).cpu()
+        return Wave(wave_BT.to(self.device), frames_B.to(torch.int64) * self.hop_length, self.sample_rate)
+
+    def _decode_row(self, latents_DT: Tensor) -> Tensor:
         config = self.config
         longest = _LONGEST_PHRASE_S * config.sample_rate // config.spectrum_hop
-        phrases = cut_at_quiet(self._magnitudes(codes_QT), longest)
-        latents_SD = self.embed(codes_QT[None])[0].T.repeat_interleave(config.spectra_per_frame, dim=0)
+        phrases = cut_at_quiet(self._magnitudes(latents_DT), longest)
+        latents_SD = latents_DT.T.repeat_interleave(config.spectra_per_frame, dim=0)
         waves, start = [], 0
         for phrase_SF in phrases:
             end = start + len(phrase_SF)
@@ -119,16 +152,11 @@ class MillCodec(Identified):
             start = end
         return torch.cat(waves).clamp(-1.0, 1.0)
 
-    def _magnitudes(self, codes_QT: Tensor) -> Tensor:
-        """Codes of one row -> magnitudes (T * spectra_per_frame, F)."""
-
-        def run(piece_QT: Tensor) -> Tensor:
-            latents_BTD = self.embed(piece_QT[None]).transpose(1, 2)
-            return self.network.from_log(self.network.decode(latents_BTD))[0].T
-
+    def _magnitudes(self, latents_DT: Tensor) -> Tensor:
+        """Latents of one row -> magnitudes (T * spectra_per_frame, F)."""
         pieces = in_pieces(
-            run,
-            codes_QT,
+            lambda piece_DT: self.network.from_log(self.network.decode(piece_DT.T[None]))[0].T,
+            latents_DT,
             piece=_PIECE_FRAMES,
             context=self.network.decoder.context,
             outputs_per_frame=self.config.spectra_per_frame,

@@ -83,7 +83,7 @@ def test_phrases_of_a_long_recording_sound_as_they_do_alone(headed_directory: Pa
     draws = torch.Generator().manual_seed(0)
     codes_BQT = torch.randint(0, codec.codebook_size, (1, codec.n_codebooks, 3100), generator=draws)
     wave_T = codec.decode(Codes(codes_BQT, torch.tensor([3100]))).wave_BT[0]
-    first_SF, second_SF = cut_at_quiet(codec._magnitudes(codes_BQT[0]), 6000)
+    first_SF, second_SF = cut_at_quiet(codec._magnitudes(codec.embed(codes_BQT)[0]), 6000)
     latents_SD = codec.embed(codes_BQT)[0].T.repeat_interleave(2, dim=0)
     alone_N = codec.network.wave(second_SF[None], latents_SD[None, len(first_SF) :])[0]
     torch.testing.assert_close(wave_T[len(first_SF) * HOP :], alone_N.clamp(-1, 1), rtol=1e-4, atol=1e-5)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from catalog.files import written_aside
+from models.checkpoints import Json
 
 BEST = "best.pt"
 PARTS = ("objective", "optimizers", "ema", "step", "position", "elapsed_s", "best", "identity", "extra")
@@ -128,11 +129,16 @@ def load(
     return state
 
 
-def check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with other settings. ValueError names every key that differs, with both
-    values.
+def check_identity(
+    path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any], legacy: Mapping[str, Json] | None = None
+) -> None:
+    """Refuse to continue a run with other settings. ValueError names every key that differs, with both values.
+
+    `legacy`: by dotted key of the objective, what a checkpoint means that was written before the key was added.
     """
-    old, new = _flat(saved), _flat(wanted)
+    new = _flat(wanted)
+    added = {f"objective.{key}": value for key, value in (legacy or {}).items()}
+    old = {key: value for key, value in added.items() if key in new} | _flat(saved)
     differing = [
         f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"
         for key in sorted(old.keys() | new.keys())

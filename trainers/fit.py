@@ -19,7 +19,7 @@ from catalog.models import promote, register, tracking_uri
 from catalog.strict_yaml import parse_yaml
 from models.codecs.interface import Codec
 from trainers.checkpoint import Checkpoints, check_identity
-from trainers.objectives import DataInfo
+from trainers.objectives import DataInfo, objective_class
 from trainers.parquet_rows import open_parquet, unreadable
 from trainers.run import Run, Source, build, device_of, export, train_here
 from trainers.settings import DataSettings, FitSettings
@@ -34,8 +34,7 @@ BEST = "best"
 
 def fit(settings: FitSettings) -> dict[str, Any]:
     """Train, export, register; the mapping is the command's JSON line. JobError if the run directory is in use."""
-    settings = absolute(settings)
-    source, saved = _plan(settings)
+    settings, source, saved = _plan(absolute(settings))
     settings.directory.mkdir(parents=True, exist_ok=True)
     with (settings.directory / "lock").open("w") as lock:
         try:
@@ -47,11 +46,13 @@ def fit(settings: FitSettings) -> dict[str, Any]:
         return _fit(settings, source, saved)
 
 
-def _plan(settings: FitSettings) -> tuple[Source, Mapping[str, Any]]:
-    """The data, and the newest checkpoint, empty for a new run."""
+def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Mapping[str, Any]]:
+    """The settings, the data, and the newest checkpoint, empty for a new run."""
     found = Checkpoints(settings.directory / "checkpoints").newest_good()
     saved = found[1] if found else {}
-    return resolve(_continued(settings.data, saved)), saved
+    if saved:
+        settings = _continued(settings, saved["identity"])
+    return settings, resolve(settings.data), saved
 
 
 def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +77,8 @@ def _check(settings: FitSettings, run: Run, saved: Mapping[str, Any]) -> None:
     if saved:
         latest = Checkpoints(settings.directory / "checkpoints").latest()
         assert latest is not None
-        check_identity(latest, saved["identity"], {"loop": settings.loop.identity(), **run.identity})
+        wanted = {"loop": settings.loop.identity(), **run.identity}
+        check_identity(latest, saved["identity"], wanted, run.objective.legacy)
 
 
 def _train(settings: FitSettings, source: Source, run: Run, reference: RunReference | None) -> dict[str, Any]:
@@ -222,14 +224,19 @@ def absolute(settings: FitSettings) -> FitSettings:
     )
 
 
-def _continued(data: DataSettings, saved: Mapping[str, Any]) -> DataSettings:
-    """A continued run keeps its dataset version, though the dataset may have grown."""
-    if not saved or data.version is not None:
-        return data
-    before = saved["identity"]["data"]
-    return (
-        data.model_copy(update={"version": before["version"]}) if before["dataset"] == data.dataset else data
-    )
+def _continued(settings: FitSettings, before: Mapping[str, Any]) -> FitSettings:
+    """A continued run keeps its dataset version, though the dataset may have grown, and what its settings meant when
+    it began, though settings were added since.
+    """
+    data, objective = settings.data, dict(settings.objective)
+    if data.version is None and before["data"]["dataset"] == data.dataset:
+        data = data.model_copy(update={"version": before["data"]["version"]})
+    for key, value in objective_class(settings.family).legacy.items():
+        section, name = key.split(".")
+        known = before["objective"].get(section, {})
+        if name not in known:
+            objective[section] = {name: value} | objective.get(section, known)
+    return settings.model_copy(update={"data": data, "objective": objective})
 
 
 def _open_run(settings: FitSettings, saved: Mapping[str, Any]) -> RunReference | None:

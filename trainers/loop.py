@@ -123,7 +123,7 @@ class _Loop(Generic[B]):
         objective, latest = self.objective, self.checkpoints.latest()
         state = load(latest, self.device, PARTS) if latest is not None else None
         if latest is not None and state is not None:
-            check_identity(latest, state["identity"], self.identity)
+            check_identity(latest, state["identity"], self.identity, objective.legacy)
         if self.validator is not None and self.validator.makes_samples and not self.parallel.rank:
             objective.prepare_samples()
         if state is None:

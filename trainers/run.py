@@ -23,7 +23,7 @@ from trainers.loop_config import Outcome, chain
 from trainers.objectives import DataInfo, Objective, objective_class
 from trainers.parallel import Parallel
 from trainers.plan import Needs
-from trainers.settings import FitSettings, complete, objective_settings
+from trainers.settings import FitSettings, model_settings, objective_settings
 from trainers.store import Store
 from trainers.tracking import RunReference, Tracker
 
@@ -56,12 +56,13 @@ class Run:
 def build(settings: FitSettings, source: Source) -> Run:
     """Read the rows and build the objective. JobError where rows and codec disagree."""
     family, seed = objective_class(settings.family), settings.loop.seed
-    needs = family.needs(objective_settings(settings), source.info)
+    objective = objective_settings(settings, source.info)
+    needs = family.needs(objective, source.info)
     rows = _read(settings, source, source.files, needs)
     validation_rows = _read(settings, source, source.validation_files, needs)
     assert rows is not None
     info = replace(source.info, frames_per_byte=rows.frames_per_byte())
-    model, objective = complete(settings, info)
+    model = model_settings(settings, objective, info)
     collate = family.collator(objective, info)
 
     def batches(store: Store) -> Batches[Any]:

@@ -105,17 +105,21 @@ def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
     return settings
 
 
-def objective_settings(settings: FitSettings) -> Any:
-    """The family's objective settings as its frozen dataclass. UsageError names an unknown key or a wrong value."""
-    return _section("objective", objective_class(settings.family).settings, settings.objective)
+def objective_settings(settings: FitSettings, info: DataInfo) -> Any:
+    """The family's objective settings as its frozen dataclass, completed from the data.
 
-
-def complete(settings: FitSettings, info: DataInfo) -> tuple[Any, Any]:
-    """The family's model and objective settings as its frozen dataclasses, completed from the data.
-
-    UsageError names a key the family does not know, a wrong value, or one that contradicts the data.
+    UsageError names a key the family does not know, or a wrong value.
     """
-    family, objective = objective_class(settings.family), objective_settings(settings)
+    family = objective_class(settings.family)
+    try:
+        return family.resolve(_section("objective", family.settings, settings.objective), info)
+    except ValueError as error:
+        raise UsageError(f"objective: {error}") from error
+
+
+def model_settings(settings: FitSettings, objective: Any, info: DataInfo) -> Any:
+    """The same of the family's model. UsageError also where a value contradicts the data."""
+    family = objective_class(settings.family)
     derived = family.derive(objective, info)
     for key, value in derived.items():
         given = settings.model.get(key, value)
@@ -123,7 +127,7 @@ def complete(settings: FitSettings, info: DataInfo) -> tuple[Any, Any]:
             raise UsageError(
                 f"model.{key} is {given!r}, but the dataset (codec {info.codec}) needs {value!r}"
             )
-    return _section("model", family.model_config, {**settings.model, **derived}), objective
+    return _section("model", family.model_config, {**settings.model, **derived})
 
 
 def _section(name: str, kind: type[T], values: Mapping[str, Any]) -> T:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from models.checkpoints import Json
 from models.text.front_ends import training_front_end
+from models.text.settings import text_settings
 from trainers.plan import Needs
 from trainers.store import Store
+
+LEGACY: Mapping[str, Json] = {
+    "text.normalize": "none",
+    "text.language": "en",
+    "text.lexicon": "",
+    "text.symbols": "ipa@1",
+    "text.source": "",
+}
+"""`Objective.legacy` where the settings have a section `text`: what runs had before it had these keys."""
+
+
+def completed(settings: Mapping[str, Json], dataset: Mapping[str, Json] | None) -> dict[str, Json]:
+    """All settings of a section `text`. ValueError names an unknown key or a wrong value."""
+    return asdict(text_settings(settings, dataset))
 
 
 class TextTokens:
@@ -28,8 +44,11 @@ class TextTokens:
         return Needs((self.front_end.column,), nullable=("language",) if self._by_language else ())
 
     def __call__(self, rows: Store, row: int) -> list[int]:
-        """Token ids of one row, as `encode` gives them for its sentence."""
+        """Token ids of one row, as `encode` gives them for its sentence. ValueError names a row that has none."""
         column = self.front_end.column
         value = rows.strings(row, column) if column == "phonemes" else rows.text(row, column)
         language = rows.text(row, "language") if self._by_language else ""
-        return self.front_end.encode_stored(value, language or None)
+        try:
+            return self.front_end.encode_stored(value, language or None)
+        except ValueError as error:
+            raise ValueError(f"row {rows.id(row)}: {error}") from error

@@ -218,7 +218,7 @@ def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
         code = main(["fit", str(path), *sets, *words])
         out, err = capfd.readouterr()
         lines = out.strip().splitlines()
-        return code, json.loads(lines[-1]) if lines else None, err
+        return code, json.loads(lines[-1]) if code == 0 else None, err
 
     return call
 

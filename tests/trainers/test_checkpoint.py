@@ -127,3 +127,16 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"step": 1}, tmp_path / "part.pt")
     with pytest.raises(ValueError, match=r"part\.pt is not a checkpoint of a training: it lacks optimizers"):
         load(tmp_path / "part.pt", required=("step", "optimizers"))
+
+
+def test_a_key_that_was_added_later_must_have_the_value_from_before() -> None:
+    saved = {"objective": {"text": {"kind": "bytes"}}}
+    legacy = {"text.normalize": "none", "text.unused": 1}
+    before = {"objective": {"text": {"kind": "bytes", "normalize": "none"}}}
+    check_identity(Path("p"), saved, before, legacy)
+    check_identity(Path("p"), saved, saved, legacy)
+    other = {"objective": {"text": {"kind": "bytes", "normalize": "spoken"}}}
+    with pytest.raises(ValueError, match=r'objective\.text\.normalize was "none", is "spoken"'):
+        check_identity(Path("p"), saved, other, legacy)
+    with pytest.raises(ValueError, match=r'objective\.text\.normalize was "spoken", is "none"'):
+        check_identity(Path("p"), other, before, legacy)

@@ -135,6 +135,27 @@ def test_a_run_is_not_continued_without_rows_it_had(fit: Fit, tmp_path: Path) ->
     assert "made with other settings: data.left_out.no text was null, is 1" in error
 
 
+def test_a_continued_run_treats_text_as_it_began(fit: Fit, tmp_path: Path) -> None:
+    """New runs normalise transcripts; those from before that was a setting do not."""
+    config = write_texts(tmp_path / "rows.parquet", ["“a”", "b"])
+    assert fit(None, config=config)[0] == 0
+    (path,) = (tmp_path / "run" / "checkpoints").glob("step-*.pt")
+    state = torch.load(path)
+    assert state["identity"]["objective"]["text"]["normalize"] == "transcript"
+    state["identity"]["objective"]["text"] = {"kind": "bytes"}
+    torch.save(state, path)
+    config["loop"]["max_steps"] = 3
+    config["objective"] = {"text": {"kind": "bytes", "normalize": "transcript"}}
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert 'objective.text.normalize was "none", is "transcript"' in error
+    del config["objective"]
+    code, _, error = fit(None, config=config)
+    assert code == 0, error
+    assert "normalize: none" in (tmp_path / "run" / "config.yaml").read_text()
+    assert json.loads((tmp_path / "run" / "export" / "text.json").read_text()) == {"kind": "bytes"}
+
+
 def test_rows_that_contradict_the_codec_are_refused(
     fit: Fit, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
@@ -268,6 +289,8 @@ def test_all_configurations_of_generators_are_covered() -> None:
     assert {(path.parent.name, path.stem) for path in CONFIGS} == {
         ("demo", "s2a"),
         ("demo", "t2s"),
+        ("digits", "maskgct_s2a"),
+        ("digits", "maskgct_t2s"),
         ("maskgct", "s2a"),
         ("maskgct", "t2s"),
         ("tiny", "maskgct_s2a"),

@@ -192,3 +192,11 @@ def test_a_dataset_without_phonemes_says_how_to_get_them(
     code, _, error = run("fit", fit_file(tmp_path, "t2s", uri, {"kind": "phonemes"}, max_steps=1))
     assert code == 1
     assert "the dataset has no phonemes: prepare it with text.phonemes=true" in error
+
+
+def test_a_row_that_cannot_be_read_is_named(make_store: Any) -> None:
+    rows = make_store([1, 1], phonemes=pa.array([["a"], ["漢"]], pa.list_(pa.string())))
+    tokens_of = TextTokens({"kind": "phonemes", "normalize": "transcript"}, None)
+    assert tokens_of(rows, 0)
+    with pytest.raises(ValueError, match=r"row r0001: .*漢"):
+        tokens_of(rows, 1)

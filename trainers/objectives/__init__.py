@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints import Json
 from models.families import family_of
 from trainers.data import Batch, Collator
 from trainers.plan import Needs
@@ -68,7 +69,7 @@ class DataInfo:
     """Frames of all training rows over their UTF-8 bytes of text (at least one byte a row)."""
     codec_sha256: str = ""
     """Digest of the codec's weights: codes mean nothing to other ones."""
-    text: Mapping[str, Any] | None = None
+    text: Mapping[str, Json] | None = None
     """The `text` settings that a dataset was prepared with; None for rows of unknown origin."""
 
 
@@ -81,6 +82,8 @@ class Objective(nn.Module, Generic[B]):
     """Frozen dataclass of the `model` section of a fit configuration."""
     settings: ClassVar[type]
     """Frozen dataclass of the `objective` section."""
+    legacy: ClassVar[Mapping[str, Json]] = {}
+    """Objective settings that were added later, by dotted key, with what runs had before."""
     phases: tuple[str, ...] = ("generator",)
     """Updates made from the same batches in this order at every step, each with its own optimiser."""
 
@@ -94,10 +97,13 @@ class Objective(nn.Module, Generic[B]):
         return {}
 
     @classmethod
+    def resolve(cls, settings: Any, data: DataInfo) -> Any:  # noqa: ARG003
+        """The objective's settings completed from the data. `data.frames_per_byte` is not known yet, nor in `needs`."""
+        return settings
+
+    @classmethod
     def needs(cls, settings: Any, data: DataInfo) -> Needs:  # noqa: ARG003
-        """The columns and companions that batches are made from, besides ids and codes. `data.frames_per_byte` is not
-        known yet.
-        """
+        """The columns and companions that batches are made from, besides ids and codes."""
         return Needs()
 
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 from trainers.plan import Item, Needs, Position
 from trainers.store import Store
-from trainers.text_tokens import TextTokens
+from trainers.text_tokens import LEGACY, TextTokens, completed
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
     """What both stages share: text, corruption, cross-entropy, export."""
 
     family: str
+    legacy = LEGACY
 
     def __init__(self, network: MaskGCTT2S | MaskGCTS2A, settings: T2SSettings, data: DataInfo) -> None:
         super().__init__(data)
@@ -105,6 +106,11 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
         self.tokens_of = TextTokens(settings.text, data.text)
         self.sample_steps = settings.sample_steps
         self._codec: Codec | None = None
+
+    @classmethod
+    def resolve(cls, settings: T2SSettings, data: DataInfo) -> T2SSettings:
+        """With all settings of the text front end."""
+        return replace(settings, text=completed(settings.text, data.text))
 
     @classmethod
     def needs(cls, settings: T2SSettings, data: DataInfo) -> Needs:

@@ -103,6 +103,7 @@ class Memory:
     def __init__(self, encoded_BLD: Tensor, mask_BL: Tensor, dropout: float = 0.0) -> None:
         self.encoded_BLD, self.mask_BL, self.dropout = encoded_BLD, mask_BL, dropout
         self._projected: dict[int, tuple[Tensor, Tensor]] = {}
+        self._sources_B = torch.arange(len(encoded_BLD), device=encoded_BLD.device)
 
     def projected(
         self, layer: int, project: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -121,7 +122,11 @@ class Memory:
         return attention(query_BNHd, key_BLHd, value_BLHd, self.mask_BL[:, None, None], dropout=self.dropout)
 
     def reorder(self, rows_B: Tensor) -> None:
-        """Go on with these rows, as DecoderState."""
+        """Go on with these rows, as DecoderState. Rows that change places with their copies (beams) cost nothing."""
+        sources_B = self._sources_B[rows_B]
+        if torch.equal(sources_B, self._sources_B):
+            return
+        self._sources_B = sources_B
         self.encoded_BLD, self.mask_BL = self.encoded_BLD[rows_B], self.mask_BL[rows_B]
         self._projected = {
             layer: (key[rows_B], value[rows_B]) for layer, (key, value) in self._projected.items()

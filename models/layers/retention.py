@@ -10,7 +10,7 @@ Shapes: B rows, N positions, D channels, H heads of d key and e value channels, 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -160,6 +160,18 @@ class Chunkwise(_Form):
         return norm_1HC1 * torch.maximum(inner_BHC1, cross_BH11)
 
 
+class _Factors(NamedTuple):
+    """What the layers of one call of the recurrent form share."""
+
+    since_HN1: Tensor
+    """Decay of the state at each position."""
+    until_BHN1: Tensor
+    """Decay of each position until the row's end; 0 behind it."""
+    kept_BH11: Tensor
+    """Decay of the state until the row's end."""
+    norm_BHN1: Tensor
+
+
 class Retained(_Form):
     """The recurrent form: the sums of all positions so far, one matrix (d, e) a head, and their number in each row.
 
@@ -170,12 +182,13 @@ class Retained(_Form):
         super().__init__()
         self.lengths_B = torch.zeros(n_rows, dtype=torch.int64, device=device)
         self._states: dict[int, Tensor] = {}
+        self._factors: _Factors | None = None
 
     def extend(self, counts_B: Tensor, size: int) -> None:
         """See DecoderState."""
         self._positions_BN = self.lengths_B[:, None] + torch.arange(size, device=counts_B.device)
         self._counts_B = counts_B
-        self._rotation = None
+        self._rotation = self._factors = None
         self.lengths_B = self.lengths_B + counts_B
 
     def _positions(self, x_BNHd: Tensor) -> Tensor:  # noqa: ARG002
@@ -185,18 +198,27 @@ class Retained(_Form):
         """See RetentionContext."""
         wide = _wide(query_BNHd.dtype)
         query, key, value = (x.transpose(1, 2).to(wide) for x in (query_BNHd, key_BNHd, value_BNHe))
-        log_H1 = log_decays(query.shape[1], query)[:, None]
         if layer not in self._states:
             self._states[layer] = query.new_zeros(*query.shape[:2], query.shape[-1], value.shape[-1])
         state_BHde = self._states[layer]
-        y_BHNe = self._inner(query, key) @ value
-        at_N = torch.arange(query.shape[2], device=query.device)
-        y_BHNe = y_BHNe + (query * torch.exp(log_H1 * (at_N + 1))[..., None]) @ state_BHde
+        factors = self._factors = self._factors or self._new_factors(query)
+        y_BHNe = self._inner(query, key) @ value + (query * factors.since_HN1) @ state_BHde
+        added_BHde = (key * factors.until_BHN1).mT @ value
+        self._states[layer] = state_BHde * factors.kept_BH11 + added_BHde
+        return (y_BHNe / factors.norm_BHN1).transpose(1, 2)
+
+    def _new_factors(self, query_BHNd: Tensor) -> _Factors:
+        n_heads, size = query_BHNd.shape[1:3]
+        log_H1 = log_decays(n_heads, query_BHNd)[:, None]
+        at_N = torch.arange(size, device=query_BHNd.device)
         left_B1N = (self._counts_B[:, None] - 1 - at_N)[:, None]
-        weight_BHN = torch.exp(log_H1 * left_B1N.clamp(min=0)) * (left_B1N >= 0)
-        kept_BH11 = torch.exp(log_H1 * self._counts_B[:, None, None])[..., None]
-        self._states[layer] = state_BHde * kept_BH11 + (key * weight_BHN[..., None]).mT @ value
-        return (y_BHNe / _norms(self._positions_BN, query.shape[1], query)).transpose(1, 2)
+        until_BHN = torch.exp(log_H1 * left_B1N.clamp(min=0)) * (left_B1N >= 0)
+        return _Factors(
+            torch.exp(log_H1 * (at_N + 1))[..., None],
+            until_BHN[..., None],
+            torch.exp(log_H1 * self._counts_B[:, None, None])[..., None],
+            _norms(self._positions_BN, n_heads, query_BHNd),
+        )
 
     def reorder(self, rows_B: Tensor) -> None:
         """See DecoderState."""

@@ -76,7 +76,8 @@ class BeamSearch:
             tokens += [token for _, token in picked]
         if all(row.done for row in self._rows):
             return None
-        state.reorder(torch.tensor(parents, device=logits_RV.device))
+        if parents != list(range(len(logits_RV))):
+            state.reorder(torch.tensor(parents, device=logits_RV.device))
         return torch.tensor(tokens, device=logits_RV.device)
 
     def results(self) -> list[tuple[list[int], FinishReason]]:

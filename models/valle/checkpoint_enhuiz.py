@@ -44,6 +44,7 @@ DEFAULTS = {
     "arch": "transformer",
 }
 
+FILE = "fp32.pth"
 HEAD_DIM = 64
 RETNET = "retnet."
 
@@ -85,7 +86,10 @@ def convert_nar(config: Mapping[str, Any], reader: StateReader) -> nn.Module:
 
 
 def read_ar(path: Path) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
-    """Read an exported first network: the reference's configuration, taken from the shapes, and its state dict."""
+    """Read an exported first network: the reference's configuration, taken from the shapes, and its state dict.
+
+    `path` is the file, or the folder that holds it as `fp32.pth`.
+    """
     return _read(path, "ar")
 
 
@@ -191,6 +195,7 @@ def _read(path: Path, kind: Kind) -> tuple[Mapping[str, Json], Mapping[str, Tens
 
 
 def _stored(path: Path) -> Mapping[str, Any]:
+    path = path / FILE if path.is_dir() else path
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:

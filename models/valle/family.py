@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from torch import nn
+
+from models.checkpoints import hub_files
+from models.layers import checkpoint_torchscale
 from models.manifest import Family, Format, Trainable
 from models.valle import checkpoint_enhuiz, example
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
 from models.valle.nar import ValleNAR
+
+
+def _not_alone(module: nn.Module, directory: Path) -> None:  # noqa: ARG001
+    raise ValueError("a RetNet decoder is a part of a network; it cannot be registered by itself")
+
 
 FAMILY = Family(
     name="valle",
@@ -17,5 +28,6 @@ FAMILY = Family(
     formats={
         "enhuiz-valle-ar": Format(checkpoint_enhuiz.read_ar, checkpoint_enhuiz.convert_ar, "valle_ar"),
         "enhuiz-valle-nar": Format(checkpoint_enhuiz.read_nar, checkpoint_enhuiz.convert_nar, "valle_nar"),
+        "torchscale-retnet": Format(hub_files, checkpoint_torchscale.convert, "retnet", _not_alone),
     },
 )

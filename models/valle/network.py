@@ -31,7 +31,12 @@ class LevelTables(nn.Module):
         self.weight_QVD = nn.Parameter(torch.randn(n_levels, n_codes, dim))
 
     def forward(self, codes_BTQ: Tensor, below_B: Tensor | None = None) -> Tensor:
-        """Map the first levels to (B, T, D); of a row only those below `below_B` (at least 1) if given."""
+        """Map the first levels to (B, T, D); of a row only those below `below_B` (at least 1) if given.
+
+        ValueError for more levels than there are tables.
+        """
+        if codes_BTQ.shape[-1] > len(self.weight_QVD):
+            raise ValueError(f"codes have {codes_BTQ.shape[-1]} levels; the most is {len(self.weight_QVD)}")
         total_BTD = F.embedding(codes_BTQ[..., 0], self.weight_QVD[0])
         for level in range(1, codes_BTQ.shape[-1]):
             term_BTD = F.embedding(codes_BTQ[..., level], self.weight_QVD[level])
@@ -43,6 +48,9 @@ class LevelTables(nn.Module):
 
 class ValleNetwork(nn.Module):
     """Embeddings, trunk and head. The sequence of a row has no gaps, wherever the padding of its parts stands."""
+
+    causal = True
+    """A position sees those before it only."""
 
     def __init__(
         self, config: ValleConfig, code_tables: tuple[int, int], n_classes: int, trunk: PreNormStack
@@ -95,12 +103,10 @@ class ValleNetwork(nn.Module):
         """True if positions are added to the input."""
         return isinstance(self.trunk.blocks[0].attention, SelfAttention)
 
-    causal = True
-    """A position sees those before it only."""
-
     def _context(self, rows: LeftAligned) -> Context:
         if self.has_positions:
-            return Padded(rows.mask_BM, None, causal=self.causal)
+            # Padding stands behind each row, where no valid position of a causal network sees it.
+            return Padded(None if self.causal else rows.mask_BM, None, causal=self.causal)
         if self.config.retention_chunk:
             return Chunkwise(self.config.retention_chunk, self.config.retention_norm)
         return Parallel(self.config.retention_norm)

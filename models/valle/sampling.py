@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,17 +44,21 @@ def generate_first_level(
     max_tokens: int,
     codes_BT: Tensor | None = None,
     codes_mask_BT: Tensor | None = None,
+    *,
+    run: Literal["eager", "compiled"] = "eager",
 ) -> list[Continuation]:
     """Tokens of level 0 for each row, as `search` chooses them.
 
     `max_tokens` is the largest of the search's maximums. `codes_BT` are frames that the rows continue; they are not in
-    the result.
+    the result. `compiled` gives the step to torch.compile, whose first call takes long; its shapes then never change.
     """
     if codes_BT is None or codes_mask_BT is None:
         codes_BT = given.text_BL[:, :0]
         codes_mask_BT = given.text_mask_BL[:, :0]
-    logits_BV, state = model.prefill(*given.inputs(), codes_BT, codes_mask_BT, max_tokens)
-    return generate(logits_BV, model.step, state, search)
+    reads: Literal["used", "all"] = "all" if run == "compiled" else "used"
+    logits_BV, state = model.prefill(*given.inputs(), codes_BT, codes_mask_BT, max_tokens, reads)
+    step = torch.compile(model.step, fullgraph=True) if run == "compiled" else model.step
+    return generate(logits_BV, step, state, search)
 
 
 @torch.no_grad()

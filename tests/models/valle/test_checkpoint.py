@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(network, tmp_path):
     module, read, convert = network
     path = tmp_path / "fp32.pth"
     enhuiz.write(module, path, SYMBOLS, step=7)
-    config, state = read(path)
+    config, state = read(tmp_path)
     loaded = convert(config, StateReader("fp32.pth", state))
     assert loaded.config == module.config
     for name, tensor in module.state_dict().items():

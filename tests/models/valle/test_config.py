@@ -89,6 +89,13 @@ def test_what_cannot_grow_is_refused(sizes, message):
         grown(ValleAR(example.ar().config), **sizes)
 
 
+def test_a_prompt_of_more_levels_is_refused():
+    inputs = example.ar().batch(example.ar().rows, Padding())
+    inputs["prompt_BPQ"] = inputs["prompt_BPQ"].repeat(1, 1, 2)
+    with pytest.raises(ValueError, match="codes have 6 levels; the most is 3"):
+        ValleAR(example.ar().config)(**inputs)
+
+
 def test_a_task_is_its_token_at_every_level():
     assert task_frame("ns", 1024, 7, 2).tolist() == [[1024, 1024]]
     assert task_frame("svc", 1024, 7, 3).tolist() == [[1030] * 3]

@@ -104,6 +104,15 @@ def test_a_row_does_not_depend_on_its_batch(trunk, seed, temperature):
         assert alone[0].finish_reason == together[row].finish_reason
 
 
+@pytest.mark.slow
+def test_a_compiled_step_says_the_same():
+    model, given_rows = build(), conditions(example.ar().rows)
+    expected = generate_first_level(model, given_rows, sampler(3, range(3), 1.0), 12)
+    found = generate_first_level(model, given_rows, sampler(3, range(3), 1.0), 12, run="compiled")
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.tokens_N, other.tokens_N)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_continuing_goes_on_where_generating_would(trunk):

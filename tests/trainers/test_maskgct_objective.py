@@ -18,7 +18,7 @@ from models.codec_sources import load_codec
 from models.generators import load_generator
 from models.text.front_ends import text_front_end
 from trainers.objectives import DataInfo, objective_class
-from trainers.objectives.maskgct import TextBatch, pad_tokens
+from trainers.objectives.generator import TextBatch, pad_tokens
 from trainers.plan import Item, Position
 from trainers.store import Store
 

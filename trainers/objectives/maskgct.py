@@ -7,20 +7,17 @@ Shapes: B rows, L text tokens, T frames, Q levels, V codes.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.codec_sources import load_codec
-from models.codecs.interface import Codec, Codes
-from models.generators import load_generator, save_generator
+from models.codecs.interface import Codes
 from models.maskgct.corruption import (
     Corruption,
     CorruptionConfig,
@@ -34,11 +31,11 @@ from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from trainers.data import CodesBatch, Collator, collate_codes
+from trainers.data import CodesBatch, Collator
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
-from trainers.plan import Item, Needs, Position
+from trainers.objectives.generator import GeneratorObjective, TextBatch, collate_text
 from trainers.store import Store
-from trainers.text_tokens import LEGACY, TextTokens, completed
+from trainers.text_tokens import TextTokens
 
 
 @dataclass(frozen=True)
@@ -83,51 +80,18 @@ class S2ASettings(T2SSettings):
     """0 learns codebook 0 as well (the published default), 1 leaves it to T2S."""
 
 
-@dataclass(frozen=True)
-class TextBatch(CodesBatch):
-    """Codes with their text."""
-
-    text_BL: Tensor
-    """Token ids, int64, padded on the right, L at least 1."""
-    text_mask_BL: Tensor
-    """Bool, true at tokens."""
-
-
-class _MaskGCTObjective(Objective[TextBatch], ABC):
-    """What both stages share: text, corruption, cross-entropy, export."""
-
-    family: str
-    legacy = LEGACY
+class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
+    """What both stages share: corruption and cross-entropy."""
 
     def __init__(self, network: MaskGCTT2S | MaskGCTS2A, settings: T2SSettings, data: DataInfo) -> None:
-        super().__init__(data)
-        self.network = network
+        super().__init__(network, settings, data)
         self.corruption = settings.corruption()
-        self.tokens_of = TextTokens(settings.text, data.text)
         self.sample_steps = settings.sample_steps
-        self._codec: Codec | None = None
-
-    @classmethod
-    def resolve(cls, settings: T2SSettings, data: DataInfo) -> T2SSettings:
-        """With all settings of the text front end."""
-        return replace(settings, text=completed(settings.text, data.text))
-
-    @classmethod
-    def needs(cls, settings: T2SSettings, data: DataInfo) -> Needs:
-        """The column that the text front end reads."""
-        return TextTokens(settings.text, data.text).needs
 
     @classmethod
     def collator(cls, settings: T2SSettings, data: DataInfo) -> Collator[TextBatch]:
         """Codes and tokens of the texts."""
-        tokens_of = TextTokens(settings.text, data.text)
-
-        def collate(rows: Store, items: Sequence[Item], position: Position) -> TextBatch:
-            codes = collate_codes(rows, items, position)
-            text_BL, mask_BL = pad_tokens([tokens_of(rows, item.row) for item in items])
-            return TextBatch(**vars(codes), text_BL=text_BL, text_mask_BL=mask_BL)
-
-        return collate
+        return partial(collate_text, TextTokens(settings.text, data.text))
 
     def corrupted(
         self, batch: TextBatch, generator: torch.Generator, weights_Q: Tensor | None = None
@@ -148,29 +112,19 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
         loss = F.cross_entropy(logits_NV, codes_N, reduction="sum")
         return Loss(loss, count, {"accuracy": mean_metric(right, count)})
 
-    def prepare_samples(self) -> None:
-        """Load the codec. ValueError or FileNotFoundError if it is not there, or is another one by now."""
-        self._codec = load_codec(self.data.codec, next(self.network.parameters()).device)
-        if self._codec.weights_sha256 != self.data.codec_sha256:
-            raise ValueError(
-                f"the data was made by {self.data.codec} with the weights {self.data.codec_sha256[:12]}, "
-                f"which are now {self._codec.weights_sha256[:12]}: prepare the data again"
-            )
-
     def samples(self, batch: TextBatch, generator: torch.Generator) -> list[Sample]:
         """The batch's texts spoken in the recordings' lengths without a voice prompt, and the recordings."""
-        assert self._codec is not None
         lengths = batch.lengths_B.tolist()
         prompt_BPQ = batch.codes_BQT.new_zeros(len(lengths), 0, batch.codes_BQT.shape[1])
         given = Conditions(batch.text_BL, batch.text_mask_BL, prompt_BPQ, prompt_BPQ[..., 0].bool(), lengths)
         draws = RowDraws(row_seeds(generator, len(lengths)), batch.codes_BQT.device)
         spoken = self.generate(batch, given, draws)
-        found = []
-        for what, codes_BQT in (("generated", spoken), ("recorded", batch.codes_BQT)):
-            wave = self._codec.decode(Codes(codes_BQT, batch.lengths_B))
-            rows = zip(batch.ids, wave.wave_BT, wave.lengths_B.tolist(), strict=True)
-            found += [Sample(f"{row}-{what}", wave_T[:n], wave.sample_rate) for row, wave_T, n in rows]
-        return found
+        pairs = (("generated", spoken), ("recorded", batch.codes_BQT))
+        return [
+            sample
+            for what, codes_BQT in pairs
+            for sample in self.heard(batch.ids, what, Codes(codes_BQT, batch.lengths_B))
+        ]
 
     @abstractmethod
     def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:
@@ -180,21 +134,6 @@ class _MaskGCTObjective(Objective[TextBatch], ABC):
         """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
         tokens = sum(len(self.tokens_of(rows, row)) for row in range(len(rows)))
         return {"frames_per_token": int(rows.lengths.sum()) / max(1, tokens)}
-
-    def warm_start(self, directory: Path) -> None:
-        """Start from the weights of a generator directory of the same family and sizes."""
-        family, module = load_generator(directory)
-        if family != self.family or module.config != self.network.config:
-            raise ValueError(
-                f"{directory} holds a {family} of {module.config}, not a {self.family} of {self.network.config}"
-            )
-        self.network.load_state_dict(module.state_dict())
-
-    def export(self, directory: Path) -> None:
-        """A generator directory, and the text front end in `text.json`, its files in `text/`."""
-        save_generator(self.network, self.family, directory)
-        text = json.dumps(self.tokens_of.front_end.save(directory))
-        (directory / "text.json").write_text(text + "\n", encoding="utf-8")
 
 
 class MaskGCTT2SObjective(_MaskGCTObjective):
@@ -289,14 +228,6 @@ def frame_mask(batch: CodesBatch) -> Tensor:
     """Bool (B, T), true at valid frames."""
     frames_T = torch.arange(batch.codes_BQT.shape[2], device=batch.lengths_B.device)
     return frames_T < batch.lengths_B[:, None]
-
-
-def pad_tokens(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Right-padded ids int64 (B, L), L at least 1, and a bool mask (B, L)."""
-    longest = max(1, max(map(len, rows)))
-    ids_BL = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    lengths_B = torch.tensor([len(row) for row in rows])
-    return ids_BL, torch.arange(longest) < lengths_B[:, None]
 
 
 OBJECTIVES: Mapping[str, type[Objective[Any]]] = {

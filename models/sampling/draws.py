@@ -77,18 +77,20 @@ class CorruptionDraws(Protocol):
 
 
 class GeneratorDraws:
-    """CorruptionDraws from a torch generator, on its device."""
+    """CorruptionDraws from a torch generator: the same numbers on every device that they are wanted on."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, device: torch.device | str | None = None) -> None:
+        """`device` of the results; default: the generator's."""
         self.generator = generator
+        self.device = generator.device if device is None else torch.device(device)
 
     def rand(self, *shape: int) -> Tensor:
         """See CorruptionDraws."""
-        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device).to(self.device)
 
     def randn(self, *shape: int) -> Tensor:
         """See CorruptionDraws."""
-        return torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return torch.randn(shape, generator=self.generator, device=self.generator.device).to(self.device)
 
     def randint(self, low_B: Tensor, high_B: Tensor) -> Tensor:
         """See CorruptionDraws."""
@@ -97,11 +99,14 @@ class GeneratorDraws:
 
     def multinomial(self, weights_Q: Tensor, count: int) -> Tensor:
         """See CorruptionDraws."""
-        return torch.multinomial(weights_Q, count, replacement=True, generator=self.generator)
+        weights_Q = weights_Q.to(self.generator.device)
+        drawn = torch.multinomial(weights_Q, count, replacement=True, generator=self.generator)
+        return drawn.to(self.device)
 
     def bernoulli(self, probabilities_BT: Tensor) -> Tensor:
         """See CorruptionDraws."""
-        return torch.bernoulli(probabilities_BT, generator=self.generator).bool()
+        probabilities_BT = probabilities_BT.to(self.generator.device)
+        return torch.bernoulli(probabilities_BT, generator=self.generator).bool().to(self.device)
 
 
 def row_seeds(generator: torch.Generator, n_rows: int) -> list[int]:

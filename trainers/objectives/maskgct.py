@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.codecs.interface import Codes
 from models.maskgct.corruption import (
@@ -31,9 +30,10 @@ from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
-from trainers.data import CodesBatch, Collator
-from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
+from trainers.data import Collator
+from trainers.objectives import DataInfo, Loss, Objective, Sample
 from trainers.objectives.generator import GeneratorObjective, TextBatch, collate_text
+from trainers.objectives.network import cross_entropy, frame_mask
 from trainers.store import Store
 from trainers.text_tokens import TextTokens
 
@@ -81,7 +81,7 @@ class S2ASettings(T2SSettings):
 
 
 class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
-    """What both stages share: corruption and cross-entropy."""
+    """The corruption and what is heard of both stages."""
 
     def __init__(self, network: MaskGCTT2S | MaskGCTS2A, settings: T2SSettings, data: DataInfo) -> None:
         super().__init__(network, settings, data)
@@ -96,21 +96,9 @@ class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
     def corrupted(
         self, batch: TextBatch, generator: torch.Generator, weights_Q: Tensor | None = None
     ) -> Corruption:
-        """Draws on the CPU, so that they are the same on every device."""
-        lengths_B = batch.lengths_B.cpu()
-        drawn = corrupt(
-            lengths_B, batch.codes_BQT.shape[2], self.corruption, GeneratorDraws(generator), weights_Q
-        )
-        device = batch.codes_BQT.device
-        return Corruption(**{name: value.to(device) for name, value in vars(drawn).items()})
-
-    def cross_entropy(self, logits_BTV: Tensor, codes_BT: Tensor, masked_BT: Tensor) -> Loss:
-        """Sum over hidden frames, their number, and how many were guessed right."""
-        logits_NV, codes_N = logits_BTV[masked_BT].float(), codes_BT[masked_BT]
-        right = (logits_NV.detach().argmax(-1) == codes_N).sum()
-        count = masked_BT.sum()
-        loss = F.cross_entropy(logits_NV, codes_N, reduction="sum")
-        return Loss(loss, count, {"accuracy": mean_metric(right, count)})
+        """Hide codes of a batch; the same ones on every device."""
+        draws = GeneratorDraws(generator, batch.codes_BQT.device)
+        return corrupt(batch.lengths_B, batch.codes_BQT.shape[2], self.corruption, draws, weights_Q)
 
     def samples(self, batch: TextBatch, generator: torch.Generator) -> list[Sample]:
         """The batch's texts spoken in the recordings' lengths without a voice prompt, and the recordings."""
@@ -165,7 +153,7 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
             frame_mask(batch),
             drawn.times_B,
         )
-        return self.cross_entropy(logits_BTV, codes_BT, drawn.masked_BT)
+        return cross_entropy(logits_BTV[drawn.masked_BT], codes_BT[drawn.masked_BT])
 
     def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
         """Codebook 0 alone, which sounds coarse."""
@@ -213,7 +201,8 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
             drawn.times_B,
         )
         rows_B = torch.arange(len(codes_BTQ), device=codes_BTQ.device)
-        return self.cross_entropy(logits_BTV, batch.codes_BQT[rows_B, drawn.levels_B], drawn.masked_BT)
+        codes_BT = batch.codes_BQT[rows_B, drawn.levels_B]
+        return cross_entropy(logits_BTV[drawn.masked_BT], codes_BT[drawn.masked_BT])
 
     def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:
         """All levels, from the recordings' codebook 0."""
@@ -222,12 +211,6 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         steps = n_steps[: self.network.config.n_codebooks]
         made = generate_s2a(self.network, given, known_BT1, steps, TokenChoice(), Guidance(), draws)
         return made.codes_BTQ.transpose(1, 2)
-
-
-def frame_mask(batch: CodesBatch) -> Tensor:
-    """Bool (B, T), true at valid frames."""
-    frames_T = torch.arange(batch.codes_BQT.shape[2], device=batch.lengths_B.device)
-    return frames_T < batch.lengths_B[:, None]
 
 
 OBJECTIVES: Mapping[str, type[Objective[Any]]] = {

@@ -121,7 +121,7 @@ def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
     if "data" not in record:
         return
     try:
-        found, data = load_codec(codec), DataInfo(**record["data"])
+        found, data = load_codec(codec), DataInfo.from_record(record["data"])
     except ValueError as error:
         raise JobError(str(error)) from error
     given = f"{found.name}@{found.edition}"

@@ -274,6 +274,7 @@ def open_batches(
     cache: Path | None = None,
 ) -> Batches[B]:
     """Batches over Parquet files. Above 32768 codes a codebook the stored int16 are signed samples."""
-    columns = needs.read if needs is not None else ()
-    store = Store.read(files, signed=codebook_size > 2**15, columns=columns, cache=cache)
+    needs = needs or Needs()
+    columns = {"columns": needs.required, "nullable": needs.nullable}
+    store = Store.read(files, signed=codebook_size > 2**15, cache=cache, **columns)
     return Batches(store, config, seed, collate, needs)

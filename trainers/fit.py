@@ -18,6 +18,7 @@ from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
 from catalog.strict_yaml import parse_yaml
 from models.codecs.interface import Codec
+from models.identity import TokenIdentity
 from trainers.checkpoint import Checkpoints, check_identity
 from trainers.objectives import DataInfo, objective_class
 from trainers.parquet_rows import open_parquet, unreadable
@@ -132,6 +133,7 @@ def resolve(data: DataSettings) -> Source:
         frames_per_byte=0.0,
         codec_sha256=codec.weights_sha256,
         text=_text_settings(dataset),
+        columns=dataset.identity.columns,
     )
     return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
 
@@ -158,7 +160,8 @@ def _given_files(data: DataSettings) -> Source:
         _check_maker(path, codec, data.codec)
     sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
     name = data.codec if Path(data.codec).is_dir() else f"{codec.name}@{codec.edition}"
-    info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256)
+    made = _stated_columns((*files, *validation_files))
+    info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256, columns=made)
     uri = ", ".join(data.files)
     return Source(files, validation_files, uri, None, info, files_skipped=skipped + unheard)
 
@@ -181,7 +184,6 @@ def _check_maker(path: str, codec: Codec, given: str) -> None:
     """JobError if a file says that another codec, or another edition of it, made its codes."""
     from catalog.identity import CODEC_PROPERTY
     from models.codecs.interface import identity_of
-    from models.identity import TokenIdentity
 
     said = open_parquet(path).schema_arrow.metadata or {}
     if CODEC_PROPERTY.encode() not in said:
@@ -193,6 +195,22 @@ def _check_maker(path: str, codec: Codec, given: str) -> None:
             f"{path} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "
             f"data.codec {given} is {now.name}@{now.edition} (weights {now.weights_sha256[:12] or 'none'})"
         )
+
+
+def _stated_columns(paths: Sequence[str]) -> dict[str, TokenIdentity]:
+    """The makers of token columns that files name in their metadata. JobError where two files name different ones."""
+    from catalog.identity import COLUMNS_PROPERTY, columns_from_json
+
+    found: dict[str, tuple[str, TokenIdentity]] = {}
+    for path in paths:
+        said = open_parquet(path).schema_arrow.metadata or {}
+        for name, made in columns_from_json(said.get(COLUMNS_PROPERTY.encode(), b"{}").decode()).items():
+            first, known = found.setdefault(name, (path, made))
+            if made != known:
+                raise JobError(
+                    f"{name} of {path} was made by {made.source}, that of {first} by {known.source}"
+                )
+    return {name: made for name, (_, made) in found.items()}
 
 
 def absolute(settings: FitSettings) -> FitSettings:

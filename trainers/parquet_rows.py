@@ -5,7 +5,7 @@ Needs only pyarrow and numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,18 +60,47 @@ def unreadable(path: str) -> str | None:
     return None
 
 
-def read_batches(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows of a file: `codes`, `text`, `id` where there is one, and `columns`. ValueError names a missing one."""
+def read_batches(path: str, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of a file: `codes`, `text`, and those of `id` and `columns` that it has."""
     with open_parquet(path) as file:
-        names = file.schema_arrow.names
-        missing = [name for name in columns if name not in names]
-        if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}, which this training reads")
-        wanted = dict.fromkeys(["text", "codes", *columns]) | ({"id": None} if "id" in names else {})
-        yield from file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(wanted))
+        wanted = dict.fromkeys(("id", "text", "codes", *columns))
+        present = [name for name in wanted if name in file.schema_arrow.names]
+        yield from file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=present)
 
 
-def sizes_of(path: str, columns: Sequence[str]) -> Sizes:
+def column_types(
+    paths: Sequence[str], columns: Sequence[str], nullable: Sequence[str]
+) -> dict[str, pa.DataType]:
+    """How columns are held, from the first file that has each: a file without it has nulls.
+
+    ValueError names one of `columns` that no file has; of `nullable`, which are strings, none need be there.
+    """
+    found: dict[str, pa.DataType] = {}
+    wanted = [name for name in dict.fromkeys((*columns, *nullable)) if name not in ("id", "text", "codes")]
+    for path in paths:
+        if len(found) == len(wanted):
+            break
+        with open_parquet(path) as file:
+            schema = file.schema_arrow
+            for name in wanted:
+                if name in schema.names and not pa.types.is_null(schema.field(name).type):
+                    found.setdefault(name, held_as(schema.field(name).type))
+    missing = [name for name in columns if name in wanted and name not in found]
+    if missing:
+        others = f", nor have the {len(paths) - 1} others" if len(paths) > 1 else ""
+        raise ValueError(f"{paths[0]} has no column {', '.join(missing)}, which this training reads{others}")
+    return {name: found.get(name, pa.large_string()) for name in wanted}
+
+
+def held_as(kind: pa.DataType) -> pa.DataType:
+    """Without dictionaries, strings with 64-bit offsets."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return pa.large_string() if any(is_kind(kind) for is_kind in strings) else kind
+
+
+def sizes_of(path: str, columns: Iterable[str]) -> Sizes:
     """Read from the footer (a Parquet leaf value may be stored in less than an int16, so codes are counted)."""
     with open_parquet(path) as file:
         metadata = file.metadata

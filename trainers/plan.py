@@ -55,7 +55,7 @@ class Needs:
     companions_by: str = "speaker"
     """The column whose value a row and its companions share."""
     nullable: tuple[str, ...] = ()
-    """Columns that it reads, too, whose nulls mean something."""
+    """Columns of strings that it reads, too, where they are; null is no reason to leave a row out."""
 
     def __post_init__(self) -> None:
         if self.companions < 0:
@@ -67,10 +67,10 @@ class Needs:
             )
 
     @property
-    def read(self) -> tuple[str, ...]:
-        """All columns to read, each once."""
+    def required(self) -> tuple[str, ...]:
+        """The columns that must be there, each once."""
         grouped_by = [self.companions_by] if self.companions else []
-        return tuple(dict.fromkeys((*self.columns, *self.nullable, *grouped_by)))
+        return tuple(dict.fromkeys((*self.columns, *grouped_by)))
 
 
 class Position(NamedTuple):

@@ -82,6 +82,7 @@ def build(settings: FitSettings, source: Source) -> Run:
             "codec_sha256": info.codec_sha256,
             "rows": rows.digest,
             "batch": asdict(settings.data.batch),
+            "columns": {name: info.columns[name].digest for name in needs.columns if name in info.columns},
             # Only counts above 0, so that runs from before rows were left out for these reasons continue.
             "left_out": {key: n for key, n in training.left_out.items() if n and key != TOO_LONG},
         },
@@ -96,7 +97,7 @@ def _read(settings: FitSettings, source: Source, files: Sequence[str], needs: Ne
         return None
     signed = source.info.codebook_size > 2**15  # the stored int16 are samples
     cache = settings.data.cache or settings.directory / "cache"
-    store = Store.read(files, signed=signed, columns=needs.read, cache=cache)
+    store = Store.read(files, signed=signed, columns=needs.required, nullable=needs.nullable, cache=cache)
     _check_codes(store, source)
     return store
 

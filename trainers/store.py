@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trainers.parquet_rows import sizes_of
-from trainers.store_build import Memory, Parts, finish, gather
+from trainers.parquet_rows import column_types, sizes_of
+from trainers.store_build import ColumnTypes, Memory, Parts, finish, gather
 from trainers.store_cache import folder_name, make_folder, open_folder
 
 MEMORY_LIMIT_BYTES = 1 << 30
@@ -102,9 +102,14 @@ class Store:
 
     @staticmethod
     def read(
-        files: Sequence[str | Path], *, signed: bool, columns: Sequence[str] = (), cache: Path | None = None
+        files: Sequence[str | Path],
+        *,
+        signed: bool,
+        columns: Sequence[str] = (),
+        nullable: Sequence[str] = (),
+        cache: Path | None = None,
     ) -> Store:
-        """Read `text`, `codes`, `columns`, and `id` where there is one, of all files.
+        """Read `text`, `codes`, `id` where there is one, `columns`, and `nullable` ones (of strings) where they are.
 
         Above 1 GiB they are written once into a folder of `cache` and mapped from there; processes that read the same
         files share it. ValueError names the file for missing columns, ragged codes or differing codebook counts.
@@ -112,19 +117,20 @@ class Store:
         paths = [str(file) for file in files]
         if not paths:
             raise ValueError("there are no files to train on")
-        folder = cache / folder_name(paths, columns) if cache is not None else None
+        folder = cache / folder_name(paths, (*columns, *nullable)) if cache is not None else None
         parts = open_folder(folder) if folder is not None else None
         if parts is None:
-            sizes = [sizes_of(path, columns) for path in paths]
+            types = column_types(paths, columns, nullable)
+            sizes = [sizes_of(path, types) for path in paths]
             size_bytes = sum(2 * size.codes + size.columns_bytes for size in sizes)
             if folder is None or size_bytes <= MEMORY_LIMIT_BYTES:
-                parts = _read_into_memory(paths, columns, sum(size.codes for size in sizes))
+                parts = _read_into_memory(paths, types, sum(size.codes for size in sizes))
             else:
-                parts = make_folder(folder, paths, columns)
+                parts = make_folder(folder, paths, types)
         return Store(parts, signed)
 
 
-def _read_into_memory(paths: Sequence[str], columns: Sequence[str], codes: int) -> Parts:
+def _read_into_memory(paths: Sequence[str], columns: ColumnTypes, codes: int) -> Parts:
     memory = Memory(codes)
     found = gather(paths, columns, memory)
     return finish(found, *memory.contents())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainers.parquet_rows import flatten, read_batches
+from trainers.parquet_rows import flatten, held_as, read_batches
 
 IntArray = npt.NDArray[np.int64]
+ColumnTypes = Mapping[str, pa.DataType]
+"""Columns besides `id`, `text` and `codes`, and how they are held."""
 _BATCH_ROWS, _BATCH_BYTES = 1 << 16, 64 << 20
 _BLOCK = 1 << 18
 
@@ -90,8 +92,8 @@ class Gathered:
     frames: list[IntArray] = field(default_factory=list)
 
 
-def gather(paths: Sequence[str], columns: Sequence[str], sink: Sink) -> Gathered:
-    """Read all files into `sink`. ValueError names the file that has no such column, ragged codes or other types."""
+def gather(paths: Sequence[str], columns: ColumnTypes, sink: Sink) -> Gathered:
+    """Read all files into `sink`. ValueError names the file that has ragged codes or columns of other types."""
     found, pending = Gathered(), _Pending(sink)
     for path in paths:
         for batch in read_batches(path, columns):
@@ -119,13 +121,13 @@ def _add_codes(found: Gathered, path: str, codes: pa.Array) -> npt.NDArray[np.in
     return values
 
 
-def _add_columns(found: Gathered, path: str, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+def _add_columns(found: Gathered, path: str, batch: pa.RecordBatch, columns: ColumnTypes) -> pa.RecordBatch:
     if "id" in batch.schema.names:
-        ids = _plain(batch["id"])
+        ids = batch["id"].cast(held_as(batch["id"].type))
     else:
         names = (f"{Path(path).name}:{found.rows + row}" for row in range(len(batch)))
         ids = pa.array(names, pa.large_string())
-    texts = _plain(batch["text"])
+    texts = batch["text"].cast(held_as(batch["text"].type))
     if not (pa.types.is_large_string(ids.type) or pa.types.is_integer(ids.type)):
         raise ValueError(f"{path}: id is {ids.type}: must be a string")
     if ids.null_count:
@@ -135,15 +137,17 @@ def _add_columns(found: Gathered, path: str, batch: pa.RecordBatch, columns: Seq
     text_bytes = pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
     found.text_bytes += int(np.maximum(text_bytes, 1).sum())
     found.rows += len(batch)
-    others = {name: _plain(batch[name]) for name in columns if name not in ("id", "text", "codes")}
+    others = {name: _column(path, batch, name, kind) for name, kind in columns.items()}
     return pa.RecordBatch.from_pydict({"id": ids, "text": texts, **others})
 
 
-def _plain(array: pa.Array) -> pa.Array:
-    """Without dictionaries, strings with 64-bit offsets."""
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    return array.cast(pa.large_string() if any(is_kind(kind) for is_kind in strings) else kind)
+def _column(path: str, batch: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+    if name not in batch.schema.names:
+        return pa.nulls(len(batch), kind)
+    try:
+        return batch[name].cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{path}: {name} is {batch[name].type}, but {kind} in the files before") from error
 
 
 class _Pending:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.files import written_aside
-from trainers.store_build import Parts, finish, gather
+from trainers.store_build import ColumnTypes, Parts, finish, gather
 
 _FORMAT = 2
 _CODES, _COLUMNS, _RECORD = "codes.int16", "columns.arrow", "store.json"
@@ -72,7 +72,7 @@ def _open_columns(folder: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(folder / _COLUMNS))).read_all()
 
 
-def make_folder(folder: Path, paths: Sequence[str], columns: Sequence[str]) -> Parts:
+def make_folder(folder: Path, paths: Sequence[str], columns: ColumnTypes) -> Parts:
     """Read all files and write the folder, unless another process did so meanwhile. OSError if the disk is full."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")) as alone:
@@ -124,7 +124,7 @@ def _writing(file: IO[bytes]) -> Iterator[None]:
         raise OSError(f"cannot write {file.name}: {error.strerror or error}") from error
 
 
-def _write(folder: Path, paths: Sequence[str], columns: Sequence[str]) -> None:
+def _write(folder: Path, paths: Sequence[str], columns: ColumnTypes) -> None:
     folder.mkdir()
     with closing(_FileSink(folder)) as sink:
         found = gather(paths, columns, sink)

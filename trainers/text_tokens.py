@@ -35,8 +35,7 @@ class TextTokens:
 
     def __init__(self, settings: Mapping[str, Json], dataset: Mapping[str, Json] | None) -> None:
         self.front_end = training_front_end(settings, dataset)
-        # Rows that nobody prepared here need not have the column.
-        self._by_language = dataset is not None and self.front_end.needs_language
+        self._by_language = self.front_end.needs_language
 
     @property
     def needs(self) -> Needs:

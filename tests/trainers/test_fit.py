@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from catalog.columns import declare
+from catalog.datasets import Dataset
+from catalog.identity import COLUMNS_PROPERTY, columns_to_json
+from models.identity import TokenIdentity
 from trainers.__main__ import main
+from trainers.fit import resolve
+from trainers.objectives import DataInfo, objective_class
+from trainers.plan import Needs
+from trainers.settings import DataSettings
 
 pytestmark = pytest.mark.usefixtures("bigram_family")
 MakeDataset = Callable[..., str]
@@ -122,6 +131,23 @@ def test_rows_without_text_are_left_out_and_counted(fit: Fit, tmp_path: Path) ->
     assert error == "trainers: no row can be used: of 2 rows, 2 have no text\n"
 
 
+def test_rows_without_companions_are_left_out_and_counted(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_texts(tmp_path / "rows.parquet", ["a"] * 5)
+    kind = objective_class("maskgct_t2s")
+    monkeypatch.setattr(kind, "needs", lambda *_: Needs(companions=1, companion_frames=4))
+    code, _, error = fit(None, config=config, words=("--dry-run",))
+    assert code == 1
+    assert f"{tmp_path / 'rows.parquet'} has no column speaker, which this training reads" in error
+    table = pq.read_table(tmp_path / "rows.parquet")
+    speakers = pa.array(["x", "y", None, "x", "x"])
+    pq.write_table(table.append_column("speaker", speakers), tmp_path / "rows.parquet")
+    code, plan, error = fit(None, config=config, words=("--dry-run",))
+    assert code == 0, error
+    assert (plan["rows_left_out"], plan["left_out"]) == (2, {"too few companions": 2})
+
+
 def test_a_run_is_not_continued_without_rows_it_had(fit: Fit, tmp_path: Path) -> None:
     """A checkpoint from when rows without text were trained on: the order would be another one."""
     config = write_texts(tmp_path / "rows.parquet", ["a", None])
@@ -177,6 +203,31 @@ def test_rows_that_contradict_the_codec_are_refused(
     code, _, error = fit(None, config=config)
     assert code == 1
     assert f"{file} holds codes of toy@1 (weights none), but data.codec pcm-16khz is pcm-16khz@1" in error
+
+
+def semantic(edition: str) -> TokenIdentity:
+    return TokenIdentity("repcodec", edition, "ab" * 32, 16000, 320, 1, 8192)
+
+
+def test_makers_of_token_columns_reach_the_objective(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    declare(Dataset.open(make_dataset()), "semantic_codes", semantic("1"))
+    info = resolve(DataSettings(dataset=str(tmp_path / "dataset"))).info
+    assert info.columns == {"semantic_codes": semantic("1")}
+    assert DataInfo.from_record(json.loads(json.dumps(asdict(info)))) == info
+
+
+def test_files_whose_token_columns_have_other_makers_are_refused(fit: Fit, tmp_path: Path) -> None:
+    paths = []
+    for edition in ("1", "2"):
+        config = write_texts(tmp_path / f"{edition}.parquet", ["a"])
+        table = pq.read_table(tmp_path / f"{edition}.parquet")
+        metadata = {COLUMNS_PROPERTY: columns_to_json({"semantic_codes": semantic(edition)})}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / f"{edition}.parquet")
+        paths.append(str(tmp_path / f"{edition}.parquet"))
+    config["data"]["files"] = paths
+    code, _, error = fit(None, config=config)
+    assert code == 1
+    assert f"semantic_codes of {paths[1]} was made by repcodec@2, that of {paths[0]} by repcodec@1" in error
 
 
 def test_files_that_cannot_be_read_are_skipped_and_counted(fit: Fit, tmp_path: Path) -> None:

@@ -236,6 +236,35 @@ def test_malformed_rows_are_refused(
         Store.read([file], signed=False)
 
 
+def test_a_column_that_some_files_lack_is_null_there(tmp_path: Path) -> None:
+    """Types are those of the first file that has the column; other files' are converted."""
+    absent = write(tmp_path / "a.parquet", [[[1]]], id=["a"])
+    unknown = write(tmp_path / "b.parquet", [[[1]]], id=["b"], semantic_codes=pa.nulls(1))
+    known, wider = (
+        write(
+            tmp_path / f"{name}.parquet",
+            [[[1]]],
+            id=[name],
+            semantic_codes=pa.array([[7, 8]], pa.list_(kind)),
+        )
+        for name, kind in (("c", pa.int32()), ("d", pa.int64()))
+    )
+    files = [absent, unknown, known, wider]
+    store = Store.read(files, signed=False, columns=["semantic_codes"], nullable=["language"])
+    assert store.present("semantic_codes").tolist() == [False, False, True, True]
+    assert [store.numbers(row, "semantic_codes").tolist() for row in range(4)] == [[], [], [7, 8], [7, 8]]
+    assert [store.text(row, "language") for row in range(4)] == [""] * 4
+    odd = write(tmp_path / "e.parquet", [[[1]]], id=["e"], semantic_codes=["x"])
+    with pytest.raises(
+        ValueError, match=r"e\.parquet: semantic_codes is string, but list<.*int32> in the files"
+    ):
+        Store.read([known, odd], signed=False, columns=["semantic_codes"])
+    with pytest.raises(
+        ValueError, match=r"a\.parquet has no column speaker, .* reads, nor have the 3 others"
+    ):
+        Store.read(files, signed=False, columns=["speaker"])
+
+
 def test_files_of_other_types_are_refused(tmp_path: Path) -> None:
     files = [write(tmp_path / f"{name}.parquet", [[[1]]], id=[name]) for name in ("a", 1)]
     with pytest.raises(ValueError, match=r"1\.parquet: id is int64, but large_string in the files before"):

@@ -147,7 +147,8 @@ def tokens(uri: str, text: dict[str, Any]) -> tuple[TextTokens, list[list[int]]]
 
     source = resolve(DataSettings(dataset=uri))
     tokens_of = TextTokens(text, source.info.text)
-    rows = Store.read(source.files, signed=False, columns=tokens_of.needs.read)
+    needs = tokens_of.needs
+    rows = Store.read(source.files, signed=False, columns=needs.required, nullable=needs.nullable)
     return tokens_of, [tokens_of(rows, row) for row in range(len(rows))]
 
 

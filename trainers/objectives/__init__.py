@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import Json
 from models.families import family_of
+from models.identity import TokenIdentity
 from trainers.data import Batch, Collator
 from trainers.plan import Needs
 from trainers.store import Store
@@ -71,6 +72,14 @@ class DataInfo:
     """Digest of the codec's weights: codes mean nothing to other ones."""
     text: Mapping[str, Json] | None = None
     """The `text` settings that a dataset was prepared with; None for rows of unknown origin."""
+    columns: Mapping[str, TokenIdentity] = field(default_factory=dict)
+    """Makers of further token and latent columns, as far as the data name them."""
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> DataInfo:
+        """Read what `dataclasses.asdict` made of one, as `training.json` holds it."""
+        columns = {name: TokenIdentity(**values) for name, values in record.get("columns", {}).items()}
+        return DataInfo(**{**record, "columns": columns})
 
 
 class Objective(nn.Module, Generic[B]):

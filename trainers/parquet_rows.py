@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
+from catalog.codes import flat
+
 _ROWS_AT_ONCE = 1024
 
 
@@ -121,9 +123,7 @@ def sizes_of(path: str, columns: Iterable[str]) -> Sizes:
 
 def flatten(path: str, codes: pa.ListArray) -> FlatCodes:
     """Flat codes of rows that are rectangles. ValueError names the file for any other, or for codes beyond int16."""
-    inner = codes.flatten()
-    levels = codes.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    per_level = inner.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values, levels, per_level = flat(codes)
     starts = np.cumsum(levels) - levels
     frames = np.zeros(len(levels), dtype=np.int64)
     frames[levels > 0] = per_level[starts[levels > 0]]
@@ -131,7 +131,6 @@ def flatten(path: str, codes: pa.ListArray) -> FlatCodes:
         raise ValueError(
             f"{path}: codes of a row must be a rectangle (n_codebooks, frames) of at least one codebook"
         )
-    values = inner.flatten().to_numpy(zero_copy_only=False)
     if len(values) and (values.min() < -(2**15) or values.max() >= 2**15):
         raise ValueError(f"{path}: codes range from {values.min()} to {values.max()}, beyond int16")
     return FlatCodes(values.astype(np.int16, copy=False), levels, frames)

@@ -1,1 +1,1 @@
-"""What exists: dataset versions and model versions. Imports neither torch nor ray."""
+"""The record of dataset versions and model versions. Imports neither torch nor ray."""

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 
 class UsageError(Exception):
-    """What was asked for is wrong (words, keys, values): exit code 2. The message is one readable line."""
+    """A wrong request (words, keys, values): exit code 2. The message is one readable line."""
 
 
 class JobError(Exception):
@@ -180,7 +180,7 @@ def _fail(program: str, message: str, code: int, debug: bool) -> int:
 
 
 def _stdout_is_closed() -> bool:
-    """Whether the reader of standard output went away; a broken socket to elsewhere is a failure of the job."""
+    """True if the reader of standard output went away; a broken socket to elsewhere is a failure of the job."""
     try:
         descriptor = sys.stdout.fileno()
     except OSError:  # replaced by something in memory

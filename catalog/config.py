@@ -198,7 +198,7 @@ def _fields(annotation: Any) -> dict[str, Any] | None:
 
 
 def _agrees(shape: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    """Whether a mapping's words for `Literal` fields (the tags of a union) are those of this alternative."""
+    """True if a mapping's words for `Literal` fields (the tags of a union) are those of this alternative."""
     return all(
         value[name] in typing.get_args(annotation)
         for name, annotation in shape.items()

@@ -43,18 +43,18 @@ class Lost:
 
     @property
     def is_known(self) -> bool:
-        """Whether the keys are all there are: a log of an older dataset has none, and the file may not say them."""
+        """True if the keys are complete: a log of an older dataset has none, and the file may not say them."""
         return bool(self.shard.recording_keys) or len(self.keys) == self.shard.recordings > 0
 
 
 def find(dataset: Dataset) -> dict[str, str]:
-    """What is wrong with each file that is missing or not what was committed, by path. Reads every byte."""
+    """Faults of files that are missing or not what was committed, by path. Reads every byte."""
     found = {shard.path: damage(dataset.storage, shard) for shard in dataset.shards()}
     return {path: what for path, what in found.items() if what}
 
 
 def describe(dataset: Dataset, paths: Iterable[str]) -> list[Lost]:
-    """What files of the version hold, without reading it from their rows where the log says it."""
+    """Contents of files of the version, from the log where it says them, else from their rows."""
     shards = {shard.path: shard for shard in dataset.shards()}
     return [_lost(dataset.storage, shards[path], carried=False) for path in paths]
 

@@ -81,7 +81,7 @@ class Dataset:
         return [shard for shard in self.files if split in (None, shard.split)]
 
     def file_uris(self, split: str | None = None) -> list[str]:
-        """Where the files are, for any Parquet reader: a directory listing is not the dataset."""
+        """Locations of the files, for any Parquet reader: a directory listing is not the dataset."""
         return [f"{self.uri}/{shard.path}" for shard in self.shards(split)]
 
     def read(self, columns: Sequence[str], split: str | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Which files hold which recordings, by the keys in the log: files are read only where an older log has none."""
+"""Index from recordings to files, by the keys in the log: files are read only where an older log has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset was made with, in its table's configuration: codec, settings that change a row, token columns."""
+"""The identity of a dataset's rows, in its table's configuration: codec, settings that change a row, token columns."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def _process_wide(uri: str) -> Iterator[None]:
 
 
 def _artifact_location(client: Any, found: ModelVersion) -> str:
-    """Where the files are. MLflow would look a `models:/` URI up in the process-wide registry, not in this one."""
+    """Location of the files. MLflow would look a `models:/` URI up in the process-wide registry, not in this one."""
     uri = str(client.get_model_version_download_uri(found.name, str(found.version)))
     if not uri.startswith("models:/"):
         return uri

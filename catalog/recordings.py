@@ -31,7 +31,7 @@ def pack_keys(ids: pa.ChunkedArray | pa.Array) -> str:
 
 
 def unpack_keys(packed: str) -> Keys:
-    """What `pack_keys` packed, as sorted numbers. Raises ValueError for what is no such text."""
+    """The keys that `pack_keys` packed, as sorted numbers. Raises ValueError for what is no such text."""
     return _numbers(base64.b64decode(packed, validate=True))
 
 
@@ -42,7 +42,7 @@ def key_bytes(keys: Keys) -> list[bytes]:
 
 
 def numbers(keys: Iterable[bytes]) -> Keys:
-    """What `recording_key` gives, as numbers."""
+    """Keys of `recording_key` as numbers."""
     return _numbers(b"".join(keys))
 
 

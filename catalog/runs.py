@@ -1,4 +1,4 @@
-"""Which files nobody will ever commit: those of runs that are known to be dead, or older than a day.
+"""Runs that write to a dataset, and the files that nobody will commit: of runs known to be dead, or a day old.
 
 A running job keeps `_runs/<run id>.json` in the dataset (names with an underscore are invisible to Delta readers). It
 says on which machine and as which process the job runs; only that machine can tell whether it still does.
@@ -70,7 +70,7 @@ def _uncommitted(dataset: Dataset) -> list[str]:
 
 
 def _is_alive(storage: Storage, marker: str) -> bool | None:
-    """Whether the process runs; None where this machine cannot tell."""
+    """True if the process runs; None where this machine cannot tell."""
     try:
         told = json.loads(storage.read(marker))
     except (FileNotFoundError, ValueError):

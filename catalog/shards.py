@@ -110,7 +110,7 @@ def read_shard(storage: Storage, shard: Shard) -> pa.Table:
 
 
 def damage(storage: Storage, shard: Shard) -> str | None:
-    """Why the rows of a committed file are lost (it is missing, or not the bytes that were committed), or None.
+    """The fault by which the rows of a committed file are lost (missing, other bytes than were committed), or None.
 
     Raises JobError where this cannot be told now.
     """

@@ -50,7 +50,7 @@ def load(uri: str, version: int | None = None) -> Any:
 
 
 def identity(table: Any, uri: str) -> Identity:
-    """What the table says the dataset was made with. Raises JobError for a table that is no dataset."""
+    """The identity that the table records. Raises JobError for a table that is no dataset."""
     try:
         return Identity.from_configuration(table.metadata().configuration)
     except KeyError as error:

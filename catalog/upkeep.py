@@ -1,4 +1,4 @@
-"""What keeps a dataset sound: verify, compact, vacuum, history. Each is an explicit command."""
+"""Maintenance of a dataset: verify, compact, vacuum, history. Each is an explicit command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_TARGET_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file (path relative to the table; "" for the dataset as a whole)."""
+    """A fault of one file (path relative to the table; "" for the dataset as a whole)."""
 
     path: str
     what: str
@@ -40,7 +40,7 @@ def verify(dataset: Dataset) -> list[Problem]:
 
 
 def problems(dataset: Dataset) -> Iterator[Problem]:
-    """What `verify` finds, as it finds it. In memory are one file and eight bytes an id."""
+    """The problems of `verify`, one by one. In memory are one file and eight bytes an id."""
     keys, readable = [], []
     for shard in dataset.shards():
         found, rows = check_shard(dataset.storage, shard, dataset.identity)

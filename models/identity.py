@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 
 MAX_FRAMES_OFF = 2
-"""How far a sequence's length may be from what its rate says before it is refused."""
+"""Greatest difference, in frames, between a sequence's length and the one that its rate gives."""
 
 
 @dataclass(frozen=True)

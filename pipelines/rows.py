@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
         pa.field("samples", pa.large_list(pa.float32())),
     ]
 )
-"""What decoding gives; `samples` (T,) mono at the codec's rate, null where `reason` says why. Null `text`: none."""
+"""Columns after decoding; `samples` (T,) mono at the codec's rate, null where `reason` says why. Null `text`: none."""
 
 
 def waves(table: pa.Table) -> list[Samples | None]:

@@ -12,7 +12,7 @@ from catalog.creation import create
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from models.identity import TokenIdentity
-from pipelines.datasets.decode_rows import Player
+from pipelines.datasets.decode_rows import DatasetDecoder
 from trainers.assemble import _check_codec
 from trainers.objectives import DataInfo
 
@@ -43,17 +43,17 @@ def test_a_dataset_takes_no_codes_of_another_edition(
 
 def test_a_dataset_is_not_heard_through_another_edition(second: TokenIdentity) -> None:
     with pytest.raises(JobError, match=r"codec\.edition is '200', this job has '1'"):
-        Player(second, "mill-16khz@1")
+        DatasetDecoder(second, "mill-16khz@1")
     with pytest.raises(
         UsageError, match=r"mill-16khz@200 cannot be loaded \(mill-16khz has no edition '200'"
     ):
-        Player(second)
+        DatasetDecoder(second)
 
 
 def test_a_dataset_is_heard_through_its_own_edition_though_there_are_newer_ones(first: TokenIdentity) -> None:
-    assert Player(first).sample_rate == 16_000
+    assert DatasetDecoder(first).sample_rate == 16_000
     with pytest.raises(JobError, match=r"codec\.weights_sha256 is 'a0a0"):
-        Player(replace(first, weights_sha256=OTHER))
+        DatasetDecoder(replace(first, weights_sha256=OTHER))
 
 
 def test_generators_join_no_codec_of_another_edition(second: TokenIdentity) -> None:

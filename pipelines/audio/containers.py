@@ -57,7 +57,7 @@ class Reader:
         self._held: Samples | None = None
 
     def reaches(self, frame: int) -> bool:
-        """Whether `stretch` can begin there."""
+        """True if `stretch` can begin there."""
         return frame >= self._position or self._seek is not None
 
     def stretch(self, first: int, last: int | None) -> Iterator[Samples]:

@@ -34,7 +34,7 @@ _BYTES = np.dtype(np.float32).itemsize
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """What decoding does to every recording."""
+    """Treatment of every recording while it is decoded."""
 
     sample_rate: int
     limits: Limits
@@ -172,7 +172,7 @@ class Decoder:
                 return _outcome(opened, reason, answer.detail), answer.samples, True
             except (EOFError, OSError, _MemoryLimitError) as error:
                 detail = (
-                    self._epitaph()
+                    self._exit_message()
                     if isinstance(error, EOFError | ConnectionError)
                     else f"the decoder {error}"
                 )
@@ -195,7 +195,7 @@ class Decoder:
             raise _MemoryLimitError(f"needs more than its {(self._limit or 0) / 2**20:g} MiB of memory")
         return cast("Opened | Beat | Done", answer)
 
-    def _epitaph(self) -> str:
+    def _exit_message(self) -> str:
         code = self._child.wait() if self._child is not None else 0
         return f"the decoder died (exit code {code})"
 

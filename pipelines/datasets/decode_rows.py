@@ -14,7 +14,7 @@ from pipelines.audio.containers import Samples
 from pipelines.audio.lengths import seconds_to_samples
 
 
-class Player:
+class DatasetDecoder:
     """Decodes rows of one dataset with exactly the codec that made them."""
 
     def __init__(self, identity: TokenIdentity, source: str | None = None, device: str = "cpu") -> None:

@@ -40,7 +40,7 @@ class UtteranceClassifier:
         return scores_BC.log_softmax(dim=1)
 
     def correct(self, waves: Sequence[Samples], labels: Sequence[str]) -> int:
-        """How many of `waves` are recognised as the class they should be."""
+        """Number of `waves` that are recognised as the class they should be."""
         return sum(heard == label for heard, label in zip(self.recognize(waves), labels, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""How far a job is: a live bar on a terminal, a line now and then otherwise. Everything goes to standard error."""
+"""Progress of a job: a live bar on a terminal, a line now and then otherwise. Everything goes to standard error."""
 
 from __future__ import annotations
 

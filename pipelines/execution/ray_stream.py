@@ -22,7 +22,7 @@ from catalog.command import JobError, UsageError
 from pipelines.execution.cluster import Claim
 
 _RETRIES = 3
-"""How often a batch whose worker died is repeated. What only raises is not repeated."""
+"""Repetitions of a batch whose worker died. One that only raises is not repeated."""
 _ROW = pa.schema(
     [("index", pa.int64()), ("key", pa.string()), ("rows", pa.large_binary()), ("error", pa.string())]
 )
@@ -55,7 +55,7 @@ class Step:
 
 
 class Attempts:
-    """How often each batch was begun in each step. An actor beside the driver: no death of a worker takes it along."""
+    """Counts the attempts at each batch in each step, in an actor on the driver's node, which outlives workers."""
 
     def __init__(self) -> None:
         self._begun: Counter[tuple[int, int]] = Counter()
@@ -179,7 +179,7 @@ def _datasource(batches: Callable[[], Iterator[RecordingBatch]]) -> Any:
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
-    class Batches(Datasource):  # type: ignore[misc]
+    class RecordingBatches(Datasource):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> int | None:
             return None
 
@@ -187,7 +187,7 @@ def _datasource(batches: Callable[[], Iterator[RecordingBatch]]) -> Any:
             unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
             return [ReadTask(lambda: _packed(batches), unknown)]
 
-    return Batches()
+    return RecordingBatches()
 
 
 def _packed(batches: Callable[[], Iterator[RecordingBatch]]) -> Iterator[pa.Table]:

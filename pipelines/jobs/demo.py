@@ -42,7 +42,7 @@ _CONFIGS = _REPOSITORY / "configs" / "demo"
 
 @dataclass
 class _Demo:
-    """Where the demo works, and what each step took."""
+    """The demo's folder, and the wall time of each step."""
 
     folder: Path
     minutes: float

@@ -13,7 +13,7 @@ from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
 from catalog.files import written_aside
 from pipelines.datasets.formats import FORMATS
-from pipelines.datasets.formats.interface import Batches, Export, Format
+from pipelines.datasets.formats.interface import Export, Format, SplitTables
 from pipelines.datasets.read import batches
 
 name = "export"
@@ -44,9 +44,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     dataset = Dataset.open(arguments.dataset, arguments.version)
     context = Export(dataset.codec, arguments.language)
     if arguments.audio:
-        from pipelines.datasets.decode_rows import Player
+        from pipelines.datasets.decode_rows import DatasetDecoder
 
-        context.flac = Player(dataset.codec, arguments.codec, arguments.device).flac
+        context.flac = DatasetDecoder(dataset.codec, arguments.codec, arguments.device).flac
     started = time.perf_counter()
     rows = export(dataset, arguments.output, arguments.format, splits, context)
     return {
@@ -80,7 +80,7 @@ def _refuse_taken(output: Path) -> None:
         raise UsageError(f"OUTPUT {output} exists; give a new path or an empty folder")
 
 
-def _rows(dataset: Dataset, splits: Sequence[str]) -> Batches:
+def _rows(dataset: Dataset, splits: Sequence[str]) -> SplitTables:
     for split in splits:
         for table in batches(dataset, dataset.shards(split)):
             yield split, table

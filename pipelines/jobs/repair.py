@@ -32,8 +32,8 @@ help = "set damaged files of a dataset aside and prepare their recordings again"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What earlier runs prepared from one source, by `_settings/<run id>.yaml`."""
+class PreparedSource:
+    """A source that earlier runs prepared, and their settings, from `_settings/<run id>.yaml`."""
 
     source: str
     settings: PrepareSettings
@@ -73,9 +73,9 @@ def repair(
     those that would be prepared. Raises UsageError and JobError.
     """
     dataset = Dataset.open(location)
-    asked = list(_asked(dataset, source, overrides))
+    prepared = list(_prepared_sources(dataset, source, overrides))
     if source is not None:
-        _refuse_source(source, asked, dataset)
+        _refuse_source(source, prepared, dataset)
     found = damage.find(dataset)
     for path, what in found.items():
         sys.stdout.write(f"{path}: {what}\n")
@@ -88,7 +88,7 @@ def repair(
         damage.set_aside(dataset, gone)
         wanted = damage.unfinished(dataset, gone)
         _refuse_unknown(dataset, [one for one in gone if one.shard.path in found])
-    left = wanted if dry_run else _prepare(dataset.uri, asked, gone, wanted)
+    left = wanted if dry_run else _prepare(dataset.uri, prepared, gone, wanted)
     names = {key: one for lost in gone for key, one in lost.names.items()}
     return {
         "dataset": dataset.uri,
@@ -100,13 +100,13 @@ def repair(
 
 
 def _prepare(
-    uri: str, asked: Sequence[Asked], gone: Sequence[Lost], wanted: frozenset[bytes]
+    uri: str, prepared: Sequence[PreparedSource], gone: Sequence[Lost], wanted: frozenset[bytes]
 ) -> frozenset[bytes]:
     """Prepare the wanted recordings, each from its own run's source where that is known; returns what is left."""
-    recorded = {run_id for one in asked for run_id in one.run_ids}
+    recorded = {run_id for one in prepared for run_id in one.run_ids}
     anywhere = _keys(one for one in gone if one.carried or one.shard.run_id not in recorded)
-    turns = [(one, _keys(lost for lost in gone if lost.shard.run_id in one.run_ids)) for one in asked]
-    turns += [(one, anywhere) for one in asked]
+    turns = [(one, _keys(lost for lost in gone if lost.shard.run_id in one.run_ids)) for one in prepared]
+    turns += [(one, anywhere) for one in prepared]
     for one, keys in turns:
         only = wanted & keys
         if only:
@@ -115,16 +115,18 @@ def _prepare(
     return wanted
 
 
-def _offer(uri: str, asked: Asked, only: frozenset[bytes]) -> None:
+def _offer(uri: str, prepared: PreparedSource, only: frozenset[bytes]) -> None:
     try:
-        prepare(asked.source, uri, asked.settings, RunOptions(only=only))
+        prepare(prepared.source, uri, prepared.settings, RunOptions(only=only))
     except UsageError as error:  # a source that is gone: another may have its recordings
-        sys.stdout.write(f"{asked.source}: {error}\n")
+        sys.stdout.write(f"{prepared.source}: {error}\n")
 
 
-def _asked(dataset: Dataset, source: str | None, overrides: Sequence[str]) -> Iterator[Asked]:
+def _prepared_sources(
+    dataset: Dataset, source: str | None, overrides: Sequence[str]
+) -> Iterator[PreparedSource]:
     """One for each source and its name in the dataset, newest first; those of another identity are left out."""
-    found: dict[tuple[str, str], Asked] = {}
+    found: dict[tuple[str, str], PreparedSource] = {}
     for path in sorted(dataset.storage.listing("_settings"), reverse=True):
         run_id = path.removeprefix("_settings/").removesuffix(".yaml")
         recorded = parse_yaml(dataset.storage.read(path).decode(), path)
@@ -143,7 +145,7 @@ def _asked(dataset: Dataset, source: str | None, overrides: Sequence[str]) -> It
         known = found.get(key)
         # Whether other recordings have changed since is no business of a repair.
         unchecked = settings.source.model_copy(update={"check": "none"})
-        found[key] = Asked(
+        found[key] = PreparedSource(
             place,
             known.settings if known else settings.model_copy(update={"source": unchecked}),
             (*(known.run_ids if known else ()), run_id),
@@ -151,11 +153,11 @@ def _asked(dataset: Dataset, source: str | None, overrides: Sequence[str]) -> It
     yield from found.values()
 
 
-def _refuse_source(source: str, asked: Sequence[Asked], dataset: Dataset) -> None:
+def _refuse_source(source: str, prepared: Sequence[PreparedSource], dataset: Dataset) -> None:
     from pipelines.sources.open import open_source
 
     open_source(source)
-    if not asked:
+    if not prepared:
         raise JobError(
             f"{dataset.uri}: no run recorded its settings (_settings/<run>.yaml); "
             "run prepare with the settings of the dataset instead"

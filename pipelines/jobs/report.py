@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 def _sounds(dataset: Dataset, arguments: argparse.Namespace) -> Iterator[Sound]:
     if arguments.examples == 0 or not dataset.shards("train") + dataset.shards("validation"):
         return
-    from pipelines.datasets.decode_rows import Player
+    from pipelines.datasets.decode_rows import DatasetDecoder
 
-    player = Player(dataset.codec, arguments.codec, arguments.device)
+    player = DatasetDecoder(dataset.codec, arguments.codec, arguments.device)
     longest = round(_LISTEN_S * dataset.codec.sample_rate / dataset.codec.hop_length)
     for example in examples(dataset, arguments.examples, arguments.seed):
         samples = player.samples(example.codes[:, :longest], example.row["duration_s"])

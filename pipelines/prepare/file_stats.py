@@ -1,4 +1,4 @@
-"""Looks at the files of many recordings at once: sizes, times, digests. On a network they mostly wait."""
+"""Reads size, modification time and digest of many files in parallel: on a network they mostly wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset holds, as little as is needed to tell new recordings from done and changed ones.
+"""Committed recordings, in as little memory as tells new recordings from done and changed ones.
 
 56 bytes a recording, so that a plan of millions fits into the task that lists the source.
 """
@@ -48,7 +48,7 @@ class Known:
         return Known(keys[order], checks[order], digests[order], stats[order])
 
     def find(self, ids: Sequence[str], keys: Keys) -> npt.NDArray[np.int64]:
-        """Where each id (with its key) is held; -1 for those that are not. A key that two ids share hides neither."""
+        """The place of each id (with its key); -1 for ids that are not held. Two ids may share a key."""
         at = np.searchsorted(self.keys, keys)
         held = np.zeros(len(keys), dtype=np.bool_)
         if len(self.keys):
@@ -65,11 +65,11 @@ class Known:
         return found
 
     def was_read(self, place: int) -> bool:
-        """Whether the recording's bytes were read when it was committed."""
+        """True if the recording's bytes were read when it was committed."""
         return bool(self.digests[place])
 
     def same_stat(self, place: int, source_stat: str | None) -> bool:
-        """Whether the file looked the same when it was committed."""
+        """True if the file had the same size and time when it was committed."""
         return source_stat is not None and bool(self.stats[place] == check_of(source_stat))
 
     def digest(self, place: int) -> str:

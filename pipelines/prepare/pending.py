@@ -1,4 +1,4 @@
-"""What is left to do of a source: recordings that are not committed yet, cut into batches.
+"""Recordings of a source that are not committed yet, cut into batches.
 
 Everything is a stream. What is remembered of a recording that went by is eight bytes; files are looked at only where
 their size is needed and unknown, or to see whether a committed one has changed.
@@ -31,14 +31,14 @@ from pipelines.sources.keys import KeySet
 _FIRST_BYTES = 256 * 1024
 _LAST_BYTES = 1 << 20
 _LEAST_BYTES = 16 * 1024
-"""What the smallest recording counts: opening a file costs, too."""
+"""Least size that a recording counts as: opening a file costs, too."""
 _UNKNOWN_BYTES = 256 * 1024
 _WINDOW = 1024
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What a source offers and what of it is new."""
+    """Counts of a source's recordings, and of the new ones among them."""
 
     recordings: int
     size_bytes: int
@@ -54,23 +54,23 @@ class Listing:
     prefix: str = ""
     """Leads every recording id, so that several sources fit into one dataset."""
     check: Literal["stat", "content", "none"] = "stat"
-    """How a committed recording is seen to have changed: by its bytes, which are read only where size or time of the
+    """Detection of committed recordings that changed: by their bytes, which are read only where size or time of the
     file differ (`stat`), always (`content`) or never."""
     max_bytes: int = 8 << 20
     workers: int = 1
     changed: Literal["refuse", "redo"] = "refuse"
-    """Whether a changed recording ends the job or is offered again."""
+    """A changed recording ends the job, or is offered again."""
     duplicates: Literal["keep", "reject"] = "keep"
-    """Whether a recording with the same bytes as an earlier one is rejected; looks through the source first."""
+    """`reject`: a recording with the same bytes as an earlier one is rejected; reads through the source first."""
     only: frozenset[bytes] | None = None
     """Keys (`catalog.recordings.recording_key`) of the only recordings that are offered."""
 
     def is_empty(self) -> bool:
-        """Whether the source offers nothing; raises UsageError for a source that cannot be read."""
+        """True if the source offers nothing; raises UsageError for a source that cannot be read."""
         return next(iter(self.source.recordings()), None) is None
 
     def any_new(self, committed: pa.Table | Known) -> bool:
-        """Whether there is anything to do; stops at the first recording that is not committed."""
+        """True if there is anything to do; stops at the first recording that is not committed."""
         known = _known(committed)
         if any((known.find(window.ids, window.keys) < 0).any() for window in self._windows()):
             return True
@@ -131,7 +131,7 @@ class Listing:
                 yield from new if duplicates is None else duplicates.marked(new, pool)
 
     def _changed(self, window: _Window, places: Any, known: Known, pool: ThreadPoolExecutor) -> Any:
-        """Which recordings are committed with other bytes than they have now (bool array); may raise JobError."""
+        """True for recordings committed with other bytes than they have now (bool array). Raises JobError."""
         changed = np.zeros(len(places), dtype=np.bool_)
         if self.check == "none":
             return changed

@@ -19,7 +19,7 @@ from pipelines.stages.speakers import SpeakerSettings
 
 
 class SourceSettings(Settings):
-    """What is read."""
+    """Settings of the source."""
 
     name: str = Field(
         default="", description="leads every recording id, as NAME/ID; give each source of a dataset its own"
@@ -39,7 +39,7 @@ class SourceSettings(Settings):
 
 
 class AudioSettings(Settings):
-    """What is done to every recording."""
+    """Treatment of every recording."""
 
     min_duration_s: float = Field(default=0.05, ge=0, description="seconds; shorter recordings are rejected")
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, description="seconds; longer ones are rejected")
@@ -92,7 +92,7 @@ class FilterSettings(Thresholds):
 
 
 class TextSettings(Settings):
-    """What is done about transcripts."""
+    """Treatment of transcripts."""
 
     missing: Literal["reject", "allow"] = Field(
         default="reject", description="allow: recordings without a transcript are kept, for training codecs"
@@ -110,7 +110,7 @@ class TextSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Which recordings are held out, where the source does not say so itself."""
+    """Recordings to hold out, where the source does not say so itself."""
 
     validation: float = Field(
         default=0.05, ge=0, le=1, description="share of the recordings, chosen by their ids"
@@ -119,7 +119,7 @@ class SplitSettings(Settings):
 
 
 class CodecSettings(Settings):
-    """Which codec makes the codes."""
+    """The codec that makes the codes."""
 
     name: str = Field(
         default="mill-16khz", description="an embedded codec, NAME@EDITION, or a codec directory"
@@ -135,7 +135,7 @@ class StepSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """How the work is spread; none of this changes a row."""
+    """Workers and their resources; none of this changes a row."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     layout: Literal["auto", "together", "apart"] = Field(
@@ -194,13 +194,13 @@ class PrepareSettings(Settings):
 
     @property
     def segmenting(self) -> bool:
-        """Whether recordings without text are cut."""
+        """True if recordings without text are cut."""
         wanted = {"vad": True, "auto": self.transcribe is not None, "none": False}
         return wanted[self.segment.mode]
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What is measured of every utterance."""
+        """The measures of every utterance."""
         return tuple(dict.fromkeys((*self.quality.measures, *self.filter.measures)))
 
     @property

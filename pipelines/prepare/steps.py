@@ -1,4 +1,4 @@
-"""Which workers `prepare` uses: the stages in their order, grouped into steps, and what each worker claims.
+"""The workers of `prepare`: the stages in their order, grouped into steps, and what each worker claims.
 
 Together: one kind of worker does everything, so that no audio travels between processes. Apart: decoding on CPUs,
 transcription and codec on GPUs, each with workers of its own, a writer beside them.
@@ -34,7 +34,7 @@ from pipelines.stages.write import WriteStage
 
 @dataclass(frozen=True)
 class Layout:
-    """What the workers are: decided before anything starts."""
+    """The workers, decided before anything starts."""
 
     apart: bool
     claims: Mapping[str, Claim]

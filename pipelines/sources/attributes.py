@@ -1,4 +1,4 @@
-"""What the fields of a recording are called in tables, manifests and archives."""
+"""Names of a recording's fields in tables, manifests and archives."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def columnar_recordings(part: filesystems.Entry, name: str, split: str | None = 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns of a file hold what."""
+    """Roles of a file's columns."""
 
     audio: str
     own_id: str | None
@@ -72,7 +72,7 @@ class _Layout:
 
     @property
     def columns(self) -> list[str]:
-        """What listing reads."""
+        """Columns that listing reads."""
         return list(dict.fromkeys([*self.given, *([self.own_id] if self.own_id else [])]))
 
     def row(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from catalog.recordings import hashed
 from pipelines.sources import columnar, filesystems, uris
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.keys import KeySet
-from pipelines.sources.shards import Shard, ShardsSource, file_recordings, or_rejected
+from pipelines.sources.recording_files import FilesSource, RecordingFile, file_recordings, or_rejected
 
 IGNORED = {".txt", ".lab", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -58,7 +58,7 @@ class FolderSource:
     def _table(self, table: str, name: str, named: KeySet) -> Iterator[Recording]:
         """Rows of a folder's table; `named` learns them, so that the walk leaves them out."""
         found = KeySet()
-        rows = ShardsSource(table, (Shard(table, name),)).recordings()
+        rows = FilesSource(table, (RecordingFile(table, name),)).recordings()
         while window := list(itertools.islice(rows, _WINDOW)):
             keys = hashed(one.uri for one in window)
             found.add(keys)

@@ -17,14 +17,14 @@ from urllib.parse import unquote
 
 from catalog.command import UsageError
 from pipelines.sources import uris
-from pipelines.sources.shards import Shard, ShardsSource
+from pipelines.sources.recording_files import FilesSource, RecordingFile
 
 PREFIX = "hf:"
 _SYNTAX = re.compile(r"(?P<name>.+?)(?:@(?P<revision>[^@,]+))?(?P<options>(?:,[^,=]+=[^,]*)*)")
 _REPOSITORY = re.compile(r"hf://datasets/[^/]+/[^/@]+(?:@[^/]+)?/")
 
 
-def open_hugging_face(location: str) -> ShardsSource:
+def open_hugging_face(location: str) -> FilesSource:
     """The source behind `hf:...`; raises UsageError for a dataset that cannot be found or has no such split."""
     found = _SYNTAX.fullmatch(location.removeprefix(PREFIX))
     if found is None:
@@ -46,17 +46,17 @@ def open_hugging_face(location: str) -> ShardsSource:
     if wanted is not None and wanted not in splits:
         raise UsageError(f"source {location!r} has no split {wanted!r}; it has {', '.join(splits)}")
     root = f"{uri}/" if directory.is_dir() else None
-    shards = tuple(
-        Shard(one, _within(one, root), split)
+    files = tuple(
+        RecordingFile(one, _within(one, root), split)
         for split, found_files in splits.items()
         for one in found_files
         if wanted in (None, split)
     )
-    return ShardsSource(uri, shards)
+    return FilesSource(uri, files)
 
 
 def is_saved(directory: Path) -> bool:
-    """Whether `datasets` has written this directory with `save_to_disk`."""
+    """True if `datasets` has written this directory with `save_to_disk`."""
     return (directory / "dataset_dict.json").is_file() or (
         (directory / "state.json").is_file() and (directory / "dataset_info.json").is_file()
     )

@@ -32,16 +32,16 @@ class Recording:
     split: str | None = None
     """`train` or `validation` where the source says so."""
     start_s: float | None = None
-    """Where a stretch of the file begins, where the recording is not the whole of it."""
+    """Start of the stretch of the file, if the recording is not the whole of it."""
     stop_s: float | None = None
     source_stat: str | None = None
     """`bytes:nanoseconds` of the file or container, where known without another look at it."""
     estimated: bool = False
-    """Whether `size_bytes` is a guess: of a stretch, or from a duration."""
+    """True if `size_bytes` is a guess: of a stretch, or from a duration."""
     problem: Reason | None = None
-    """Why it is rejected unseen."""
+    """Reason to reject it unseen."""
     detail: str | None = None
-    """What exactly is wrong with it then."""
+    """The problem in words."""
 
 
 _TYPES = {"size_bytes": pa.int64(), "start_s": pa.float64(), "stop_s": pa.float64(), "estimated": pa.bool_()}

@@ -15,7 +15,7 @@ class KeySet:
         self._runs: list[Keys] = []
 
     def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Which of `keys` were added before."""
+        """True for each of `keys` that was added before."""
         found = np.zeros(len(keys), dtype=np.bool_)
         for run in self._runs:
             at = np.searchsorted(run, keys)

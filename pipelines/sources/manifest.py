@@ -67,7 +67,7 @@ def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
 
 
 class _LineError(Exception):
-    """What is wrong with a line; its number is added above."""
+    """A line that breaks a rule; its number is added above."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pipelines.sources.members import open_file
 from pipelines.sources.transcripts import sidecar
 
 _FOLDERS = ("", "wavs/", "clips/", "audio/")
-"""Where LJSpeech, Common Voice and others keep the files beside their table."""
+"""Folders beside the table in which LJSpeech, Common Voice and others keep the files."""
 _EXTENSIONS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 _PATTERNS = [(folder, "") for folder in _FOLDERS] + [
     (folder, end) for end in _EXTENSIONS for folder in ("wavs/", "", "clips/", "audio/")

@@ -7,7 +7,7 @@ from pipelines.sources import filesystems, uris
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.huggingface import PREFIX, is_saved, open_hugging_face
 from pipelines.sources.interface import Source
-from pipelines.sources.shards import ENDINGS, Shard, ShardsSource, is_pattern, matching
+from pipelines.sources.recording_files import ENDINGS, FilesSource, RecordingFile, is_pattern, matching
 
 KINDS = (
     "a folder, metadata.csv, manifest.jsonl, .tar, .parquet or .arrow file, a pattern of those, or hf:NAME; "
@@ -35,4 +35,4 @@ def open_source(location: str) -> Source:
     if not entry.name.lower().endswith(ENDINGS):
         hint = "; unpack it" if entry.name.lower().endswith(_PACKED) else ""
         raise UsageError(f"source {location!r} is not a source of recordings{hint}; give {KINDS}")
-    return ShardsSource(uri, (Shard(uri, entry.name),))
+    return FilesSource(uri, (RecordingFile(uri, entry.name),))

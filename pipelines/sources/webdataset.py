@@ -1,4 +1,4 @@
-"""WebDataset tar shards, as Emilia comes in: `X.mp3` beside `X.json` with `text`, `language` and `speaker`.
+"""WebDataset tar tars, as Emilia comes in: `X.mp3` beside `X.json` with `text`, `language` and `speaker`.
 
 Members of one name before the first dot belong together if they are next to each other. Of an uncompressed tar only
 the headers and the JSON are read to list it; a worker then reads the audio at its offset.
@@ -25,13 +25,13 @@ _BUFFER = 64 << 10
 _MOST_JSON = 16 << 20
 
 
-def shard_recordings(shard: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
+def tar_recordings(tar: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings of a tar under ids `<name>/<member without its ending>`; raises BrokenFile, at the damage."""
-    shown = uris.shown(shard.uri)
+    shown = uris.shown(tar.uri)
     try:
-        with _buffered(shard.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _buffered(tar.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for group in _groups(archive):
-                yield from _recordings(group, file, shard, name, split)
+                yield from _recordings(group, file, tar, name, split)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BrokenFile(f"{shown}: is not a whole, uncompressed tar: {error}") from error
 
@@ -45,7 +45,7 @@ def _buffered(uri: str) -> BinaryIO:
 def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
     group: list[tarfile.TarInfo] = []
     while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined] # a shard may have millions, and tarfile keeps them all
+        archive.members.clear()  # type: ignore[attr-defined] # a tar may have millions, and tarfile keeps them all
         if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
             continue
         if group and _stem(member) != _stem(group[0]):
@@ -57,7 +57,7 @@ def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
 
 
 def _recordings(
-    group: list[tarfile.TarInfo], file: BinaryIO, shard: filesystems.Entry, name: str, split: str | None
+    group: list[tarfile.TarInfo], file: BinaryIO, tar: filesystems.Entry, name: str, split: str | None
 ) -> Iterator[Recording]:
     audio = [member for member in group if PurePosixPath(member.name).suffix.lower() not in _OTHER]
     if not audio:
@@ -76,10 +76,10 @@ def _recordings(
         member_id = _stem(member) if len(audio) == 1 else member.name
         yield Recording(
             recording_id=identifier(f"{name}/{member_id.removeprefix('./')}"),
-            uri=_uri(shard, member),
+            uri=_uri(tar, member),
             size_bytes=member.size,
-            text_uri=None if text is None else _uri(shard, text),
-            source_stat=shard.source_stat,
+            text_uri=None if text is None else _uri(tar, text),
+            source_stat=tar.source_stat,
             problem=problem,
             detail=detail,
             **described,
@@ -108,5 +108,5 @@ def _stem(member: tarfile.TarInfo) -> str:
     return f"{folder}{slash}{name.partition('.')[0]}"
 
 
-def _uri(shard: filesystems.Entry, member: tarfile.TarInfo) -> str:
-    return member_uri(shard.uri, offset=member.offset_data, length=member.size)
+def _uri(tar: filesystems.Entry, member: tarfile.TarInfo) -> str:
+    return member_uri(tar.uri, offset=member.offset_data, length=member.size)

@@ -1,7 +1,7 @@
 """Voice activity detection (silero-vad), and cutting a recording into utterances at its pauses.
 
-`cut` is WhisperX's cut and merge (Bain et al. 2023, section 2.1) in one pass: speech whose pauses are short belongs
-together, as in Emilia-Pipe (He et al. 2024); what is longer than an utterance may be is cut where the probability of
+`find_segments` is WhisperX's cut and merge (Bain et al. 2023, section 2.1) in one pass: speech with short pauses stays
+together, as in Emilia-Pipe (He et al. 2024); a longer run than an utterance may be is cut where the probability of
 speech is lowest in the second half of what may stay together, so a pause if there is one.
 """
 
@@ -35,7 +35,7 @@ _LEAST_MARGIN_S = 0.2
 
 @dataclass(frozen=True)
 class CutSettings:
-    """What an utterance is. Raises ValueError where `max_s` leaves no place for a cut."""
+    """Bounds of an utterance, and of the speech and silence within. ValueError where `max_s` leaves no place to cut."""
 
     min_s: float = 3.0
     max_s: float = 30.0
@@ -106,7 +106,7 @@ class SpeechDetector:
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
-def cut(
+def find_segments(
     probabilities: npt.NDArray[np.float32], duration_s: float, settings: CutSettings | None = None
 ) -> list[Segment]:
     """Utterances of a recording from its speech probabilities, one a window of 32 ms.
@@ -229,7 +229,7 @@ def _split(
 def _sides(
     cuts: npt.NDArray[np.int64], spoken: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where speech ends before each cut, and where it goes on; the cut itself within speech."""
+    """End of speech before each cut, and its next start; the cut itself within speech."""
     before = np.searchsorted(spoken[:, 0], cuts, side="left") - 1
     after = np.searchsorted(spoken[:, 1], cuts, side="right")
     return np.minimum(spoken[before, 1], cuts), np.maximum(

@@ -15,10 +15,10 @@ from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
 from pipelines.rows import Part, explode, reject, waves, with_column
-from pipelines.speech.alignment.cut import Lengths, Piece, cut
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, Aligner, AlignmentError
 from pipelines.speech.alignment.pauses import Levels
 from pipelines.speech.alignment.text_units import Word, join_words, phrases, split_words
+from pipelines.speech.alignment.utterances import Lengths, Utterance, utterances
 
 _OF_THE_WHOLE = ("words", "normalized_text", "phonemes", "chars_per_s")
 """Columns that describe a text, and so no longer hold for a part of it."""
@@ -29,7 +29,7 @@ _LONG_RUN, _ISLAND = 2, 2
 
 @dataclass(frozen=True)
 class AlignSettings:
-    """How transcripts are aligned. All times in seconds."""
+    """Alignment of transcripts. All times in seconds."""
 
     engine: Literal["espeak-dtw", "ctc"] = "espeak-dtw"
     model: str = ""
@@ -91,7 +91,7 @@ class AlignStage:
         self._lengths = Lengths(settings.min_s, settings.max_s, settings.target_s, settings.pad_s)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows of `utterances.SCHEMA` in and out, the parts of a recording in its place and in order.
+        """Rows of `pipelines.rows.SCHEMA` in and out, the parts of a recording in its place and in order.
 
         Every word of a transcript is in exactly one row, accepted or rejected: `misaligned`, `too_short`, `too_long`.
         """
@@ -135,22 +135,22 @@ class AlignStage:
                 found.append(_Row(offset_s + start, offset_s + end, part, None, Reason.MISALIGNED, detail))
                 continue
             within_s = (free_s, length_s)
-            pieces = cut(words[first:stop], aligned[first:stop], levels, self._lengths, within_s)
-            free_s = pieces[-1].end_s
+            spoken = utterances(words[first:stop], aligned[first:stop], levels, self._lengths, within_s)
+            free_s = spoken[-1].end_s
             found += [
                 self._row(
-                    piece,
-                    join_words(words[first + piece.first : first + piece.stop]),
+                    utterance,
+                    join_words(words[first + utterance.first : first + utterance.stop]),
                     samples,
                     offset_s,
                 )
-                for piece in pieces
+                for utterance in spoken
             ]
         return found
 
-    def _row(self, piece: Piece, text: str, samples: Samples, offset_s: float) -> _Row:
-        start = seconds_to_samples(piece.start_s, self._sample_rate)
-        stop = min(len(samples), seconds_to_samples(piece.end_s, self._sample_rate))
+    def _row(self, utterance: Utterance, text: str, samples: Samples, offset_s: float) -> _Row:
+        start = seconds_to_samples(utterance.start_s, self._sample_rate)
+        stop = min(len(samples), seconds_to_samples(utterance.end_s, self._sample_rate))
         seconds = samples_to_seconds(max(0, stop - start), self._sample_rate)
         reason, detail = None, None
         if seconds < self._lengths.min_s:
@@ -173,7 +173,7 @@ class WordsStage:
         self._aligner = aligner or open_aligner(settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows of `utterances.SCHEMA` in and out, with the column `words`."""
+        """Rows of `pipelines.rows.SCHEMA` in and out, with the column `words`."""
         texts, languages = table["text"].to_pylist(), table["language"].to_pylist()
         found = [
             None if samples is None or not text else self._words(samples, text, language)

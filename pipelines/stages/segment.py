@@ -12,7 +12,7 @@ from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.lengths import samples_to_seconds, seconds_to_samples
 from pipelines.rows import Part, explode, waves
-from pipelines.speech.vad import CutSettings, SpeechDetector, cut
+from pipelines.speech.vad import CutSettings, SpeechDetector, find_segments
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SegmentStage:
         """The utterances of a recording: samples, and the columns that differ from the recording's."""
         probabilities = detector.speech_probabilities(wave, self._sample_rate)
         rules = self._settings
-        segments = cut(probabilities, samples_to_seconds(len(wave), self._sample_rate), rules)
+        segments = find_segments(probabilities, samples_to_seconds(len(wave), self._sample_rate), rules)
         if not segments:
             rule = f"speech is {rules.min_speech_s:g} s of {rules.threshold:g} or more"
             detail = f"highest probability of speech {probabilities.max(initial=0.0):.2f}; {rule}"

@@ -1,4 +1,4 @@
-"""Waves -> whether an utterance keeps one voice, and which utterances of a recording share one."""
+"""Waves -> similarity of the voices within an utterance, and speaker labels within a recording."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE_RATE = 16_000
 
 @dataclass(frozen=True)
 class SpeakerSettings:
-    """How voices are compared. `model`: a directory or hub name that transformers' AutoModelForAudioXVector loads."""
+    """Comparison of voices. `model`: a directory or hub name that transformers' AutoModelForAudioXVector loads."""
 
     model: str = "microsoft/wavlm-base-plus-sv"
     window_s: float = 3.0

@@ -35,7 +35,7 @@ class TextStage:
             espeak.version()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows of `utterances.SCHEMA` in and out."""
+        """Rows of `pipelines.rows.SCHEMA` in and out."""
         if self._missing == "reject":
             table = reject(table, _without_words(table["text"].to_pylist()))
         texts = [

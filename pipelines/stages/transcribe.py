@@ -18,7 +18,7 @@ from pipelines.audio.decode import resample
 from pipelines.audio.lengths import seconds_to_samples
 from pipelines.rows import reject, speaking_rate, waves, with_column
 from pipelines.speech.transcription import load_transcriber
-from pipelines.speech.transcription.batches import Batches, Failure
+from pipelines.speech.transcription.batches import BatchRunner, Failure
 from pipelines.speech.transcription.interface import (
     SAMPLE_RATE,
     WINDOW_S,
@@ -29,22 +29,22 @@ from pipelines.speech.transcription.interface import (
     compression_ratio,
     language_code,
 )
-from pipelines.speech.transcription.pieces import cut
+from pipelines.speech.transcription.windows import windows_of
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Window:
     wave: Samples
     language: str | None
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A row to transcribe: its pieces at SAMPLE_RATE, and its language as far as it is known."""
+    """A row to transcribe: its windows at SAMPLE_RATE, and its language as far as it is known."""
 
     row: int
     recording_id: str
-    pieces: list[Samples]
+    windows: list[Samples]
     language: str | None
     detected: Language | None = None
 
@@ -53,7 +53,7 @@ class TranscribeStage:
     """Rows in flight -> the same rows with `text`, its source and its scores, in the same order.
 
     Rows that are rejected pass through. A row that has a text keeps it, unless the settings say `which: all`. A wave
-    of more than 30 s is transcribed in pieces that are joined. A row that the engine fails on, or whose language it
+    of more than 30 s is transcribed in windows that are joined. A row that the engine fails on, or whose language it
     does not know, is rejected (`missing_text`). A row's text depends on its recording only, for its language.
     """
 
@@ -69,7 +69,7 @@ class TranscribeStage:
         self._settings = settings
         self._sample_rate = sample_rate
         self._transcriber = load(settings, device, threads)
-        self._batches = Batches(settings.batch_size)
+        self._batches = BatchRunner(settings.batch_size)
         self._language: str | None = None
         if settings.language:
             self._language = self._code(settings.language)
@@ -81,11 +81,11 @@ class TranscribeStage:
         verdicts: dict[int, tuple[Reason, str]] = {}
         jobs = self._jobs(table, verdicts)
         jobs = self._detect(jobs, verdicts)
-        pieces = [_Piece(wave, job.language) for job in jobs for wave in job.pieces]
-        results = iter(self._batches.run(self._transcribe, pieces))
+        windows = [_Window(wave, job.language) for job in jobs for wave in job.windows]
+        results = iter(self._batches.run(self._transcribe, windows))
         spoken = {}
         for job in jobs:
-            parts = [next(results) for _ in job.pieces]
+            parts = [next(results) for _ in job.windows]
             failed = [part for part in parts if isinstance(part, Failure)]
             if failed:
                 verdicts[job.row] = (Reason.MISSING_TEXT, f"transcription failed: {failed[0].message}")
@@ -105,19 +105,21 @@ class TranscribeStage:
                 verdicts[row] = (Reason.MISSING_TEXT, self._unknown(languages[row]))
                 continue
             heard = resample(wave, self._sample_rate, SAMPLE_RATE)
-            jobs.append(_Job(row, recordings[row], cut(heard, SAMPLE_RATE, WINDOW_S), language))
+            jobs.append(_Job(row, recordings[row], windows_of(heard, SAMPLE_RATE, WINDOW_S), language))
         return jobs
 
     def _detect(self, jobs: list[_Job], verdicts: dict[int, tuple[Reason, str]]) -> list[_Job]:
-        """Languages of recordings; one of a single piece is left to `transcribe`, which encodes it anyway."""
+        """Languages of recordings; one of a single window is left to `transcribe`, which encodes it anyway."""
         if not self._transcriber.detects:
             return jobs
         unknown: dict[str, list[Samples]] = {}
         for job in jobs:
             if job.language is None:
-                unknown.setdefault(job.recording_id, []).extend(job.pieces)
-        several = {recording: pieces for recording, pieces in unknown.items() if len(pieces) > 1}
-        found = self._batches.run(self._transcriber.detect, [_opening(pieces) for pieces in several.values()])
+                unknown.setdefault(job.recording_id, []).extend(job.windows)
+        several = {recording: windows for recording, windows in unknown.items() if len(windows) > 1}
+        found = self._batches.run(
+            self._transcriber.detect, [_opening(windows) for windows in several.values()]
+        )
         by_recording = dict(zip(several, found, strict=True))
         known = []
         for job in jobs:
@@ -130,9 +132,9 @@ class TranscribeStage:
                 known.append(replace(job, language=language.code, detected=language))
         return known
 
-    def _transcribe(self, pieces: Sequence[_Piece]) -> list[Transcript]:
+    def _transcribe(self, windows: Sequence[_Window]) -> list[Transcript]:
         return self._transcriber.transcribe(
-            [piece.wave for piece in pieces], [piece.language for piece in pieces]
+            [window.wave for window in windows], [window.language for window in windows]
         )
 
     def _with_texts(self, table: pa.Table, spoken: dict[int, tuple[_Job, list[Transcript]]]) -> pa.Table:
@@ -178,14 +180,14 @@ class TranscribeStage:
         return f"language {language!r} is none of the model's: it knows {shown}"
 
 
-def _opening(pieces: Sequence[Samples]) -> Samples:
+def _opening(windows: Sequence[Samples]) -> Samples:
     """The first WINDOW_S of waves that follow each other."""
     limit = seconds_to_samples(WINDOW_S, SAMPLE_RATE)
     taken, length = [], 0
-    for piece in pieces:
+    for window in windows:
         if length >= limit:
             break
-        taken.append(piece[: limit - length])
+        taken.append(window[: limit - length])
         length += len(taken[-1])
     joined: Samples = np.concatenate(taken)
     return joined

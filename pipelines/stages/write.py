@@ -21,7 +21,7 @@ _EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Written:
-    """What one batch of recordings became."""
+    """Files and counts of one batch of recordings."""
 
     shards: list[Shard]
     recordings: int

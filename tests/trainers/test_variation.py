@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainers.data import CodesBatch
-from trainers.objectives.variation import change_speed, samples_of, vary
+from trainers.objectives.variation import augment, change_speed, samples_of
 from trainers.plan import Position
 
 
@@ -25,7 +25,7 @@ def test_change_of_speed_moves_the_pitch_and_keeps_the_level(length: int) -> Non
 @pytest.mark.parametrize(("speed", "length"), [(0.8, 1920), (1.25, 1280)])
 def test_a_variation_has_whole_hops_and_stays_within_full_scale(speed: float, length: int) -> None:
     wave_BN = torch.stack([torch.full((1600,), 0.9), 0.01 * torch.sin(torch.arange(1600) * 0.1)])
-    varied_BN = vary(wave_BN, (speed,), (6.0, 6.0), 160, torch.Generator().manual_seed(0))
+    varied_BN = augment(wave_BN, (speed,), (6.0, 6.0), 160, torch.Generator().manual_seed(0))
     assert varied_BN.shape == (2, length)
     torch.testing.assert_close(varied_BN[0], torch.ones(length))
     gain = varied_BN[1].square().mean().sqrt() / wave_BN[1].square().mean().sqrt()
@@ -35,7 +35,7 @@ def test_a_variation_has_whole_hops_and_stays_within_full_scale(speed: float, le
 def test_a_variation_depends_on_its_generator_alone() -> None:
     wave_BN = torch.sin(torch.arange(1600) * 0.1).repeat(2, 1) * 0.1
     first, again, other = (
-        vary(wave_BN, (0.8, 1.0, 1.25), (-15.0, 6.0), 160, torch.Generator().manual_seed(seed))
+        augment(wave_BN, (0.8, 1.0, 1.25), (-15.0, 6.0), 160, torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)

@@ -23,7 +23,7 @@ from models.codecs.mill.network import MillConfig, MillNetwork
 from models.codecs.quantizer import RunningCodebooks, cell_statistics, perplexity
 from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
-from trainers.objectives.variation import samples_of, vary
+from trainers.objectives.variation import augment, samples_of
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class CodecObjective(Objective[CodesBatch]):
     def _vary(self, wave_BN: Tensor, generator: torch.Generator) -> Tensor:
         """Another speed for the batch, another gain for each row."""
         choices = self.choices
-        return vary(wave_BN, choices.speeds, choices.gain_db, self.config.hop_length, generator)
+        return augment(wave_BN, choices.speeds, choices.gain_db, self.config.hop_length, generator)
 
     def _reconstruct(self, wave_BN: Tensor, kept_B: Tensor, generator: torch.Generator) -> Loss:
         network, floor = self.network, self.config.log_floor

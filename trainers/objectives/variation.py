@@ -24,7 +24,7 @@ def samples_of(batch: CodesBatch, hop_length: int) -> Tensor:
     return wave_BN[:, : wave_BN.shape[1] // hop_length * hop_length]
 
 
-def vary(
+def augment(
     wave_BN: Tensor,
     speeds: Sequence[float],
     gain_db: tuple[float, float],

@@ -26,7 +26,7 @@ from trainers.objectives.adversarial import (
     generator_loss,
 )
 from trainers.objectives.spectral import MelDistance, SpectralSettings, StftDistance
-from trainers.objectives.variation import samples_of, vary
+from trainers.objectives.variation import augment, samples_of
 from trainers.plan import Position
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -152,7 +152,7 @@ class WaveformObjective(Objective[CodesBatch]):
 
     def _generator_loss(self, batch: CodesBatch, generator: torch.Generator) -> Loss:
         settings = self.waveform
-        wave_BN = vary(self._wave(batch), settings.speeds, settings.gain_db, self.hop_length, generator)
+        wave_BN = augment(self._wave(batch), settings.speeds, settings.gain_db, self.hop_length, generator)
         made = self.reconstruct(wave_BN, generator)
         assert made.wave_BN.shape == wave_BN.shape
         step = int(self.steps_done)

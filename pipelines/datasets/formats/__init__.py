@@ -1,4 +1,4 @@
-"""How other programs lay out codec-tokenised speech; one file a format, each with a writer and a reader.
+"""Layouts of codec-tokenised speech in other programs; one file a format, each with a writer and a reader.
 
 `write(batches, target, context)` and `read(source, context)` are what `pipelines.datasets.formats.interface` describes.
 """

@@ -15,7 +15,7 @@ from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
-from pipelines.datasets.formats.interface import Batches, Export, Import, Row
+from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables
 from pipelines.datasets.formats.rows import DESCRIPTIVE
 from pipelines.datasets.formats.splits import stored_split
 
@@ -25,7 +25,7 @@ COLUMNS = [name for name in SCHEMA.names if name in ("codes", *DESCRIPTIVE)]
 _BATCH = 256
 
 
-def write(batches: Batches, target: Path, context: Export) -> int:
+def write(batches: SplitTables, target: Path, context: Export) -> int:
     """Create the folder. Returns the number of rows."""
     schema = _schema(context)
     (target / "data").mkdir(parents=True)

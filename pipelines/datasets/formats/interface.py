@@ -1,4 +1,4 @@
-"""What the module of a format offers: `write` streams a dataset's rows out, `read` streams rows back in."""
+"""The interface of a format's module: `write` streams a dataset's rows out, `read` streams rows back in."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NAMED = 5
 Row = dict[str, Any]
 """One utterance by column name of `catalog.schema.SCHEMA`, and `split`. `codes` is an integer array (Q, T)."""
 
-Batches = Iterator[tuple[str, pa.Table]]
+SplitTables = Iterator[tuple[str, pa.Table]]
 """A split and some of its accepted rows, columns of SCHEMA."""
 
 
 @dataclass
 class Export:
-    """What a writer needs besides the rows, and where it counts what the format cannot hold."""
+    """Parameters of a writer, and its count of rows that the format cannot hold."""
 
     codec: TokenIdentity
     language: str
@@ -45,7 +45,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Import:
-    """What a reader needs besides the source."""
+    """Parameters of a reader."""
 
     codec: TokenIdentity
     splits: Sequence[str] | None = None
@@ -66,14 +66,14 @@ class Import:
 
 
 def codec_file(folder: Path) -> Path:
-    """Where a folder says which codec made its codes, in formats that have no place for it."""
+    """The file that names the codec of a folder, in formats that have no place for it."""
     return folder / "codec.json"
 
 
 class Format(Protocol):
     """A module of this folder."""
 
-    def write(self, batches: Batches, target: Path, context: Export) -> int:
+    def write(self, batches: SplitTables, target: Path, context: Export) -> int:
         """Create `target` (a file or folder that does not exist) and return the number of rows in it."""
 
     def read(self, source: Path, context: Import) -> Iterator[Row]:

@@ -27,7 +27,7 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
 
 
 def described(row: Row) -> dict[str, Any]:
-    """What is known of a row besides its codes; nulls are left out."""
+    """Values of a row besides its codes; nulls are left out."""
     return {name: row[name] for name in DESCRIPTIVE if row.get(name) is not None}
 
 
@@ -97,7 +97,7 @@ def _broken_values(row: Row) -> str | None:
 
 
 def _typed(name: str, value: Any) -> bool:
-    """Whether a column of SCHEMA takes the value; codes are judged elsewhere, other names are not stored."""
+    """True if a column of SCHEMA takes the value; codes are judged elsewhere, other names are not stored."""
     if value is None or name not in DESCRIPTIVE or isinstance(value, str):
         return value is None or name not in DESCRIPTIVE or _takes_text(name, value)
     try:

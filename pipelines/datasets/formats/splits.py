@@ -1,4 +1,4 @@
-"""What other programs call the splits."""
+"""Names of the splits in other programs."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def stored_split(name: str, wanted: Sequence[str] | None = None) -> str | None:
 
 
 def is_split(name: str) -> bool:
-    """Whether a name stands for one of our splits."""
+    """True if a name stands for one of our splits."""
     return name in _KNOWN

@@ -17,7 +17,7 @@ from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.reasons import Reason
 from pipelines.audio.lengths import frames_to_seconds
-from pipelines.datasets.formats.interface import Batches, Export, Import, Row
+from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import rows_with_phones
 from pipelines.datasets.formats.splits import stored_split
@@ -28,7 +28,7 @@ FIRST_SYMBOLS = {START: 1, STOP: 2, " ": 3, ".": 4, ",": 5, "!": 6, "?": 7}
 """The head of upstream's default map."""
 
 
-def write(batches: Batches, target: Path, context: Export) -> int:
+def write(batches: SplitTables, target: Path, context: Export) -> int:
     """Create the file. Returns the number of rows."""
     import h5py
     import numpy as np

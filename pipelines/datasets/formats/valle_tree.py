@@ -13,7 +13,7 @@ from typing import Any
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Batches, Export, Import, Row, codec_file
+from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables, codec_file
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import from_line, rows_with_phones, to_line
 from pipelines.datasets.formats.splits import stored_split
@@ -21,7 +21,7 @@ from pipelines.datasets.formats.splits import stored_split
 CODES, PHONES = ".qnt.pt", ".phn.txt"
 
 
-def write(batches: Batches, target: Path, context: Export) -> int:
+def write(batches: SplitTables, target: Path, context: Export) -> int:
     """Create the folder; one pair of files a row. Returns the number of rows."""
     import torch
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from catalog.command import JobError, UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Batches, Export, Import, Row, codec_file
+from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables, codec_file
 from pipelines.datasets.formats.names import from_name, to_name
 from pipelines.datasets.formats.rows import DESCRIPTIVE, described, rows_of
 from pipelines.datasets.formats.splits import is_split, stored_split
@@ -28,7 +28,7 @@ SHARD_BYTES = 256 << 20
 JSON, CODES, FLAC = "json", "codes.npy", "flac"
 
 
-def write(batches: Batches, target: Path, context: Export) -> int:
+def write(batches: SplitTables, target: Path, context: Export) -> int:
     """Create the folder. Returns the number of rows."""
     target.mkdir()
     codec_file(target).write_text(context.codec.to_json(), encoding="utf-8")

@@ -14,7 +14,7 @@ _BINS = 20_000
 
 @dataclass(frozen=True)
 class Bar:
-    """How many values lie in [low, high)."""
+    """Count of values in [low, high)."""
 
     low: float
     high: float

@@ -139,7 +139,7 @@ def _unbroken(coarse: Integers) -> list[tuple[int, int]]:
 
 
 def _places(path: Integers, seconds: Sequence[float]) -> npt.NDArray[np.float64]:
-    """When the recording is where the reference is after so many seconds."""
+    """Time in the recording that corresponds to a time in the reference, seconds."""
     columns = np.asarray(seconds) * FRAME_RATE
     first = np.searchsorted(path[:, 1], columns, side="left")
     return np.asarray(np.minimum(first, len(path)) / FRAME_RATE, np.float64)
@@ -148,7 +148,7 @@ def _places(path: Integers, seconds: Sequence[float]) -> npt.NDArray[np.float64]
 def _phrase_scores(
     heard: FloatArray, spoken: FloatArray, path: Integers, spans: Sequence[tuple[float, float]]
 ) -> npt.NDArray[np.float64]:
-    """How much less a phrase differs from what is heard in its place than its reversal does, as a share."""
+    """Share by which a phrase differs less from the audio in its place than its reversal does."""
     columns = [(int(start * FRAME_RATE), int(np.ceil(end * FRAME_RATE))) for start, end in spans]
     rows = [
         (int(np.searchsorted(path[:, 1], low)), int(np.searchsorted(path[:, 0], high)))

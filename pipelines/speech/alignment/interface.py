@@ -1,4 +1,4 @@
-"""What every alignment engine offers."""
+"""The interface of alignment engines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE_RATE = 16_000
 
 
 class AlignedWord(NamedTuple):
-    """Where a word is spoken, seconds from the start of the audio, and how sure that is (scale of the engine)."""
+    """Position of a spoken word, seconds from the start of the audio, and how sure that is (scale of the engine)."""
 
     start_s: float
     end_s: float

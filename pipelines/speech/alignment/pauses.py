@@ -1,4 +1,4 @@
-"""Where a recording pauses, so that cuts do not fall into speech."""
+"""Pauses of a recording, so that cuts do not fall into speech."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUIET_DB, _ABOVE_NOISE_DB, _LEAST_DB = 30.0, 6.0, 12.0
 """Quiet is 30 dB below the loud parts, or 6 dB above the quietest ones, but at least 12 dB below the loud parts."""
 _SMOOTH = 10
 _DISTANCE_DB = 10.0
-"""What a place at the end of the search range must be quieter by than one in the middle."""
+"""Difference by which a place at the end of the search range must be quieter than one in the middle."""
 
 
 class Pause(NamedTuple):

@@ -28,7 +28,7 @@ class Word(NamedTuple):
 
 
 class Boundary(IntEnum):
-    """What a word ends."""
+    """The unit of text that ends with a word."""
 
     WORD = 0
     CLAUSE = 1
@@ -50,7 +50,7 @@ def join_words(words: Sequence[Word]) -> str:
 
 
 def boundary(word: Word) -> Boundary:
-    """What `word` ends, by its punctuation; abbreviations and initials end nothing."""
+    """The unit that `word` ends, by its punctuation; abbreviations and initials end nothing."""
     bare = word.text.rstrip(_CLOSING) or word.text
     if bare[-1] in _SENTENCE_END:
         stem = bare[:-1].lstrip(_OPENING).lower()

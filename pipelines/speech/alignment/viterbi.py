@@ -79,7 +79,7 @@ class _Lattice:
         return totals
 
     def follow(self, low: int, totals: FloatArray) -> int:
-        """Where the band goes on: the best state in its middle, never backwards."""
+        """Next position of the band: the best state in its middle, never backwards."""
         wanted = low + int(totals.argmax()) - self.width // 2
         return max(low, min(wanted, self.transcript.n_states - self.width))
 

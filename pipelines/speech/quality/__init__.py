@@ -1,1 +1,1 @@
-"""What can be measured of a wave: DNSMOS, noise, clipping, bandwidth, silence."""
+"""Measures of a wave: DNSMOS, noise, clipping, bandwidth, silence."""

@@ -13,7 +13,7 @@ Powers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 SNR_RANGE_DB = (-20.0, 100.0)
-"""What `snr_db` can tell: beyond 24-bit audio there is no noise to measure."""
+"""Upper limit of `snr_db`: beyond 24-bit audio there is no noise to measure."""
 _BLOCK_S = 0.01
 _QUIETEST = 0.02
 # The mean of the lowest 2 % of a normal distribution lies this many standard deviations below its mean.
@@ -96,7 +96,7 @@ def clipping(samples: Samples) -> float | None:
 
 
 def _in_runs(flags: Flags) -> Flags:
-    """Where `flags` is true for at least `_CLIPPED_RUN` neighbours in a row."""
+    """True where `flags` is true for at least `_CLIPPED_RUN` neighbours in a row."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
     long = ends - starts >= _CLIPPED_RUN

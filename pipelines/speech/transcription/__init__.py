@@ -26,7 +26,7 @@ NEEDED: dict[str, list[tuple[str, ...]]] = {
         ("tokenizer.json", "vocab.json", "tokenizer_config.json"),
     ],
 }
-"""What a model's directory holds: one file of each group, or the library would look for it on a hub."""
+"""Files of a model's directory: one of each group, or the library would look for it on a hub."""
 
 FORMATS = {"whisperx": "a CTranslate2 Whisper model", "transformers": "a transformers model"}
 

@@ -18,12 +18,12 @@ MOST_FAILURES = 20
 
 @dataclass(frozen=True)
 class Failure:
-    """What an engine said about an item that it could not do, alone, TRIES_ALONE times."""
+    """The error of an item that an engine could not do, alone, TRIES_ALONE times."""
 
     message: str
 
 
-class Batches:
+class BatchRunner:
     """Calls a function with up to `size` items. A size that does not fit in memory is halved for good."""
 
     def __init__(self, size: int) -> None:
@@ -72,7 +72,7 @@ class Batches:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether torch or CTranslate2 ran out of a device's memory."""
+    """True if torch or CTranslate2 ran out of a device's memory."""
     return "out of memory" in str(error).lower() or isinstance(error, MemoryError)
 
 

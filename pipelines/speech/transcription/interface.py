@@ -1,4 +1,4 @@
-"""What an engine that transcribes must give, and the settings that all of them share."""
+"""The interface of transcription engines, and the settings that all of them share."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ MOST_TOKENS = 224
 
 @dataclass(frozen=True)
 class TranscribeSettings:
-    """How texts are made. Decoding is at temperature 0: batched engines have no fallback to higher ones, so filter on
-    `avg_logprob` and `compression_ratio` instead.
+    """Settings of transcription.
+
+    Decoding is at temperature 0: batched engines have no fallback to higher ones, so filter on `avg_logprob` and
+    `compression_ratio` instead.
     """
 
     model: str
     """A directory, or a name on the hub. WhisperX reads CTranslate2 models, transformers its own."""
     engine: Literal["whisperx", "transformers"] = "whisperx"
     which: Literal["missing", "all"] = "missing"
-    """Which rows: those without a text, or all (their given text is replaced)."""
+    """Rows to transcribe: those without a text, or all (their given text is replaced)."""
     language: str = ""
     """ISO 639-1 code of rows that do not say their language; empty: detect it, once a recording."""
     compute_type: str = "default"
@@ -37,7 +39,7 @@ class TranscribeSettings:
     """Windows in one call. Changes no text in float32."""
     beam_size: int = 5
     initial_prompt: str = ""
-    """What the model believes was said before: names, spelling, style."""
+    """Text that the model takes as said before: names, spelling, style."""
     suppress_numerals: bool = False
     """Keep digits and currency signs out, so that numbers are spelled as they were spoken."""
     max_tokens: int = MOST_TOKENS
@@ -60,7 +62,7 @@ class TranscribeSettings:
 
 @dataclass(frozen=True)
 class Language:
-    """What a model took a wave's language for; `probability` among all that it knows, 0 to 1."""
+    """The language that a model detected; `probability` among all that it knows, 0 to 1."""
 
     code: str
     probability: float
@@ -76,7 +78,7 @@ class Transcript:
     logprob: float | None
     """Sum of the log-probabilities (natural) of all tokens, the end included; None where the model gives none."""
     tokens: int
-    """How many tokens `logprob` is the sum of."""
+    """Number of tokens that `logprob` is the sum of."""
 
 
 class Transcriber(Protocol):
@@ -88,7 +90,7 @@ class Transcriber(Protocol):
 
     @property
     def detects(self) -> bool:
-        """Whether it can tell languages apart."""
+        """True if it can tell languages apart."""
 
     def detect(self, waves: Sequence[Samples]) -> list[Language]:
         """The language of each wave (T,) of at most WINDOW_S at SAMPLE_RATE; only where `detects`."""

@@ -100,7 +100,7 @@ class TransformersTranscriber:
         ]
 
     def _transcript(self, row: list[int], states: Any, detected: Language | None) -> Transcript:
-        """What follows the prompt in a row of token ids, up to its end token."""
+        """Tokens after the prompt in a row of token ids, up to its end token."""
         config = self._model.generation_config
         begin, end = row.index(config.no_timestamps_token_id) + 1, config.eos_token_id
         written = row[begin:]

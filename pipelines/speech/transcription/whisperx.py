@@ -22,7 +22,7 @@ from pipelines.speech.transcription.interface import Language, TranscribeSetting
 MELS = (80, 128)
 """Feature sizes that WhisperX has filters for."""
 NUMERALS = frozenset("0123456789%$\u00a3")
-"""What `suppress_numerals` of WhisperX keeps out."""
+"""Characters that `suppress_numerals` of WhisperX keeps out."""
 
 
 class WhisperXTranscriber:
@@ -138,7 +138,7 @@ class WhisperXTranscriber:
 
 
 def compute_type(wanted: str, device: str) -> str:
-    """What CTranslate2 is asked for; UsageError for one that the device cannot do."""
+    """The compute type for CTranslate2; UsageError for one that the device cannot do."""
     import ctranslate2
 
     if wanted == "default":

@@ -20,7 +20,7 @@ import speechmill
 from catalog.command import UsageError
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
-from pipelines.datasets.decode_rows import Player
+from pipelines.datasets.decode_rows import DatasetDecoder
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.names import from_name, to_name
@@ -133,7 +133,7 @@ def test_hugging_face_audio_is_the_decoded_codes(spoken, tmp_path: Path, capsys)
 
 def test_webdataset_members(spoken, tmp_path: Path) -> None:
     dataset, waves = spoken
-    context = Export(dataset.codec, "en", Player(dataset.codec).flac)
+    context = Export(dataset.codec, "en", DatasetDecoder(dataset.codec).flac)
     assert export(dataset, tmp_path / "out", "webdataset", ["train", "validation"], context) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "codec.json",
@@ -263,6 +263,6 @@ def test_another_codec_does_not_decode_it(make_dataset, row) -> None:
     from catalog.command import JobError
 
     with pytest.raises(JobError, match=r"did not make this dataset: codec.name is 'toy'"):
-        Player(make_dataset([row("a")]).codec, "pcm-16khz")
+        DatasetDecoder(make_dataset([row("a")]).codec, "pcm-16khz")
     with pytest.raises(UsageError, match="give its directory with --codec"):
-        Player(make_dataset([row("a")], name="b").codec)
+        DatasetDecoder(make_dataset([row("a")], name="b").codec)

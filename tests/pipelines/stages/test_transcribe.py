@@ -25,7 +25,7 @@ from pipelines.speech.transcription.interface import (
     Transcript,
     compression_ratio,
 )
-from pipelines.speech.transcription.pieces import cut
+from pipelines.speech.transcription.windows import windows_of
 from pipelines.stages.transcribe import TranscribeStage
 
 RATE = 16_000
@@ -155,8 +155,8 @@ def test_a_long_wave_is_the_sum_of_its_pieces_at_any_sample_rate(
     wave = np.tile(np.concatenate(speech), 10)[: 70 * RATE]
     stage = TranscribeStage(settings_for(tiny_whisper), RATE)
     result = stage(table_of([utterance("a", wave, language="en")]))
-    pieces = cut(wave, RATE, 30.0)
-    parts = whisperx.transcribe(pieces, ["en"] * len(pieces))
+    windows = windows_of(wave, RATE, 30.0)
+    parts = whisperx.transcribe(windows, ["en"] * len(windows))
     assert len(parts) == 3
     assert result["text"].to_pylist() == [normalize_transcript("".join(part.text for part in parts))]
     total = sum(part.logprob or 0 for part in parts) / sum(part.tokens for part in parts)

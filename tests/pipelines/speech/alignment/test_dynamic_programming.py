@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.speech.alignment import dtw, viterbi
-from pipelines.speech.alignment.cut import Gap, Lengths, divide
 from pipelines.speech.alignment.dtw import Distances, band, band_along, warp
+from pipelines.speech.alignment.utterances import Gap, Lengths, divide
 from pipelines.speech.alignment.viterbi import ANY, Transcript, best_states
 
 
@@ -153,18 +153,18 @@ def test_divisions_hold_every_word_within_bounds(data: st.DataObject) -> None:
     spoken = data.draw(st.lists(st.floats(0.1, 4.0), min_size=1, max_size=60))
     times = np.cumsum([0.0, *spoken])
     gaps = [Gap(time, time + 0.05, data.draw(st.sampled_from([0.0, 1.0, 5.0])), False) for time in times]
-    pieces = divide(gaps, LENGTHS)
-    assert [piece.first for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
-    assert (pieces[0].first, pieces[-1].stop) == (0, len(spoken))
+    found = divide(gaps, LENGTHS)
+    assert [one.first for one in found[1:]] == [one.stop for one in found[:-1]]
+    assert (found[0].first, found[-1].stop) == (0, len(spoken))
     if times[-1] >= 10.0:  # with words up to 4 s, a division within 3 to 30 s exists from 3 s on
-        assert all(3.0 <= piece.end_s - piece.start_s <= 30.0 for piece in pieces)
+        assert all(3.0 <= one.end_s - one.start_s <= 30.0 for one in found)
 
 
 def test_a_forced_gap_is_never_inside_and_sentence_ends_are_preferred() -> None:
     gaps = [Gap(float(at), float(at), 0.0 if at in (12, 19) else 3.0, forced=at == 24) for at in range(31)]
-    assert [(piece.first, piece.stop) for piece in divide(gaps, LENGTHS)] == [(0, 12), (12, 24), (24, 30)]
+    assert [(one.first, one.stop) for one in divide(gaps, LENGTHS)] == [(0, 12), (12, 24), (24, 30)]
 
 
 def test_what_cannot_be_divided_stays_whole() -> None:
-    (piece,) = divide([Gap(0.0, 0.0, 0.0, False), Gap(45.0, 45.0, 0.0, False)], LENGTHS)
-    assert (piece.start_s, piece.end_s) == (0.0, 45.0)
+    (one,) = divide([Gap(0.0, 0.0, 0.0, False), Gap(45.0, 45.0, 0.0, False)], LENGTHS)
+    assert (one.start_s, one.end_s) == (0.0, 45.0)

@@ -16,14 +16,14 @@ from catalog.command import JobError, UsageError
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
 from pipelines.speech.transcription import check_model, load_transcriber
-from pipelines.speech.transcription.batches import MOST_FAILURES, Batches, Failure
+from pipelines.speech.transcription.batches import MOST_FAILURES, BatchRunner, Failure
 from pipelines.speech.transcription.interface import (
     Transcriber,
     TranscribeSettings,
     compression_ratio,
     language_code,
 )
-from pipelines.speech.transcription.pieces import cut
+from pipelines.speech.transcription.windows import windows_of
 
 RATE = 16_000
 
@@ -142,7 +142,7 @@ def test_too_large_a_batch_is_halved_for_good() -> None:
             raise RuntimeError("CUDA failed with error out of memory")
         return [item * item for item in items]
 
-    batches = Batches(10)
+    batches = BatchRunner(10)
     assert batches.run(work, range(7)) == [item * item for item in range(7)]
     assert seen == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     batches.run(work, range(2))
@@ -153,15 +153,15 @@ def test_an_engine_that_cannot_work_at_all_ends_the_job() -> None:
     def broken(items: Sequence[int]) -> list[int]:
         raise RuntimeError(f"no kernel for {len(items)}")
 
-    assert Batches(4).run(broken, [1]) == [Failure("RuntimeError: no kernel for 1")]
+    assert BatchRunner(4).run(broken, [1]) == [Failure("RuntimeError: no kernel for 1")]
     with pytest.raises(JobError, match=f"{MOST_FAILURES} windows of audio failed one after another: Runtime"):
-        Batches(4).run(broken, range(100))
+        BatchRunner(4).run(broken, range(100))
 
     def tight(items: Sequence[int]) -> list[int]:
         raise MemoryError(len(items))
 
     with pytest.raises(JobError, match="one window of audio does not fit in memory"):
-        Batches(4).run(tight, range(4))
+        BatchRunner(4).run(tight, range(4))
 
 
 @pytest.mark.parametrize("text", ["", "a", "ha " * 50, "sch\u00f6n \u4f60\u597d"])
@@ -182,16 +182,16 @@ def test_names_of_languages() -> None:
 @given(st.integers(1, 400_000), st.integers(0, 2**31))
 def test_pieces_are_the_wave_and_fit_the_window(length: int, seed: int) -> None:
     wave = np.random.default_rng(seed).uniform(-1, 1, length).astype(np.float32)
-    pieces = cut(wave, 1000, 30.0)
-    assert np.array_equal(np.concatenate(pieces), wave)
-    assert max(len(piece) for piece in pieces) <= 30_000
-    assert min(len(piece) for piece in pieces) >= min(length, 9_000)
+    windows = windows_of(wave, 1000, 30.0)
+    assert np.array_equal(np.concatenate(windows), wave)
+    assert max(len(window) for window in windows) <= 30_000
+    assert min(len(window) for window in windows) >= min(length, 9_000)
 
 
 def test_pieces_are_cut_in_the_pause() -> None:
     wave = np.random.default_rng(0).uniform(-1, 1, 40 * RATE).astype(np.float32)
     wave[18 * RATE : 18 * RATE + RATE // 4] = 0
-    first, _ = cut(wave, RATE, 30.0)
+    first, _ = windows_of(wave, RATE, 30.0)
     assert 18 * RATE < len(first) < 18 * RATE + RATE // 4
 
 

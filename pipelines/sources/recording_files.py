@@ -20,7 +20,7 @@ from pipelines.sources.keys import KeySet
 from pipelines.sources.manifest import manifest_recordings
 from pipelines.sources.metadata import table_recordings
 from pipelines.sources.transcripts import sidecar
-from pipelines.sources.webdataset import shard_recordings
+from pipelines.sources.webdataset import tar_recordings
 
 TABLES = (".csv", ".tsv")
 ENDINGS = (".tar", *columnar.ENDINGS, *TABLES, *manifest.ENDINGS)
@@ -29,7 +29,7 @@ _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class Shard:
+class RecordingFile:
     """A file that holds recordings, or names them."""
 
     uri: str
@@ -39,30 +39,30 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class ShardsSource:
+class FilesSource:
     """Recordings of several files, one file after the other."""
 
     uri: str
-    shards: tuple[Shard, ...]
+    files: tuple[RecordingFile, ...]
 
     def recordings(self) -> Iterator[Recording]:
         """Every recording on offer; raises UsageError for a file that is gone, or broken and the only one."""
         named = KeySet()
-        several = len(self.shards) > 1
+        several = len(self.files) > 1
         # Tables first: the files that they describe are not offered again.
-        for shard in sorted(self.shards, key=lambda one: not _names_files(one)):
-            entry = filesystems.stat(shard.uri)
+        for file in sorted(self.files, key=lambda one: not _names_files(one)):
+            entry = filesystems.stat(file.uri)
             if entry is None:
-                raise UsageError(f"{uris.shown(shard.uri)}: no such file")
-            found = file_recordings(entry, shard.name, shard.split)
-            if _names_files(shard) and several:
+                raise UsageError(f"{uris.shown(file.uri)}: no such file")
+            found = file_recordings(entry, file.name, file.split)
+            if _names_files(file) and several:
                 yield from _learned(found, named)
-            elif not named.contains(hashed([shard.uri]))[0]:
-                yield from or_rejected(found, entry, shard.name) if several else found
+            elif not named.contains(hashed([file.uri]))[0]:
+                yield from or_rejected(found, entry, file.name) if several else found
 
 
 def or_rejected(recordings: Iterator[Recording], file: filesystems.Entry, name: str) -> Iterator[Recording]:
-    """What a file of many recordings holds; where it is damaged, a rejected recording stands for the rest of it."""
+    """Recordings of a file of many; where it is damaged, a rejected recording stands for the rest of it."""
     try:
         yield from recordings
     except BrokenFile as error:
@@ -82,8 +82,8 @@ def _learned(recordings: Iterator[Recording], named: KeySet) -> Iterator[Recordi
         yield from window
 
 
-def _names_files(shard: Shard) -> bool:
-    return shard.name.lower().endswith((*TABLES, *manifest.ENDINGS))
+def _names_files(file: RecordingFile) -> bool:
+    return file.name.lower().endswith((*TABLES, *manifest.ENDINGS))
 
 
 def file_recordings(entry: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
@@ -91,7 +91,7 @@ def file_recordings(entry: filesystems.Entry, name: str, split: str | None = Non
     lower = entry.name.lower()
     folder = name[: len(name) - len(entry.name)]
     if lower.endswith(".tar"):
-        yield from shard_recordings(entry, name, split)
+        yield from tar_recordings(entry, name, split)
     elif lower.endswith(columnar.ENDINGS):
         yield from columnar.columnar_recordings(entry, name, split)
     elif lower.endswith(TABLES):
@@ -112,28 +112,28 @@ def file_recordings(entry: filesystems.Entry, name: str, split: str | None = Non
 
 
 def is_pattern(location: str) -> bool:
-    """Whether a location names files by `*`, `?`, `[a-z]`, `{a,b}` or `{000..012}`."""
+    """True if a location names files by `*`, `?`, `[a-z]`, `{a,b}` or `{000..012}`."""
     return any(mark in location for mark in "*?[{")
 
 
-def matching(location: str) -> ShardsSource:
+def matching(location: str) -> FilesSource:
     """The files that a pattern names, in its order; raises UsageError when it names none."""
-    shards: dict[str, Shard] = {}
+    files: dict[str, RecordingFile] = {}
     for one in _alternatives(location):
         folder, slash, last = one.rpartition("/")
         if not is_pattern(last):
             uri = uris.to_uri(one)
-            shards[uri] = Shard(uri, PurePosixPath(one).name)
+            files[uri] = RecordingFile(uri, PurePosixPath(one).name)
             continue
         if is_pattern(folder):
             raise UsageError(f"source {location!r}: * ? [ may stand in the last part of a path only")
         for entry in _directory(folder + slash, location):
             if not entry.is_directory and fnmatchcase(entry.name, last) and _may_hold(entry.name):
-                shards[entry.uri] = Shard(entry.uri, entry.name)
-    if not shards:
+                files[entry.uri] = RecordingFile(entry.uri, entry.name)
+    if not files:
         allowed = " ".join(sorted({*ENDINGS, *AUDIO}))
         raise UsageError(f"source {location!r} matches no file; it may name {allowed}")
-    return ShardsSource(uris.to_uri(location), tuple(shards.values()))
+    return FilesSource(uris.to_uri(location), tuple(files.values()))
 
 
 def _directory(folder: str, location: str) -> Iterator[filesystems.Entry]:

@@ -11,8 +11,8 @@ from pipelines.speech.alignment.pauses import Levels, Pause
 from pipelines.speech.alignment.text_units import Boundary, Word, boundary
 
 _REACH_S = 0.7
-"""How far from an aligned sentence end its pause is looked for. Espeak's boundaries are within 0.15 s in 95 % of
-cases, and pauses between sentences were all found with this reach."""
+"""Distance from an aligned sentence end within which its pause is sought. Espeak's boundaries are within 0.15 s in
+95 % of cases, and pauses between sentences were all found with this reach."""
 _FOREIGN_S = 1.0
 """Speech between two words that neither covers: the transcript lacks something, so it must not be inside."""
 _LONGEST_PAUSE_S = 3.0
@@ -31,7 +31,7 @@ class Lengths:
     pad_s: float
 
 
-class Piece(NamedTuple):
+class Utterance(NamedTuple):
     """Words `first` to `stop` (exclusive), and the audio they are in, seconds."""
 
     first: int
@@ -53,14 +53,14 @@ class Gap(NamedTuple):
     forced: bool
 
 
-def cut(
+def utterances(
     words: Sequence[Word],
     aligned: Sequence[AlignedWord],
     levels: Levels,
     lengths: Lengths,
     within_s: tuple[float, float],
-) -> list[Piece]:
-    """Pieces that hold all words in order, do not overlap, and are within the bounds wherever that is possible.
+) -> list[Utterance]:
+    """Utterances that hold all words in order, do not overlap, and are within the bounds wherever that is possible.
 
     `within_s` bounds the audio that may be used, seconds.
     """
@@ -75,10 +75,10 @@ def cut(
     return divide(gaps, lengths)
 
 
-def divide(gaps: Sequence[Gap], lengths: Lengths) -> list[Piece]:
+def divide(gaps: Sequence[Gap], lengths: Lengths) -> list[Utterance]:
     """The cheapest division of the words between `gaps[0]` and `gaps[-1]`.
 
-    A piece costs the penalty of the gap where it ends and its relative distance from the target length; lengths
+    An utterance costs the penalty of the gap where it ends and its relative distance from the target length; lengths
     out of bounds are taken only where nothing else is left.
     """
     best = [0.0] + [float("inf")] * (len(gaps) - 1)
@@ -91,13 +91,13 @@ def divide(gaps: Sequence[Gap], lengths: Lengths) -> list[Piece]:
                 best[stop], before[stop] = cost, first
             if gaps[first].forced or seconds > 2 * lengths.max_s:
                 break
-    pieces: list[Piece] = []
+    found: list[Utterance] = []
     stop = len(gaps) - 1
     while stop > 0:
         first = before[stop]
-        pieces.append(Piece(first, stop, gaps[first].start_s, max(gaps[stop].end_s, gaps[first].start_s)))
+        found.append(Utterance(first, stop, gaps[first].start_s, max(gaps[stop].end_s, gaps[first].start_s)))
         stop = first
-    return pieces[::-1]
+    return found[::-1]
 
 
 def _length_cost(seconds: float, lengths: Lengths) -> float:

@@ -1,4 +1,4 @@
-"""Long waves as pieces that a model can hear, cut where it is quietest."""
+"""Long waves as windows that a model can hear, cut where it is quietest."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PAUSE_S = 0.2
 STEP_S = 0.01
 
 
-def cut(wave: Samples, sample_rate: int, window_s: float) -> list[Samples]:
+def windows_of(wave: Samples, sample_rate: int, window_s: float) -> list[Samples]:
     """Views of (T,) that follow each other, none longer than `window_s`; the wave itself if it fits."""
     window = seconds_to_samples(window_s, sample_rate)
     if len(wave) <= window:
         return [wave]
     count = math.ceil(len(wave) / seconds_to_samples(AIM_S * window_s / 30.0, sample_rate))
     reach = seconds_to_samples(SEARCH_S * window_s / 30.0, sample_rate)
-    pieces = []
+    found = []
     for left in range(count, 1, -1):
         aim = len(wave) // left
         lowest = max(len(wave) - (left - 1) * window, aim - reach, 1)
         highest = min(window, aim + reach)
         at = lowest + _quietest(wave[lowest:highest], sample_rate)
-        pieces.append(wave[:at])
+        found.append(wave[:at])
         wave = wave[at:]
-    return [*pieces, wave]
+    return [*found, wave]
 
 
 def _quietest(wave: Samples, sample_rate: int) -> int:

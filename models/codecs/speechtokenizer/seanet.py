@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.codecs.reach import decoder_reach, encoder_reach
+from models.codecs.recurrent import Side
 from models.codecs.speechtokenizer.config import Activation, SpeechTokenizerConfig
 from models.layers.snake import Snake
 
@@ -84,28 +86,25 @@ class SkippedLSTM(nn.Module):
         return (read_TBD + x_TBD.repeat(1, 1, directions)).permute(1, 2, 0)
 
 
-class Encoder(nn.Module):
+class Encoder(Side):
     """`front`: samples to frames. `back`: LSTM and the last convolution, over the whole row."""
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
         super().__init__()
         channels, kind = config.channels, config.activation
         layers: list[nn.Module] = [ReflectConv(1, channels, KERNEL)]
-        step, reach = 1, KERNEL // 2
         for ratio in reversed(config.ratios):
             down = ReflectConv(channels, 2 * channels, 2 * ratio, ratio)
             layers += [*_units(config, channels), activate(kind, channels), down]
-            reach += (_units_reach(config) + ratio) * step
-            step, channels = step * ratio, 2 * channels
-        self.front = nn.Sequential(*layers)
-        self.front_context = -(-(reach + step) // step)
-        """Frames to each side that a frame of `front` depends on."""
+            channels *= 2
         wide = 2 * channels if config.bidirectional else channels
+        self.front = nn.Sequential(*layers)
         self.back = nn.Sequential(
             SkippedLSTM(channels, config.n_lstm_layers, config.bidirectional),
             activate(kind, wide),
             ReflectConv(wide, config.latent_channels, KERNEL),
         )
+        self.piece_context, _ = encoder_reach(self.front)
 
     def forward(self, wave_BT: Tensor) -> Tensor:
         """Waves -> latents (B, D, ceil(T / hop))."""
@@ -113,7 +112,7 @@ class Encoder(nn.Module):
         return latents_BDT
 
 
-class Decoder(nn.Module):
+class Decoder(Side):
     """`front`: the first convolution and the LSTM, over the whole row. `back`: frames to samples."""
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
@@ -124,15 +123,13 @@ class Decoder(nn.Module):
             SkippedLSTM(channels, config.n_lstm_layers, bidirectional=False),
         )
         layers: list[nn.Module] = []
-        step, reach = config.hop_length, KERNEL // 2
         for ratio in config.ratios:
             up = TrimmedTransposedConv(channels, channels // 2, ratio)
             layers += [activate(kind, channels), up, *_units(config, channels // 2)]
-            reach += step + _units_reach(config) * (step // ratio)
-            step, channels = step // ratio, channels // 2
-        self.back = nn.Sequential(*layers, activate(kind, channels), ReflectConv(channels, 1, KERNEL))
-        self.back_context = -(-(reach + config.hop_length) // config.hop_length)
-        """Frames to each side that a frame of `back` depends on."""
+            channels //= 2
+        last = ReflectConv(channels, 1, KERNEL)
+        self.back = nn.Sequential(*layers, activate(kind, channels), last)
+        self.piece_context = decoder_reach(self.back, config.hop_length)
 
     def forward(self, latents_BDT: Tensor) -> Tensor:
         """Latents -> waves (B, frames * hop), not bounded to [-1, 1]."""
@@ -143,11 +140,6 @@ class Decoder(nn.Module):
 def _units(config: SpeechTokenizerConfig, channels: int) -> list[ResidualUnit]:
     kernel, kind = config.residual_kernel_size, config.activation
     return [ResidualUnit(channels, kernel, dilation, kind) for dilation in config.dilations]
-
-
-def _units_reach(config: SpeechTokenizerConfig) -> int:
-    """Positions to each side that the residual units of a block see, rounded up."""
-    return sum((config.residual_kernel_size - 1) * dilation for dilation in config.dilations)
 
 
 def activate(activation: Activation, channels: int) -> nn.Module:

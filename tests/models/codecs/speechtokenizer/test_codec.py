@@ -52,10 +52,10 @@ def test_the_layers_at_sample_rate_reach_no_further_than_said(activation: Any) -
 
     encoder, decoder = network.encoder, network.decoder
     low, high = reach(encoder.front, torch.randn(1, 1, 40 * hop), slice(middle, middle + 1))
-    context = encoder.front_context
+    context = encoder.piece_context
     assert (middle - context) * hop <= low < high < (middle + 1 + context) * hop
     low, high = reach(decoder.back, torch.randn(1, 8, 40), slice(middle * hop, (middle + 1) * hop))
-    context = decoder.back_context
+    context = decoder.piece_context
     assert middle - context <= low < high <= middle + context
 
 

@@ -48,11 +48,11 @@ class FactorizedResidualQuantizer(nn.Module):
         made = (FactorizedCodebook(channels, codebook_size, codebook_channels) for _ in range(n_codebooks))
         self.levels: Sequence[FactorizedCodebook] = nn.ModuleList(made)  # type: ignore[assignment]
 
-    def encode(self, latents_BTD: Tensor, n_levels: int | None = None) -> Tensor:
+    def encode(self, latents_BTD: Tensor, n_levels: int | None = None, metric: Metric = "cosine") -> Tensor:
         """Latents -> codes (B, Q, T) int64 of the first `n_levels`."""
         residual_BTD, codes = latents_BTD, []
         for level in self.levels[:n_levels]:
-            codes.append(level.nearest(level.project(residual_BTD)))
+            codes.append(level.nearest(level.project(residual_BTD), metric))
             residual_BTD = residual_BTD - level.lookup(codes[-1])
         return torch.stack(codes, dim=1)
 

@@ -50,7 +50,7 @@ def kind_of(directory: Path) -> str:
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json as it is."""
     path = directory / CONFIG
-    _require(path)
+    require(path)
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -62,8 +62,8 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def read(directory: Path) -> Stored:
     """Read what `write` wrote."""
-    _require(directory / CONFIG)
-    _require(directory / WEIGHTS)
+    require(directory / CONFIG)
+    require(directory / WEIGHTS)
     described = read_config(directory)
     missing = [key for key in ("name", "edition", "config") if key not in described]
     if missing:
@@ -76,7 +76,7 @@ def read(directory: Path) -> Stored:
 def read_weights(directory: Path) -> tuple[dict[str, Tensor], str]:
     """model.safetensors, and the sha256 of its bytes."""
     path = directory / WEIGHTS
-    _require(path)
+    require(path)
     content = path.read_bytes()
     try:
         return load(content), hashlib.sha256(content).hexdigest()
@@ -119,7 +119,8 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> N
     module.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()})
 
 
-def _require(path: Path) -> None:
+def require(path: Path) -> None:
+    """FileNotFoundError unless the file is there."""
     if not path.is_file():
         raise FileNotFoundError(f"codec directory {path.parent} has no {path.name}")
 

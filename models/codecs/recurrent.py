@@ -48,6 +48,7 @@ class RecurrentCodec(RowCodec):
     """Subclasses say `identity` and `latents`. Each frame depends on the whole row."""
 
     context = Context(None, None)
+    network: Network
 
     def __init__(self, network: Network) -> None:
         self.network = network

@@ -25,6 +25,10 @@ from models.codecs.speechtokenizer import codec as speechtokenizer
 from models.codecs.speechtokenizer.config import SpeechTokenizerConfig
 from models.codecs.speechtokenizer.network import SpeechTokenizerNetwork
 from models.codecs.strided_encoder import encoder_frames
+from models.codecs.transformers.encodec import ChunkedEncodecCodec
+from models.codecs.transformers.example import MODELS
+from models.codecs.transformers.load import load_directory as load_hub_directory
+from models.codecs.transformers.xcodec2 import XCodec2
 
 TINY = MillConfig(
     n_mels=20,
@@ -129,7 +133,22 @@ def speechtokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-CODECS = (
+@pytest.fixture(scope="session")
+def hub_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Name of a tiny model of transformers -> its directory, made once."""
+    place, made = tmp_path_factory.mktemp("hub"), {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            torch.manual_seed(0)
+            made[name] = place / name
+            MODELS[name]().save_pretrained(made[name])
+        return made[name]
+
+    return make
+
+
+OURS = (
     "pcm-16khz",
     "mill-16khz",
     "tiny",
@@ -140,19 +159,10 @@ CODECS = (
 )
 OWN_COUNTS: dict[type, Callable[[Any, int], int]] = {
     MaskGCTAcousticCodec: lambda codec, samples: encoder_frames(samples, codec.network.config.ratios),
+    ChunkedEncodecCodec: lambda codec, samples: codec.frames(samples),
+    XCodec2: lambda codec, samples: samples // codec.hop_length + 1 if samples else 0,
 }
 """Codecs whose frames are not the samples divided by the hop, rounded up: (codec, samples) -> frames."""
-
-
-@pytest.fixture(params=CODECS)
-def codec(request: pytest.FixtureRequest) -> Codec:
-    """Every codec the contract must hold for, read from a directory where it has one."""
-    if "-" in request.param:
-        return load_codec(request.param)
-    directory = request.getfixturevalue(f"{request.param}_directory")
-    return LOADERS.get(request.param, load_codec_directory)(directory)
-
-
 LOADERS: dict[str, Callable[[Path], Codec]] = {
     "maskgct_acoustic": maskgct_acoustic.load_directory,
     "speechtokenizer": speechtokenizer.load_directory,
@@ -160,11 +170,31 @@ LOADERS: dict[str, Callable[[Path], Codec]] = {
 """Those whose families are not listed yet."""
 
 
+@pytest.fixture(params=[*OURS, *MODELS])
+def codec(request: pytest.FixtureRequest, hub_directory: Callable[[str], Path]) -> Codec:
+    """Every codec the contract must hold for, read from a directory where it has one."""
+    name = request.param
+    if name in MODELS:
+        return load_hub_directory(hub_directory(name))
+    if "-" in name:
+        return load_codec(name)
+    directory = request.getfixturevalue(f"{name}_directory")
+    return LOADERS.get(name, load_codec_directory)(directory)
+
+
 @pytest.fixture
 def frames_of(codec: Codec) -> Callable[[int], int]:
     """Samples -> frames that the codec makes of them."""
     own = OWN_COUNTS.get(type(codec))
     return lambda samples: -(-samples // codec.hop_length) if own is None else own(codec, samples)
+
+
+@pytest.fixture
+def samples_of(codec: Codec) -> Callable[[int], int]:
+    """Frames -> samples that the codec makes of them."""
+    if isinstance(codec, ChunkedEncodecCodec):
+        return codec.samples
+    return lambda frames: frames * codec.hop_length
 
 
 @pytest.fixture(scope="session")

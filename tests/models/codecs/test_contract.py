@@ -137,31 +137,31 @@ def test_bfloat16_is_an_edition_of_its_own(codec: Codec, sweep: Sweep) -> None:
     assert encode_one(half, wave_T).shape == exact_QT.shape
     sound_T = decode_one(half, exact_QT)
     assert sound_T.dtype == torch.float32
-    torch.testing.assert_close(sound_T, decode_one(codec, exact_QT), rtol=0, atol=0.1)
+    assert float((sound_T - decode_one(codec, exact_QT)).square().mean().sqrt()) < 0.05
     assert torch.equal(encode_one(codec, wave_T), exact_QT)
 
 
-def test_decode_of_a_batch_is_decode_of_each_row(codec: Codec, sweep: Sweep) -> None:
+def test_decode_of_a_batch_is_decode_of_each_row(codec: Codec, samples_of: Frames, sweep: Sweep) -> None:
     rows = [sweep(length, seed) for seed, length in enumerate([5000, 320, 3000])]
     codes = codec.encode(*padded(rows))
     wave = codec.decode(codes)
     assert wave.sample_rate == codec.sample_rate
-    assert wave.lengths_B.tolist() == (codes.lengths_B * codec.hop_length).tolist()
+    assert wave.lengths_B.tolist() == [samples_of(frames) for frames in codes.lengths_B.tolist()]
     for index, length in enumerate(codes.lengths_B.tolist()):
         alone = codec.decode(Codes(codes.codes_BQT[index : index + 1, :, :length], torch.tensor([length])))
-        samples = length * codec.hop_length
+        samples = samples_of(length)
         torch.testing.assert_close(wave.wave_BT[index, :samples], alone.wave_BT[0])
         assert not wave.wave_BT[index, samples:].any()
     assert wave.wave_BT.dtype == torch.float32
     assert float(wave.wave_BT.abs().max()) <= 1.0
 
 
-def test_the_first_levels_decode_and_embed(codec: Codec, sweep: Sweep) -> None:
+def test_the_first_levels_decode_and_embed(codec: Codec, samples_of: Frames, sweep: Sweep) -> None:
     codes = codec.encode(*padded([sweep(3200, 0)]))
     frames = int(codes.lengths_B[0])
     for levels in range(1, codec.n_codebooks + 1):
         part = Codes(codes.codes_BQT[:, :levels], codes.lengths_B)
-        assert codec.decode(part).wave_BT.shape == (1, frames * codec.hop_length)
+        assert codec.decode(part).wave_BT.shape == (1, samples_of(frames))
         vectors_BDT = codec.embed(part.codes_BQT)
         assert vectors_BDT.shape[0] == 1
         assert vectors_BDT.shape[2] == frames

@@ -1,0 +1,1 @@
+"""Codecs that Hugging Face's transformers ships, behind the codec interface."""

@@ -10,8 +10,9 @@ from models.codecs.dac.family import FAMILY as DAC
 from models.codecs.mill.family import FAMILY as MILL
 from models.manifest import Bundle, CodecLoader, Family, Format, SystemKind, Trainable
 from models.maskgct.family import FAMILY as MASKGCT
+from models.toktts.family import FAMILY as TOKTTS
 
-FAMILIES: tuple[Family, ...] = (MASKGCT, MILL, DAC)
+FAMILIES: tuple[Family, ...] = (MASKGCT, MILL, DAC, TOKTTS)
 
 T = TypeVar("T")
 

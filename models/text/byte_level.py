@@ -17,3 +17,18 @@ class ByteTokens:
     def save(self, directory: Path) -> dict[str, str]:  # noqa: ARG002
         """Nothing to write."""
         return {}
+
+
+class ByT5Tokens:
+    """The bytes of a text as ByT5 numbers them (arXiv 2105.13626), and its end token; toktts reads them."""
+
+    vocab_size = 384
+    """Padding, end, unknown, the bytes, and 125 sentinels that no text has."""
+
+    def ids(self, text: str) -> list[int]:
+        """A byte is its value and 3 more; the end token is 1."""
+        return [*(byte + 3 for byte in text.encode("utf-8")), 1]
+
+    def save(self, directory: Path) -> dict[str, str]:  # noqa: ARG002
+        """Nothing to write."""
+        return {}

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from models.checkpoints import Json
 from models.text import espeak
-from models.text.byte_level import ByteTokens
+from models.text.byte_level import ByT5Tokens, ByteTokens
 from models.text.hugging_face import HuggingFaceTokens
 from models.text.lexicon import Lexicon, read_lexicon
 from models.text.settings import TextSettings, column_of, contradiction, text_settings
@@ -188,11 +188,16 @@ def located(description: Mapping[str, Json], root: Path | None) -> dict[str, Jso
 def _build(settings: TextSettings, lexicon: Lexicon, column: str, records: Mapping[str, str]) -> TextFrontEnd:
     treatment = Treatment(settings.normalize, settings.language, lexicon)
     if settings.kind != "phonemes":
-        tokens = ByteTokens() if settings.kind == "bytes" else HuggingFaceTokens(settings.source)
-        return WrittenFrontEnd(settings.kind, tokens, treatment, column)
+        return WrittenFrontEnd(settings.kind, _tokens(settings), treatment, column)
     table = symbol_table(settings.symbols)
     _check_sha256("symbols", settings.symbols, records.get("symbols_sha256", ""), _sha256(table.ids))
     return PhonemeFrontEnd(table, treatment, records.get("espeak_ng", ""))
+
+
+def _tokens(settings: TextSettings) -> Tokens:
+    if settings.kind == "huggingface":
+        return HuggingFaceTokens(settings.source)
+    return ByteTokens() if settings.kind == "bytes" else ByT5Tokens()
 
 
 def _lexicon(settings: TextSettings, sha256: str = "") -> Lexicon:

@@ -10,7 +10,7 @@ from models.checkpoints import Json
 from models.settings import dataclass_from
 from models.text.treatment import Normalize
 
-Kind = Literal["bytes", "huggingface", "phonemes"]
+Kind = Literal["bytes", "byt5", "huggingface", "phonemes"]
 
 
 @dataclass(frozen=True)

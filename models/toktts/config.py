@@ -61,3 +61,8 @@ class TokTTSConfig:
         if self.pattern == "delay":
             return Delayed(self.n_codebooks, self.codebook_size)
         return Interleaved(self.n_codebooks, self.codebook_size, self.code_ids)
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of the longest speech that the table of positions has room for."""
+        return self.tokens().frames(self.token_positions)

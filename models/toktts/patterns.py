@@ -50,6 +50,10 @@ class Pattern(ABC):
         """Number of steps of so many frames, without the stop token of the first stream and what follows it."""
 
     @abstractmethod
+    def frames(self, n_steps: int) -> int:
+        """The most frames whose tokens, stop tokens included, take so many steps."""
+
+    @abstractmethod
     def write(self, codes_QT: Tensor) -> Tensor:
         """Tokens (S, K), int64, the stop token of every stream at its end."""
 
@@ -59,7 +63,10 @@ class Pattern(ABC):
 
     @abstractmethod
     def allowed(self, step: int, stopped_B: Tensor) -> Tensor:
-        """Ids that can stand at a step, bool (B, K, V). `stopped_B`: the step at which stream 0 stopped, or NEVER."""
+        """Ids that can stand at a step, bool (B, K, V). `stopped_B`: the step at which stream 0 stopped, or NEVER.
+
+        A row has at least one frame.
+        """
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,10 @@ class Interleaved(Pattern):
         """See Pattern."""
         return n_frames * self.n_codebooks
 
+    def frames(self, n_steps: int) -> int:
+        """See Pattern."""
+        return max(0, n_steps - 1) // self.n_codebooks
+
     def write(self, codes_QT: Tensor) -> Tensor:
         """See Pattern."""
         flat_S = (codes_QT.T + self._first_ids(codes_QT.device)).flatten()
@@ -103,7 +114,7 @@ class Interleaved(Pattern):
         ids_V = torch.arange(self.n_ids, device=stopped_B.device)
         first = int(self._first_ids(torch.device("cpu"))[step % self.n_codebooks])
         allowed_V = (ids_V >= first) & (ids_V < first + self.codebook_size)
-        if step % self.n_codebooks == 0:
+        if step > 0 and step % self.n_codebooks == 0:
             allowed_V = allowed_V | (ids_V == self.stop)
         return allowed_V.expand(len(stopped_B), 1, -1)
 
@@ -131,6 +142,10 @@ class Delayed(Pattern):
         """See Pattern."""
         return n_frames
 
+    def frames(self, n_steps: int) -> int:
+        """See Pattern."""
+        return max(0, n_steps - self.n_codebooks)
+
     def write(self, codes_QT: Tensor) -> Tensor:
         """See Pattern."""
         n_frames = codes_QT.shape[1]
@@ -151,7 +166,8 @@ class Delayed(Pattern):
         ids_V = torch.arange(self.n_ids, device=stopped_B.device)
         streams_K1 = torch.arange(self.n_codebooks, device=stopped_B.device)[:, None]
         ended_BK1 = stopped_B[:, None, None] + streams_K1 <= step
-        codes_KV = (ids_V < self.codebook_size) | ((ids_V == self.stop) & (streams_K1 == 0))
+        stops_KV = (ids_V == self.stop) & (streams_K1 == 0) & (step > 0)
+        codes_KV = (ids_V < self.codebook_size) | stops_KV
         begun_KV = torch.where(streams_K1 <= step, codes_KV, ids_V == self.start)
         return torch.where(ended_BK1, ids_V == self.stop, begun_KV)
 

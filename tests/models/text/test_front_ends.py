@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from models.checkpoints import Json
 from models.text import espeak
@@ -19,6 +19,7 @@ from models.text.front_ends import located, text_front_end, training_front_end
 from models.text.settings import contradiction, text_settings
 
 VOCABULARY = {"[UNK]": 0, "one": 1, "two": 2, "three": 3}
+BYT5 = ByT5Tokenizer()
 LEXICON = "- {word: GIF, language: en, ipa: dʒˈɪf}\n- {word: nguyen, language: en, say: win}\n"
 
 
@@ -38,6 +39,13 @@ def test_bytes_tell_texts_apart(first: str, second: str) -> None:
     assert len(ids) == len(first.encode()) + 2
     assert all(0 <= one < front_end.vocab_size for one in ids)
     assert (ids == front_end.encode(second)) == (first == second)
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="<")))
+def test_byt5_is_transformers_tokenizer(text: str) -> None:
+    front_end = text_front_end({"kind": "byt5"})
+    assert front_end.encode(text) == BYT5(text).input_ids
+    assert front_end.vocab_size == len(BYT5)
 
 
 def test_a_tokenizer_travels_with_its_directory(tokenizer: Path, tmp_path: Path) -> None:
@@ -164,7 +172,7 @@ def test_files_that_changed_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"kind": "byte"}, "text front end: kind is 'byte'; known: bytes, huggingface, phonemes"),
+        ({"kind": "byte"}, "text front end: kind is 'byte'; known: bytes, byt5, huggingface, phonemes"),
         ({}, "the text front end lacks 'kind'"),
         ({"kind": "bytes", "normalise": "none"}, "unknown key 'normalise' .*did you mean 'normalize'"),
         ({"kind": "bytes", "normalize": "all"}, "normalize is 'all'; known: none, transcript, spoken"),

@@ -54,7 +54,7 @@ def test_of_a_beginning_the_complete_frames_are_read(pattern, n_frames, kept):
         assert found.shape[1] == min(n_frames, max(0, kept - pattern.n_codebooks + 1))
 
 
-@given(PATTERNS, st.integers(0, 6))
+@given(PATTERNS, st.integers(1, 6))
 def test_exactly_what_is_written_is_allowed(pattern, n_frames):
     tokens = pattern.write(codes_of(pattern, n_frames))
     for step, tokens_K in enumerate(tokens):
@@ -65,7 +65,20 @@ def test_exactly_what_is_written_is_allowed(pattern, n_frames):
         assert allowed.gather(1, tokens_K[:, None]).all()
 
 
-@given(PATTERNS, st.integers(0, 12), st.integers(0, 99))
+@given(PATTERNS)
+def test_speech_has_at_least_one_frame(pattern):
+    assert not pattern.allowed(0, torch.tensor([NEVER]))[0, 0, pattern.stop]
+    assert pattern.allowed(pattern.steps(1), torch.tensor([NEVER]))[0, 0, pattern.stop]
+
+
+@given(PATTERNS, st.integers(0, 60))
+def test_the_most_frames_are_those_that_fit(pattern, n_steps):
+    most = pattern.frames(n_steps)
+    assert len(pattern.write(codes_of(pattern, most + 1))) > n_steps
+    assert most == 0 or len(pattern.write(codes_of(pattern, most))) <= n_steps
+
+
+@given(PATTERNS, st.integers(1, 12), st.integers(0, 99))
 def test_whatever_is_allowed_can_be_read(pattern, n_frames, seed):
     """Tokens drawn from what is allowed, the stop where it is wanted, are the tokens of their codes."""
     generator, stopped, tokens = torch.Generator().manual_seed(seed), torch.tensor([NEVER]), []

@@ -47,27 +47,42 @@ def take_encoder(
     reader: StateReader, prefix: str, channels: int, ratios: Sequence[int], latent_channels: int
 ) -> dict[str, Tensor]:
     """The state of an encoder that is kept by the names of descript-audio-codec 1.0.0 (dac/model/dac.py)."""
-
-    def convolution(name: str, outputs: int, inputs: int, kernel: int) -> dict[str, Tensor]:
-        weight = take_normed_weight(reader, f"{prefix}.{name}", outputs, inputs, kernel)
-        return {"weight": weight, "bias": reader.take(f"{prefix}.{name}.bias", outputs)}
-
-    def snake(name: str, width: int) -> dict[str, Tensor]:
-        return {"alpha": reader.take(f"{prefix}.{name}.alpha", 1, width, 1)}
-
-    state = under("conv1", convolution("block.0", channels, 1, 7))
+    state = under("conv1", take_convolution(reader, f"{prefix}.block.0", channels, 1, 7))
     for index, ratio in enumerate(ratios):
-        inner = f"block.{index + 1}.block"
+        ours, theirs = f"block.{index}", f"{prefix}.block.{index + 1}.block"
         for unit in range(3):
-            ours, theirs = f"block.{index}.res_unit{unit + 1}", f"{inner}.{unit}.block"
-            state |= under(f"{ours}.snake1", snake(f"{theirs}.0", channels))
-            state |= under(f"{ours}.conv1", convolution(f"{theirs}.1", channels, channels, 7))
-            state |= under(f"{ours}.snake2", snake(f"{theirs}.2", channels))
-            state |= under(f"{ours}.conv2", convolution(f"{theirs}.3", channels, channels, 1))
-        state |= under(f"block.{index}.snake1", snake(f"{inner}.3", channels))
-        strided = convolution(f"{inner}.4", 2 * channels, channels, 2 * ratio)
-        state |= under(f"block.{index}.conv1", strided)
+            state |= under(
+                f"{ours}.res_unit{unit + 1}", take_unit(reader, f"{theirs}.{unit}.block", channels)
+            )
+        state |= under(f"{ours}.snake1", take_snake(reader, f"{theirs}.3", channels))
+        strided = take_convolution(reader, f"{theirs}.4", 2 * channels, channels, 2 * ratio)
+        state |= under(f"{ours}.conv1", strided)
         channels *= 2
     end = len(ratios) + 1
-    state |= under("snake1", snake(f"block.{end}", channels))
-    return state | under("conv2", convolution(f"block.{end + 1}", latent_channels, channels, 3))
+    state |= under("snake1", take_snake(reader, f"{prefix}.block.{end}", channels))
+    last = take_convolution(reader, f"{prefix}.block.{end + 1}", latent_channels, channels, 3)
+    return state | under("conv2", last)
+
+
+def take_unit(reader: StateReader, prefix: str, channels: int) -> dict[str, Tensor]:
+    """The state of a residual unit: activation, convolution, activation, convolution."""
+    parts = {
+        "snake1": take_snake(reader, f"{prefix}.0", channels),
+        "conv1": take_convolution(reader, f"{prefix}.1", channels, channels, 7),
+        "snake2": take_snake(reader, f"{prefix}.2", channels),
+        "conv2": take_convolution(reader, f"{prefix}.3", channels, channels, 1),
+    }
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+
+
+def take_snake(reader: StateReader, prefix: str, channels: int) -> dict[str, Tensor]:
+    """The state of a Snake activation."""
+    return {"alpha": reader.take(f"{prefix}.alpha", 1, channels, 1)}
+
+
+def take_convolution(
+    reader: StateReader, prefix: str, outputs: int, inputs: int, kernel: int
+) -> dict[str, Tensor]:
+    """The state of a weight-normalised convolution."""
+    weight = take_normed_weight(reader, prefix, outputs, inputs, kernel)
+    return {"weight": weight, "bias": reader.take(f"{prefix}.bias", outputs)}

@@ -2,8 +2,9 @@
 
 from torch import nn
 
+from models.codecs.dac import checkpoint_descript
 from models.codecs.dac.network import KIND, ConvolutionalModel, build_trainable, load_directory
-from models.manifest import Family, Trainable
+from models.manifest import Family, Format, Trainable
 
 
 def _network(model: ConvolutionalModel) -> nn.Module:
@@ -13,5 +14,10 @@ def _network(model: ConvolutionalModel) -> nn.Module:
 FAMILY = Family(
     name="dac",
     trainables=(Trainable("codec_dac", ConvolutionalModel, _network),),
+    formats={
+        "descript-dac": Format(
+            checkpoint_descript.files, checkpoint_descript.convert, "codec", checkpoint_descript.save
+        )
+    },
     codecs={KIND: load_directory},
 )

@@ -24,7 +24,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from models.codecs import files
 from models.codecs.chunking import in_pieces
 from models.codecs.dac import descript
-from models.codecs.interface import Context
+from models.codecs.interface import Codes, Context, Wave
 from models.codecs.rows import RowCodec
 from models.codecs.strided_encoder import UNIT_REACH, encoder_context
 from models.identity import TokenIdentity
@@ -139,6 +139,14 @@ class ConvolutionalCodec(RowCodec):
         self.device = next(network.parameters()).device
         self.piece_frames = self._usual_piece()
 
+    def decode(self, codes: Codes) -> Wave:
+        """Codes (B, k, T), or (1, B, k, T) as choiHkk/maskgct's DAC wrapper makes them -> waves."""
+        return super().decode(Codes(_three_axes(codes.codes_BQT), codes.lengths_B))
+
+    def embed(self, codes_BQT: Tensor, first_level: int = 0) -> Tensor:
+        """Codes as for `decode` -> the sum of their vectors (B, D, T)."""
+        return super().embed(_three_axes(codes_BQT), first_level)
+
     def _encoded(self, wave_T: Tensor) -> Iterator[Tensor]:
         hop, context = self.hop_length, self.config.encoder_context
         frames = -(-len(wave_T) // hop)
@@ -166,6 +174,10 @@ class ConvolutionalCodec(RowCodec):
             for level, codes_T in zip(levels, codes_QT, strict=True)
         )
         return vectors_DT
+
+
+def _three_axes(codes: Tensor) -> Tensor:
+    return codes[0] if codes.dim() == 4 and len(codes) == 1 else codes
 
 
 def build_network(config: ConvolutionalConfig) -> nn.Module:
@@ -256,7 +268,7 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> Convo
     described = files.read_config(directory)
     ours = "kind" in described
     try:
-        config = _own_config(described["config"]) if ours else _hub_config(described)
+        config = _own_config(described["config"]) if ours else hub_config(described)
     except (KeyError, TypeError, ValueError) as error:
         problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{directory / files.CONFIG}: {problem}") from error
@@ -275,7 +287,7 @@ def _own_config(values: Mapping[str, Any]) -> ConvolutionalConfig:
     return ConvolutionalConfig(**{**values, "ratios": tuple(values["ratios"])})
 
 
-def _hub_config(values: Mapping[str, Any]) -> ConvolutionalConfig:
+def hub_config(values: Mapping[str, Any]) -> ConvolutionalConfig:
     """Sizes from a `DacConfig`, or from parler-tts's, which leaves out what is as in descript's 44 kHz model."""
     if "downsampling_ratios" not in values:
         known = PRESETS["44khz"]

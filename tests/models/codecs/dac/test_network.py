@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.checkpoints import StateReader
 from models.codec_sources import load_codec
-from models.codecs.dac import descript
+from models.codecs.dac import checkpoint_descript, descript
 from models.codecs.dac.network import (
     PRESETS,
     ConvolutionalCodec,
@@ -181,6 +182,53 @@ def test_weights_of_descript_make_the_same_codes_and_sound(sweep: Sweep, tmp_pat
     assert torch.equal(encode_one(ours, wave_T)[:, :settled], codes_1QT[0, :, :settled])
     found = ours.decode(Codes(codes_1QT, torch.tensor([200]))).wave_BT
     torch.testing.assert_close(found, sound_11T[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_release_of_descript_becomes_a_codec(sweep: Sweep, tmp_path: Path) -> None:
+    dac = pytest.importorskip("dac.model.dac")
+    torch.manual_seed(1)
+    kwargs = {
+        "encoder_dim": 4,
+        "encoder_rates": [2, 5],
+        "decoder_dim": 16,
+        "decoder_rates": [5, 2],
+        "n_codebooks": 2,
+        "codebook_size": 16,
+        "codebook_dim": 4,
+        "sample_rate": 16_000,
+    }
+    theirs = dac.DAC(**kwargs).eval()
+    stored = {"state_dict": theirs.state_dict(), "metadata": {"kwargs": kwargs}}
+    torch.save(stored, tmp_path / "weights.pth")
+    config, weights = checkpoint_descript.files(tmp_path / "weights.pth")
+    network = checkpoint_descript.convert(config, StateReader("descript-dac", weights))
+    for key, value in descript.to_hugging_face(theirs.state_dict()).items():
+        assert torch.equal(network.state_dict()[key], value)
+    checkpoint_descript.save(network, tmp_path / "codec")
+    codec = load_codec(str(tmp_path / "codec"))
+    assert (codec.name, codec.edition, codec.hop_length) == ("dac-16khz", "descript", 10)
+    wave_T = sweep(2000, 0)
+    with torch.no_grad():
+        codes_1QT = theirs.encode(wave_T[None, None])[1]
+    settled = 200 - codec.context.encode
+    assert torch.equal(encode_one(codec, wave_T)[:, :settled], codes_1QT[0, :, :settled])
+    with pytest.raises(ValueError, match=r"decoder_rates is \[2, 5\]; it must be \[5, 2\] here"):
+        checkpoint_descript.convert({**kwargs, "decoder_rates": [2, 5]}, StateReader("descript-dac", weights))
+    (tmp_path / "other.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"other\.pth is not a file of tensors"):
+        checkpoint_descript.files(tmp_path / "other.pth")
+    torch.save({"weights": 1}, tmp_path / "another.pth")
+    with pytest.raises(ValueError, match=r"another\.pth must hold state_dict and metadata\.kwargs"):
+        checkpoint_descript.files(tmp_path / "another.pth")
+
+
+def test_codes_with_a_leading_axis_are_those_without(codec: ConvolutionalCodec) -> None:
+    codes_BQT = torch.randint(0, 16, (2, 3, 9))
+    lengths_B = torch.tensor([9, 4])
+    for decode in (codec.embed, lambda given: codec.decode(Codes(given, lengths_B)).wave_BT):
+        assert torch.equal(decode(codes_BQT[None]), decode(codes_BQT))
+    with pytest.raises(ValueError, match=r"\(2, 2, 3, 9\); expected integers \(batch, codebooks, frames\)"):
+        codec.embed(codes_BQT.expand(2, -1, -1, -1))
 
 
 def test_what_is_saved_is_loaded(

@@ -5,9 +5,9 @@
 FSDD is a folder of the Free Spoken Digit Dataset with `metadata.csv`. Every family is trained on the same prepared
 dataset for the same minutes of one thread (processor time, which other work on the machine changes little). Then it
 says each of ten digits in the voice of each of six speakers, 4 requests a pair. The prompts are of the test split,
-new to every training. Real test recordings and their resyntheses by the codec stand in the same table. `--split
-validation` asks with validation prompts instead, to choose settings on; its figures are printed, not kept. All work
-is kept in FOLDER, and a rerun goes on where it stopped.
+new to every training; a family that takes no prompt is judged by its digits alone. Real test recordings and their
+resyntheses by the codec stand in the same table. `--split validation` asks with validation prompts instead, to choose
+settings on; its figures are printed, not kept. All work is kept in FOLDER, and a rerun goes on where it stopped.
 
 The last line is JSON; families are kept in benchmarks/results/digits.json, one by one.
 """
@@ -137,8 +137,11 @@ def bench_family(
     system = system_at(family, arguments.work, trained, codec, 1)
     rounds = [speak(family, system, corpus, requests, seed) for seed in range(arguments.seeds)]
     _listen(rounds[0], system.sample_rate, arguments.work / family.name / "audio")
+    figures = rounded(ears.judge([one for spoken in rounds for one in spoken.utterances]))
+    if not family.prompted:
+        figures |= {"speakers": None, "speakers_interval": None}
     return {
-        **rounded(ears.judge([one for spoken in rounds for one in spoken.utterances])),
+        **figures,
         "seeds": arguments.seeds,
         "evaluations": round(rounds[0].evaluations, 1),
         "real_time_factor": round(min(spoken.real_time_factor for spoken in rounds), 3),
@@ -155,9 +158,10 @@ def _point(
     requests: Sequence[Request],
     ears: Judges,
     share: float,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     found = ears.judge(speak(family, system, corpus, requests, 0).utterances)
-    return {"share": share, "digits": round(found.digits, 4), "speakers": round(found.speakers, 4)}
+    speakers = round(found.speakers, 4) if family.prompted else None
+    return {"share": share, "digits": round(found.digits, 4), "speakers": speakers}
 
 
 def _training(trained: Mapping[str, Trained]) -> dict[str, Any]:
@@ -208,15 +212,22 @@ def table(results: Mapping[str, Any]) -> str:
     for name, row in results["families"].items():
         points = [*row["curve"], {"share": 1, **row}]
         shown = (
-            f"{100 * p['share']:.0f} % {100 * p['digits']:.1f} / {100 * p['speakers']:.1f}" for p in points
+            f"{100 * p['share']:.0f} % {_percent(p['digits'])} / {_percent(p['speakers'])}" for p in points
         )
         lines.append(f"\n{name}, digits / speakers over the training: {', '.join(shown)}")
     return "\n".join(lines)
 
 
 def _share(row: Mapping[str, Any], what: str) -> str:
+    if row[what] is None:
+        return _percent(None)
     low, high = row[f"{what}_interval"]
     return f"{100 * row[what]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _percent(share: float | None) -> str:
+    """None: a system that takes no voice prompt."""
+    return "not asked" if share is None else f"{100 * share:.1f}"
 
 
 def main() -> None:

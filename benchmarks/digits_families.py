@@ -44,6 +44,8 @@ class DigitsFamily:
     """Of the task, in place of the system's own."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """What `assemble` is given besides the networks: sources of further codecs and tokenizers by role."""
+    prompted: bool = True
+    """False: the system takes no voice prompt, so only its digits are judged."""
     longest_s: float | None = None
     """The longest row that the options allow, where a runaway ends. None: lengths are asked for."""
 
@@ -57,7 +59,7 @@ class DigitsFamily:
         prompt = Prompt(wave_of(waves[request.prompt]), request.prompt.digit, "en")
         if self.task == "convert":
             return ConvertRequest(wave_of(waves[request.source]), prompt)
-        return SpeakRequest(request.digit, "en", prompt=prompt)
+        return SpeakRequest(request.digit, "en", prompt=prompt if self.prompted else None)
 
 
 def wave_of(samples: Samples) -> Wave:
@@ -72,6 +74,14 @@ FAMILIES = {
             "maskgct",
             "maskgct",
             {"t2s": Network("maskgct_t2s.yaml", 0.5), "s2a": Network("maskgct_s2a.yaml", 0.5)},
+        ),
+        DigitsFamily(
+            "toktts",
+            "toktts",
+            {"toktts": Network("toktts.yaml", 1.0)},
+            options={"max_s": 3.0},
+            prompted=False,
+            longest_s=3.0,
         ),
     )
 }

@@ -29,6 +29,8 @@ class OptimConfig:
     """After the warm-up, over what is left until the first stop rule (steps, epochs or minutes)."""
     final_lr_ratio: float = 0.0
     """Where linear and cosine end, as a share of `lr`."""
+    decay_steps: int | None = None
+    """The update at which linear and cosine have reached their end, and stay there; None: where the training ends."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 turns clipping off."""
 
@@ -39,6 +41,10 @@ class OptimConfig:
         for name in ("weight_decay", "warmup_steps", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must not be negative")
+        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+            raise ValueError(
+                f"decay_steps is {self.decay_steps}: must be above warmup_steps, which is {self.warmup_steps}"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {self.betas}: each must be in [0, 1)")
         if not 0 <= self.final_lr_ratio <= 1:
@@ -61,6 +67,8 @@ def lr_factor(config: OptimConfig, step: int, progress: float) -> float:
         return (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return 1.0
+    if config.decay_steps is not None:
+        progress = step / config.decay_steps
     done = min(max(progress, 0.0), 1.0)
     left = 1.0 - done if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
     return config.final_lr_ratio + (1.0 - config.final_lr_ratio) * left

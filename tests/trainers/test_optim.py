@@ -29,6 +29,17 @@ def test_factor_stays_between_its_ends(
         assert lr_factor(config, step, 1.0) == pytest.approx(1.0 if schedule == "constant" else ratio)
 
 
+@given(st.sampled_from(["linear", "cosine"]), st.integers(1, 50), st.floats(0, 1))
+def test_a_schedule_can_end_before_the_training(schedule, decay_steps: int, ratio: float) -> None:
+    config = OptimConfig(schedule=schedule, decay_steps=decay_steps, final_lr_ratio=ratio)
+    whole = OptimConfig(schedule=schedule, final_lr_ratio=ratio)
+    for step in range(0, 2 * decay_steps, 3):
+        assert lr_factor(config, step, 0.0) == lr_factor(whole, step, step / decay_steps)
+    assert lr_factor(config, 2 * decay_steps, 0.1) == pytest.approx(ratio)
+    with pytest.raises(ValueError, match="decay_steps is 5: must be above warmup_steps, which is 5"):
+        OptimConfig(warmup_steps=5, decay_steps=5)
+
+
 @given(st.floats(0.01, 100), st.floats(0, 10))
 def test_gradients_are_scaled_then_clipped(scale: float, clip: float) -> None:
     parameters = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2)), torch.zeros(1)]

@@ -18,13 +18,16 @@ from models.codec_sources import load_codec
 from models.generators import load_generator
 from models.text.front_ends import text_front_end
 from models.toktts.config import TokTTSConfig
+from models.toktts.network import TokTTS
 from models.toktts.patterns import Pattern
 from trainers.objectives import DataInfo
 from trainers.objectives.generator import TextBatch, pad_tokens
 from trainers.objectives.toktts import NOT_LEARNED, TokTTSObjective, TokTTSSettings, taught
 from trainers.plan import Item, Position
+from trainers.settings import load_fit, model_settings, objective_settings
 from trainers.store import Store
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CODEC = "mill-16khz@1"
 SIZES = {"encoder_size": 16, "encoder_layers": 1, "encoder_heads": 2}
 SIZES |= {"decoder_size": 16, "decoder_layers": 1, "decoder_heads": 2, "token_positions": 256}
@@ -202,3 +205,27 @@ def test_what_does_not_fit_is_refused(info: DataInfo) -> None:
         TokTTSSettings(clip_audio_secs=0.0)
     with pytest.raises(ValueError, match="a row has 128 frames; the network takes at most 127"):
         loss_of(build(info), batch_of(info, (128,)))
+
+
+PARAMETERS = {"first_working": 1.39, "ex_small": 4.95, "ex": 18.61, "small_train": 26.18}
+"""Millions, of the published networks."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_configurations_have_the_published_sizes(name: str) -> None:
+    settings = load_fit(CONFIGS / "toktts" / f"{name}.yaml")
+    data = DataInfo("encodec", 24_000, 320, 8, 1024, 1.0)
+    objective = objective_settings(settings, data)
+    config = model_settings(settings, objective, data)
+    with torch.device("meta"):
+        found = sum(parameter.numel() for parameter in TokTTS(config).parameters())
+    assert found / 1e6 == pytest.approx(PARAMETERS[name], abs=0.006)
+    assert objective.frames(data) == 150
+
+
+@pytest.mark.parametrize("folder", ["tiny", "digits"])
+def test_our_configurations_are_complete(folder: str, info: DataInfo) -> None:
+    settings = load_fit(CONFIGS / folder / "toktts.yaml")
+    config = model_settings(settings, objective_settings(settings, info), info)
+    assert config.n_codebooks == 8
+    assert config.most_frames > settings.data.batch.max_token_length

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.checkpoints import Json
 from models.codecs.interface import Codes
 from models.layers.masks import pad_rows
 from models.sampling.draws import row_seeds
@@ -41,7 +40,7 @@ NOT_LEARNED = -100
 class TokTTSSettings:
     """What is learned of a recording."""
 
-    text: Mapping[str, Json] = field(default_factory=lambda: {"kind": "byt5"})
+    text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "byt5"})
     """The text front end; see `models.text.settings.TextSettings`."""
     levels: int | None = None
     """The first levels of the codec, which are spoken; None: all. Published are 2 of EnCodec's."""

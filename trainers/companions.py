@@ -37,9 +37,9 @@ class Companions:
         return found_N
 
     def choose(self, rows_n: IntArray, seeds_n: npt.NDArray[np.uint64], count: int) -> IntArray:
-        """`count` distinct companions (n, K) of each row, none of them the row itself.
+        """`count` companions (n, K) of each row, none of them the row itself: distinct ones, or in smaller groups all.
 
-        Rows must be eligible and have at least as many others in their group.
+        Rows must be eligible and have another one in their group.
         """
         groups_n = self.groups_N[rows_n]
         first_n = self.bounds_G[groups_n]
@@ -52,12 +52,15 @@ class Companions:
 
 
 def _distinct(sizes_n: IntArray, drawn: Callable[[int], npt.NDArray[np.uint64]], count: int) -> IntArray:
-    """`count` distinct numbers (n, K) below each size, in the order they were drawn."""
+    """`count` numbers (n, K) below each size, in the order they were drawn: distinct until there are no more, then the
+    same again."""
     found: list[IntArray] = []
     for draw in range(count):
         # A number among those that are left, then moved past the ones that are taken, from the smallest on.
-        pick_n = (drawn(draw) % (sizes_n - draw).astype(np.uint64)).astype(np.int64)
+        pick_n = (drawn(draw) % np.maximum(sizes_n - draw, 1).astype(np.uint64)).astype(np.int64)
         for taken_n in np.sort(np.array(found), axis=0):
             pick_n += pick_n >= taken_n
+        for before in range(draw):
+            pick_n = np.where(sizes_n == draw - before, found[before], pick_n)
         found.append(pick_n)
     return np.stack(found, axis=1) if found else np.zeros((len(sizes_n), 0), dtype=np.int64)

@@ -136,9 +136,9 @@ class Batches(Generic[B]):
             usable_N &= present_N
         if needs.companions:
             self._companions = Companions(self.store.groups(needs.companions_by), usable_N)
-            enough_N = self._companions.enough(needs.companions)
+            enough_N = self._companions.enough(needs.others)
             self.left_out[TOO_FEW] = int((usable_N & ~enough_N).sum())
-            reasons[TOO_FEW] = f"have fewer than {needs.companions} others of the same {needs.companions_by}"
+            reasons[TOO_FEW] = f"have fewer than {needs.others} others of the same {needs.companions_by}"
             usable_N &= enough_N
         if not usable_N.any():
             counts = [

@@ -56,6 +56,9 @@ class Needs:
     """The column whose value a row and its companions share."""
     nullable: tuple[str, ...] = ()
     """Columns of strings that it reads, too, where they are; null is no reason to leave a row out."""
+    least_companions: int | None = None
+    """Rows with fewer others are left out; None: those with fewer than `companions`. A row with fewer than that gets
+    some of them more than once."""
 
     def __post_init__(self) -> None:
         if self.companions < 0:
@@ -65,6 +68,15 @@ class Needs:
                 f"companion_frames is {self.companion_frames} with {self.companions} companions: "
                 "must be at least 1 with companions, and 0 without"
             )
+        if self.least_companions is not None and not 0 < self.least_companions <= self.companions:
+            raise ValueError(
+                f"least_companions is {self.least_companions}: must be from 1 to companions, {self.companions}"
+            )
+
+    @property
+    def others(self) -> int:
+        """Other rows that a row's group must have."""
+        return self.companions if self.least_companions is None else self.least_companions
 
     @property
     def required(self) -> tuple[str, ...]:

@@ -61,3 +61,14 @@ def test_mixing_is_two_rounds_of_splitmix(value: int, key: int) -> None:
     """Seeds are kept by nothing but this function: a run that continues needs the same."""
     assert splitmix(0, 0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF
     assert mix(np.array([value]), key).tolist() == [splitmix(splitmix(value, 0x9E3779B97F4A7C15), key)]
+
+
+@given(st.integers(2, 6), st.integers(1, 9), st.integers(0, 2**32))
+def test_small_groups_give_all_they_have_and_then_the_same_again(size: int, count: int, key: int) -> None:
+    companions = Companions(np.zeros(size, dtype=np.int32), np.ones(size, dtype=np.bool_))
+    rows = np.arange(size)
+    for row, chosen in zip(rows, companions.choose(rows, mix(rows, key), count).tolist(), strict=True):
+        others = size - 1
+        assert len(set(chosen[:others])) == min(count, others)
+        assert row not in chosen
+        assert chosen[others:] == [chosen[at % others] for at in range(others, count)]

@@ -125,6 +125,10 @@ def test_the_crops_are_those_of_earlier_versions(
         ({"companions": -1}, "companions is -1: must not be negative"),
         ({"companions": 2}, "companion_frames is 0 with 2 companions: must be at least 1 with companions"),
         ({"companion_frames": 9}, "companion_frames is 9 with 0 companions: .*, and 0 without"),
+        (
+            {"companions": 2, "companion_frames": 5, "least_companions": 3},
+            "least_companions is 3: must be from 1 to companions, 2",
+        ),
     ],
 )
 def test_needs_that_contradict_themselves_are_refused(values: dict[str, int], message: str) -> None:

@@ -11,8 +11,9 @@ from models.codecs.mill.family import FAMILY as MILL
 from models.manifest import Bundle, CodecLoader, Family, Format, SystemKind, Trainable
 from models.maskgct.family import FAMILY as MASKGCT
 from models.toktts.family import FAMILY as TOKTTS
+from models.valle.family import FAMILY as VALLE
 
-FAMILIES: tuple[Family, ...] = (MASKGCT, MILL, DAC, TOKTTS)
+FAMILIES: tuple[Family, ...] = (MASKGCT, MILL, DAC, TOKTTS, VALLE)
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from models.checkpoints import hub_files
 from models.layers import checkpoint_torchscale
-from models.manifest import Family, Format, Trainable
-from models.valle import checkpoint_enhuiz, example
+from models.manifest import Family, Format, SystemKind, Trainable
+from models.valle import checkpoint_enhuiz, example, system
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
 from models.valle.nar import ValleNAR
@@ -25,6 +25,14 @@ FAMILY = Family(
         Trainable("valle_ar", ValleARConfig, ValleAR, example.ar),
         Trainable("valle_nar", ValleNARConfig, ValleNAR, example.nar),
     ),
+    systems={
+        "valle": SystemKind(
+            system.build,
+            {"ar": ("valle_ar",), "nar": ("valle_nar",)},
+            optional=("nar",),
+            text_roles=("ar", "nar"),
+        )
+    },
     formats={
         "enhuiz-valle-ar": Format(checkpoint_enhuiz.read_ar, checkpoint_enhuiz.convert_ar, "valle_ar"),
         "enhuiz-valle-nar": Format(checkpoint_enhuiz.read_nar, checkpoint_enhuiz.convert_nar, "valle_nar"),

@@ -9,6 +9,7 @@ import torch
 
 from models.valle.ar import ValleAR
 from models.valle.nar import ValleNAR
+from models.valle.network import ValleNetwork
 
 N = TypeVar("N", ValleAR, ValleNAR)
 
@@ -29,7 +30,22 @@ def grown(module: N, **sizes: int) -> N:
             raise ValueError(f"{name} is {getattr(module.config, name)}; it cannot shrink to {size}")
     config: Any = dataclasses.replace(module.config, **sizes)  # type: ignore[arg-type]
     larger = type(module)(config)
-    for name, tensor in larger.state_dict().items():
-        old = module.state_dict()[name]
-        tensor[tuple(slice(size) for size in old.shape)] = old
+    take_weights(larger, module)
     return larger.train(module.training)
+
+
+@torch.no_grad()
+def take_weights(network: ValleNetwork, source: ValleNetwork) -> None:
+    """Copy the weights of `source`, whose tables may be smaller; rows of its text table that `network` lacks are left.
+
+    ValueError if anything else of the two configurations differs.
+    """
+    sizes = {name: getattr(network.config, name) for name in GROWING}
+    shrunk = [name for name in GROWING[1:] if getattr(source.config, name) > sizes[name]]
+    if shrunk or dataclasses.replace(source.config, **sizes) != network.config:
+        raise ValueError(f"it has {source.config}, not {network.config}")
+    state = source.state_dict()
+    for name, tensor in network.state_dict().items():
+        old = state[name]
+        common = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, old.shape, strict=True))
+        tensor[common] = old[common]

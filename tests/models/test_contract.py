@@ -21,7 +21,7 @@ from models.valle.family import FAMILY as VALLE
 
 REGISTERED = [one for family in FAMILIES for one in family.trainables if one.example is not None]
 # Families that no objective trains yet.
-UNREGISTERED = [*VALLE.trainables, *SOUNDSTORM.trainables, *FLOW_MATCHING.trainables]
+UNREGISTERED = [*SOUNDSTORM.trainables, *FLOW_MATCHING.trainables]
 # Networks that a configuration builds in another way.
 VARIANTS = {
     "valle_ar-retnet": (VALLE.trainables[0], partial(valle.ar, "retnet")),

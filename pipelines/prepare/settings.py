@@ -109,6 +109,15 @@ class TextSettings(Settings):
         return Lexicon() if self.lexicon is None else read_lexicon(self.lexicon)
 
 
+class AugmentSettings(Settings):
+    """Noisy copies of every utterance, against learning recordings by heart."""
+
+    copies: int = Field(ge=2, description="rows of every utterance, its own included")
+    noise_std: float = Field(
+        default=6e-4, gt=0, le=1, description="of white noise on the waveform, in units of full scale"
+    )
+
+
 class SplitSettings(Settings):
     """Recordings to hold out, where the source does not say so itself."""
 
@@ -181,6 +190,9 @@ class PrepareSettings(Settings):
     words: AlignSettings | None = Field(
         default=None, description="fills `words`, the words of utterances in time"
     )
+    augment: AugmentSettings | None = Field(
+        default=None, description="further rows `<id>#aug1`, ... with noise before the codec, in every split"
+    )
     split: SplitSettings = SplitSettings()
     codec: CodecSettings = CodecSettings()
     resources: ResourceSettings = ResourceSettings()
@@ -223,6 +235,7 @@ class PrepareSettings(Settings):
             "speakers": self.speakers is not None,
             "filter": self.filter != FilterSettings(),
             "words": self.words is not None,
+            "augment": self.augment is not None,
         }
         dumped = self.model_dump(
             mode="json", include={name for name, on in active.items() if on}, exclude_none=True

@@ -21,6 +21,7 @@ from pipelines.execution.ray_stream import Stage, Step
 from pipelines.prepare.settings import FilterSettings, PrepareSettings, StepSettings
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings, AlignStage, WordsStage
+from pipelines.stages.augment import AugmentStage
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.filter import FilterStage
@@ -82,6 +83,9 @@ def steps_of(
     """The job's steps, in order."""
     reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
     encoding = [_codec(settings, layout.on_gpu)]
+    if settings.augment is not None:
+        # With the codec: copies do not travel between workers.
+        encoding.insert(0, Stage(AugmentStage, settings.augment.model_dump()))
     writing = [
         Stage(
             WriteStage,

@@ -1,0 +1,99 @@
+"""Noisy copies: the same recordings, further rows, the same noise every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from catalog.appending import Appender
+from catalog.creation import create
+from catalog.reasons import Reason
+from models.codec_sources import load_codec
+from models.codecs.interface import identity_of
+from pipelines.prepare.settings import PrepareSettings
+from pipelines.prepare.steps import layout_of, steps_of
+from pipelines.rows import SCHEMA, reject, samples_array, waves
+from pipelines.stages.augment import AugmentStage, noisy
+from pipelines.stages.codec import CodecStage
+from pipelines.stages.write import WriteStage, Written
+
+
+def rows_of(*lengths: int) -> pa.Table:
+    names = [f"recording{row}" for row in range(len(lengths))]
+    tones = [np.sin(np.arange(length, dtype=np.float32) / 9) for length in lengths]
+    columns = {name: pa.nulls(len(lengths), SCHEMA.field(name).type) for name in SCHEMA.names}
+    columns |= {"id": pa.array(names), "recording_id": pa.array(names), "text": pa.array(names)}
+    columns |= {"duration_s": pa.array([length / 16_000 for length in lengths])}
+    return pa.table(columns | {"samples": samples_array(tones)}, schema=SCHEMA)
+
+
+def test_copies_stand_behind_their_originals_and_rejected_rows_have_none() -> None:
+    table = reject(rows_of(5000, 3000, 4000), {1: (Reason.SILENT, "peak is 0")})
+    found = AugmentStage(copies=3, noise_std=6e-4)(table)
+    assert found.schema == table.schema
+    assert found["id"].to_pylist() == [
+        *("recording0", "recording0#aug1", "recording0#aug2"),
+        "recording1",
+        *("recording2", "recording2#aug1", "recording2#aug2"),
+    ]
+    assert found["recording_id"].to_pylist() == found["text"].to_pylist()
+    assert found["reason"].to_pylist() == [None, None, None, "silent", None, None, None]
+    before, after = waves(table), waves(found)
+    assert np.array_equal(after[0], before[0])
+    assert after[3] is None
+    for copy in (1, 2):
+        difference = after[copy] - before[0]
+        inside = np.abs(before[0]) < 0.9  # full scale cuts the rest
+        assert float(difference[inside].std()) == pytest.approx(6e-4, rel=0.1)
+    assert not np.array_equal(after[1], after[2])
+
+
+@given(st.floats(0.001, 1), st.text(max_size=5), st.text(max_size=5))
+def test_noise_follows_from_the_id_and_stays_within_full_scale(std: float, first: str, second: str) -> None:
+    wave = np.linspace(-1, 1, 50, dtype=np.float32)
+    made = noisy(wave, std, first)
+    assert made.dtype == np.float32
+    assert np.array_equal(made, noisy(wave, std, first))
+    assert float(np.abs(made).max()) <= 1
+    assert np.array_equal(made, noisy(wave, std, second)) == (first == second)
+
+
+def test_recordings_are_committed_once_with_all_their_rows(tmp_path: Path) -> None:
+    identity = identity_of(load_codec("pcm-16khz"))
+    appender = Appender(create(tmp_path, identity, {}))
+    table = CodecStage("pcm-16khz")(AugmentStage(4, 6e-4)(rows_of(5000, 3000, 4000)))
+    written = Written.from_table(WriteStage(str(tmp_path), "run", identity, 0.5, 0)(table))
+    appender.append(written.shards)
+    totals = appender.dataset.totals()
+    assert (totals.recordings, totals.utterances, totals.rejected) == (3, 12, 0)
+    assert all(shard.rows == 4 * shard.recordings for shard in written.shards)
+
+
+def test_datasets_without_copies_are_what_they_were() -> None:
+    assert "augment" not in PrepareSettings().of_rows
+    settings = PrepareSettings.model_validate({"augment": {"copies": 4}})
+    assert settings.of_rows["augment"] == {"copies": 4, "noise_std": 6e-4}
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        PrepareSettings.model_validate({"augment": {"copies": 1}})
+
+
+@pytest.mark.parametrize("layout", ["together", "apart"])
+def test_copies_are_made_by_the_worker_of_the_codec(layout: str) -> None:
+    settings = PrepareSettings.model_validate(
+        {"augment": {"copies": 2}, "resources": {"layout": layout, "device": "cpu"}}
+    )
+    steps = steps_of(
+        layout_of(settings, [{"CPU": 4, "GPU": 0}]),
+        settings,
+        identity_of(load_codec("pcm-16khz")),
+        "data",
+        "run",
+    )
+    kinds = next(kinds for step in steps if CodecStage in (kinds := [stage.factory for stage in step.stages]))
+    assert kinds[kinds.index(CodecStage) - 1] is AugmentStage

@@ -11,6 +11,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "demo": ("pipelines", ("demo",), "corpus, shards, training, registry, speech: the whole flow in minutes"),
     "prepare": ("pipelines", ("prepare",), "recordings -> committed, codec-tokenised shards"),
     "synthesize": ("pipelines", ("synthesize",), "text [and a voice prompt] -> speech"),
+    "generate-samples": (
+        "pipelines",
+        ("generate-samples",),
+        "texts of a dataset, and given ones -> speech to compare",
+    ),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
     "report": (
         "pipelines",

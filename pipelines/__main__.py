@@ -8,7 +8,10 @@ from importlib import import_module
 
 from catalog import command
 
-JOBS = ("prepare", "reconstruct", "synthesize", "demo", "report", "export", "import-shards", "repair")
+JOBS = (
+    *("prepare", "repair", "report", "export", "import-shards"),
+    *("synthesize", "generate-samples", "reconstruct", "demo"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from pydantic import Field
 from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.files import write_text
-from pipelines.stages.speak import REQUESTS, Speak
+from pipelines.stages.speak import REQUESTS, Speak, device_of
 
 name = "synthesize"
 help = "text, with or without a voice prompt, to speech"
@@ -98,7 +98,7 @@ def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: len(row["text"])), schema=REQUESTS)
     worker: dict[str, Any] = {
         "model": system,
-        "device": _device(settings.device),
+        "device": device_of(settings.device),
         "seed": settings.seed,
         "options": settings.sampling,
     }
@@ -131,15 +131,6 @@ def _speak_on_ray(
     )
     for batch in spoken.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise UsageError("device = 'cuda': this machine has no CUDA device; use cpu or auto")
-    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 def _requests(arguments: argparse.Namespace) -> list[dict[str, Any]]:

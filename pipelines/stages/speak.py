@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import torch
 
+from catalog.command import UsageError
 from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
 from pipelines.audio.lengths import samples_to_seconds
@@ -48,6 +49,14 @@ RESULTS = pa.schema(
 def row_seed(seed: int, identifier: str) -> int:
     """A sentence's own seed: what is drawn for it does not depend on the batch or the worker it falls into."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{identifier}".encode()).digest()[:7], "little")
+
+
+def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    """The device that a job's setting means. UsageError for `cuda` where there is none."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UsageError("device = 'cuda': this machine has no CUDA device; use cpu or auto")
+    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 class Speak:

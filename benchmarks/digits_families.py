@@ -76,6 +76,13 @@ FAMILIES = {
             {"t2s": Network("maskgct_t2s.yaml", 0.5), "s2a": Network("maskgct_s2a.yaml", 0.5)},
         ),
         DigitsFamily(
+            "valle",
+            "valle",
+            {"ar": Network("valle_ar.yaml", 0.6), "nar": Network("valle_nar.yaml", 0.4)},
+            options={"max_ar_steps": 150, "max_length_ratio": 100.0},
+            longest_s=3.0,
+        ),
+        DigitsFamily(
             "toktts",
             "toktts",
             {"toktts": Network("toktts.yaml", 1.0)},

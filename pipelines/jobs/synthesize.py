@@ -25,6 +25,8 @@ from pipelines.stages.speak import REQUESTS, Speak, device_of
 name = "synthesize"
 help = "text, with or without a voice prompt, to speech"
 
+SHORT = {"ar_temp": float, "nar_temp": float, "max_ar_steps": int}
+"""Sampling options with a flag of their own, for those who come from VALL-E; a system without them refuses."""
 _FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s", "language", "phones"}
 
 
@@ -50,10 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--input", type=Path, help="sentences: .txt (one a line) or .jsonl (id, text, prompt, ...)"
     )
     parser.add_argument("--prompt", type=Path, help="a recording of the voice to speak with")
-    parser.add_argument("--prompt-text", help="what is said in the prompt")
+    parser.add_argument("--prompt-text", help="what is said in the prompt; a few systems need no such words")
     parser.add_argument(
         "--duration", type=float, metavar="SECONDS", help="length of the speech; default: the system's rule"
     )
+    for option, kind in SHORT.items():
+        parser.add_argument(
+            f"--{option.replace('_', '-')}",
+            type=kind,
+            metavar="NUMBER",
+            help=f"short for --set sampling.{option}=NUMBER",
+        )
     parser.add_argument("-o", "--output", type=Path, required=True, help="WAV file, or a folder with --input")
     parser.add_argument(
         "--tracking-uri", help="MLflow; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
@@ -63,7 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     """Speak; returns the JSON line: output, sentences, rejected, seconds of audio, wall time, real-time factor."""
-    settings = load_config(SynthesizeSettings, arguments.config, arguments.overrides)
+    given = {option: getattr(arguments, option) for option in SHORT}
+    short = [f"sampling.{option}={value}" for option, value in given.items() if value is not None]
+    settings = load_config(SynthesizeSettings, arguments.config, [*arguments.overrides, *short])
     require_absolute_under_ray_job(output=arguments.output, input=arguments.input, prompt=arguments.prompt)
     requests = _requests(arguments)
     if arguments.dry_run:
@@ -139,8 +150,6 @@ def _requests(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "prompt_text": arguments.prompt_text,
         "duration_s": arguments.duration,
     }
-    if arguments.prompt and not arguments.prompt_text:
-        raise UsageError("--prompt needs --prompt-text: the words that are said in the prompt")
     if arguments.prompt and not arguments.prompt.is_file():
         raise UsageError(f"--prompt {arguments.prompt}: no such file")
     if arguments.duration is not None and not 0 < arguments.duration <= 600:

@@ -162,7 +162,12 @@ def test_ray_workers_say_the_same(system: Path, tmp_path: Path, ray_session: Non
     ("words", "message", "code"),
     [
         (["--text", "one", "--output", "out.mp3"], "must end in .wav", 2),
-        (["--text", "one", "--output", "o.wav", "--prompt", "x.wav"], "--prompt needs --prompt-text", 2),
+        (["--text", "one", "--output", "o.wav", "--prompt", "x.wav"], "x.wav: no such file", 2),
+        (
+            ["--text", "one", "--output", "o.wav", "--ar-temp", "0.9"],
+            "unknown key 'ar_temp' in the options of maskgct",
+            1,
+        ),
         (["--text", "one", "--output", "o.wav", "--duration", "-1"], "must be above 0", 2),
         (["--text", " ", "--output", "o.wav"], "text is empty", 1),
         (["--text", "one", "--output", "o.wav", "--set", "batch_sise=2"], "did you mean batch_size?", 2),
@@ -216,3 +221,25 @@ def test_a_file_in_another_encoding_is_named(
     listing.write_bytes("fünf\n".encode("latin-1"))
     assert speak(system, "--input", str(listing), "--output", str(tmp_path / "out")) == 2
     assert "lines.txt: not UTF-8 at byte 1" in capsys.readouterr().err
+
+
+def test_vall_e_has_flags_of_its_own_and_needs_no_words_of_the_prompt(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from models.generators import save_generator
+    from models.system_files import save_system
+    from models.valle.ar import ValleAR
+    from models.valle.config import ValleARConfig
+
+    ar = ValleAR(ValleARConfig(258, hidden_size=16, n_layers=1, n_heads=2, prompt_levels=8))
+    save_generator(ar, "valle_ar", tmp_path / "ar")
+    valle = tmp_path / "valle"
+    text = {"kind": "bytes"}
+    save_system(valle, "valle", codec="mill-16khz", generators={"ar": tmp_path / "ar"}, text=text)
+    voice, output = tmp_path / "voice.wav", tmp_path / "out.wav"
+    soundfile.write(voice, np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
+    words = ["--text", "one", "--prompt", str(voice), "--output", str(output)]
+    assert speak(valle, *words, "--ar-temp", "0.5", "--nar-temp", "0.1", "--max-ar-steps", "4") == 0
+    assert 0 < soundfile.info(output).frames <= 4 * 320
+    assert speak(system, *words) == 1
+    assert "prompt text is empty; it must be what is said in the prompt" in capsys.readouterr().err

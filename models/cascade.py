@@ -56,6 +56,8 @@ class TokensToSpeech(Protocol[Voice]):
     """Of the recordings that `content` and `voice` take, Hz."""
     device: torch.device
     max_prompt_s: float
+    max_source_s: float
+    """The longest recording that is converted at once; `models.windows` takes longer ones."""
 
     def content(self, wave_T: Tensor) -> Tensor:
         """Content tokens (T,) int64 of a recording, float32 samples at `sample_rate`."""
@@ -186,10 +188,9 @@ class ConvertTask(Generic[Voice]):
     def prepare(self, request: ConvertRequest) -> PlannedConversion:
         """See Task."""
         check_prompt(request.reference, self._speech.max_prompt_s, needs_text=False, what="reference")
-        check_prompt(Prompt(request.source), float("inf"), needs_text=False, what="source")
-        return PlannedConversion(
-            prompt_samples(Prompt(request.source), self._speech.sample_rate), request.reference
-        )
+        longest_s, source = self._speech.max_source_s, Prompt(request.source)
+        check_prompt(source, longest_s, needs_text=False, what="source", option="max_source_s")
+        return PlannedConversion(prompt_samples(source, self._speech.sample_rate), request.reference)
 
     @torch.no_grad()
     def run(
@@ -199,7 +200,11 @@ class ConvertTask(Generic[Voice]):
         voices = [self._voices(one.reference) for one in prepared]
         tokens = [self._speech.content(one.source_T) for one in prepared]
         wave, evaluations = self._speech.run(tokens, voices, _draws(generators, self._speech))
-        return [Speech(row, "length", evaluations) for row in rows_of(wave)]
+        # A partial last frame becomes a whole one; the source's own length is kept.
+        lengths = [len(one.source_T) * wave.sample_rate // self._speech.sample_rate for one in prepared]
+        lengths_B = torch.minimum(torch.tensor(lengths), wave.lengths_B.cpu())
+        cut = Wave(wave.wave_BT.cpu(), lengths_B, wave.sample_rate)
+        return [Speech(row, "length", evaluations) for row in rows_of(cut)]
 
 
 def _voices(speech: TokensToSpeech[Voice]) -> PerPrompt[Voice]:

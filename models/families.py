@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from models.codecs.dac.family import FAMILY as DAC
 from models.codecs.mill.family import FAMILY as MILL
+from models.flow_matching.family import FAMILY as FLOW_MATCHING
 from models.manifest import Bundle, CodecLoader, Family, Format, SystemKind, Trainable
 from models.maskgct.family import FAMILY as MASKGCT
+from models.soundstorm.family import FAMILY as SOUNDSTORM
 from models.toktts.family import FAMILY as TOKTTS
 from models.valle.family import FAMILY as VALLE
 
-FAMILIES: tuple[Family, ...] = (MASKGCT, MILL, DAC, TOKTTS, VALLE)
+FAMILIES: tuple[Family, ...] = (MASKGCT, SOUNDSTORM, FLOW_MATCHING, VALLE, TOKTTS, MILL, DAC)
 
 T = TypeVar("T")
 

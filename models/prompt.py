@@ -28,23 +28,26 @@ class Prompt:
 
 
 def prompt_samples(prompt: Prompt, sample_rate: int) -> Tensor:
-    """The prompt's samples (T,) float32 at `sample_rate` Hz.
+    """The prompt's samples (T,) float32 at `sample_rate` Hz."""
+    return resampled(
+        prompt.wave.wave_BT[0, : int(prompt.wave.lengths_B[0])], prompt.wave.sample_rate, sample_rate
+    )
 
-    Resampled as the published system does it: Kaiser-windowed sinc, width 64.
-    """
-    wave_T = prompt.wave.wave_BT[0, : int(prompt.wave.lengths_B[0])]
-    if prompt.wave.sample_rate == sample_rate:
+
+def resampled(wave_T: Tensor, source_rate: int, sample_rate: int) -> Tensor:
+    """Samples at another rate, Hz, as the published system does it: Kaiser-windowed sinc, width 64."""
+    if source_rate == sample_rate:
         return wave_T
-    resampled: Tensor = torchaudio.functional.resample(
+    found_T: Tensor = torchaudio.functional.resample(
         wave_T,
-        prompt.wave.sample_rate,
+        source_rate,
         sample_rate,
         lowpass_filter_width=64,
         rolloff=0.9475937167399596,
         resampling_method="sinc_interp_kaiser",
         beta=14.769656459379492,
     )
-    return resampled
+    return found_T
 
 
 def prompt_length(prompt: Prompt, sample_rate: int) -> int:
@@ -53,11 +56,16 @@ def prompt_length(prompt: Prompt, sample_rate: int) -> int:
 
 
 def check_prompt(
-    prompt: Prompt, max_prompt_s: float, *, needs_text: bool = True, what: str = "prompt"
+    prompt: Prompt,
+    longest_s: float,
+    *,
+    needs_text: bool = True,
+    what: str = "prompt",
+    option: str = "max_prompt_s",
 ) -> None:
     """Raise ValueError for a recording that is empty, silent, not finite, too short, too long or without its words.
 
-    `what` names it in the message.
+    `what` names it in the message, `option` what sets the length.
     """
     samples = int(prompt.wave.lengths_B[0])
     wave_T = prompt.wave.wave_BT[0, :samples]
@@ -70,8 +78,8 @@ def check_prompt(
         raise ValueError(f"{what} is silent; it must be a recording of a voice")
     if seconds < MIN_PROMPT_S:
         raise ValueError(f"{what} is {seconds:.3f} s long; the least is {MIN_PROMPT_S:g} s")
-    if seconds > max_prompt_s:
-        raise ValueError(f"{what} is {seconds:.1f} s long; the most is {max_prompt_s:g} s (max_prompt_s)")
+    if seconds > longest_s:
+        raise ValueError(f"{what} is {seconds:.1f} s long; the most is {longest_s:g} s ({option})")
 
 
 class PerPrompt(Generic[T]):
@@ -92,6 +100,10 @@ class PerPrompt(Generic[T]):
 
 def prompt_codes(prompt: Prompt, codec: Codec) -> Tensor:
     """The prompt through a codec: (Q, P) int64, on the device of the codec's results."""
-    samples_T = prompt_samples(prompt, codec.sample_rate)
-    codes = codec.encode(samples_T[None], torch.tensor([len(samples_T)]))
+    return codes_of(prompt_samples(prompt, codec.sample_rate), codec)
+
+
+def codes_of(wave_T: Tensor, codec: Codec) -> Tensor:
+    """One recording at the codec's rate through it: (Q, P) int64, on the device of the codec's results."""
+    codes = codec.encode(wave_T[None], torch.tensor([len(wave_T)]))
     return codes.codes_BQT[0, :, : int(codes.lengths_B[0])]

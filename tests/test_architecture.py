@@ -51,7 +51,7 @@ MODELS = (
     ("families",),
     (*FAMILIES, "codecs/", "semantic"),
     ("manifest",),
-    ("cascade",),
+    ("cascade", "content", "windows"),
     ("system",),
     ("prompt",),
     ("sampling", "text", "metrics"),

@@ -13,7 +13,7 @@ from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from models.identity import TokenIdentity
 from pipelines.datasets.decode_rows import DatasetDecoder
-from trainers.assemble import _check_codec
+from trainers.assemble import _check_codecs
 from trainers.objectives import DataInfo
 
 OTHER = "a0" * 32
@@ -64,4 +64,4 @@ def test_generators_join_no_codec_of_another_edition(second: TokenIdentity) -> N
     with pytest.raises(
         JobError, match=r"t2s was trained on codes of mill-16khz@200: the codec is mill-16khz@1"
     ):
-        _check_codec("t2s", {"data": asdict(data)}, "mill-16khz@1")
+        _check_codecs("t2s", {"data": asdict(data)}, "codec", {"codec": "mill-16khz@1"})

@@ -16,7 +16,9 @@ from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve, system_signature
 from models.checkpoints import Json
 from models.codec_sources import load_codec
+from models.codecs.interface import Codec
 from models.families import system_kind
+from models.identity import TokenIdentity
 from models.manifest import SystemKind
 from models.system_files import capabilities, save_system
 from models.text.front_ends import located
@@ -85,7 +87,8 @@ def write_system(
     parts = {role: resolve(source, uri) for role, source in generators.items()}
     records = {role: _record(part) for role, part in parts.items()}
     for role, record in records.items():
-        _check_codec(f"{role} {generators[role]}", record, codec)
+        trained_on = kind.trained_on.get(role, "codec")
+        _check_codecs(f"{role} {generators[role]}", record, trained_on, {"codec": codec, **codecs})
     readers = {role: part for role, part in parts.items() if role in kind.text_roles}
     text = (settings.text or _text(readers, generators)) if readers else None
     options = _options(kind, records, settings.options)
@@ -116,21 +119,35 @@ def _record(generator: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _check_codec(what: str, record: Mapping[str, Any], codec: str) -> None:
-    """Codes mean nothing to another codec, nor to other weights of the same one."""
+def _check_codecs(what: str, record: Mapping[str, Any], trained_on: str, given: Mapping[str, str]) -> None:
+    """Codes mean nothing to another codec, nor to other weights of the same one.
+
+    `trained_on` is the role of the codec of the data, `given` has the sources by role.
+    """
     if "data" not in record:
         return
     try:
-        found, data = load_codec(codec), DataInfo.from_record(record["data"])
+        data = DataInfo.from_record(record["data"])
+        made = {trained_on: (data.codec, data.codec_sha256)}
+        for role, fields in record.get("codecs", {}).items():
+            identity = TokenIdentity(**fields)
+            made[role] = (identity.source, identity.weights_sha256)
+        for role, (source, weights) in made.items():
+            _check_codec(what, source, weights, load_codec(given.get(role, given["codec"])), role)
     except ValueError as error:
         raise JobError(str(error)) from error
-    given = f"{found.name}@{found.edition}"
-    if given != data.codec:
-        raise JobError(f"{what} was trained on codes of {data.codec}: the codec is {given}")
-    if found.weights_sha256 != data.codec_sha256:
+
+
+def _check_codec(what: str, source: str, weights: str, found: Codec, role: str) -> None:
+    now = found.identity
+    # A codec that was given as a directory is known by its weights.
+    if now.source != source and not (weights and weights == now.weights_sha256):
+        hint = "" if role == "codec" else f"; --part {role}=SOURCE gives another one"
+        raise JobError(f"{what} was trained on codes of {source}: the codec is {now.source}{hint}")
+    if now.weights_sha256 != weights:
         raise JobError(
-            f"{what} was trained on codes of {data.codec} with the weights {data.codec_sha256[:12]}: "
-            f"the weights of {given} are now {found.weights_sha256[:12]}"
+            f"{what} was trained on codes of {source} with the weights {weights[:12]}: "
+            f"the weights of {now.source} are now {now.weights_sha256[:12]}"
         )
 
 

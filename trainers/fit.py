@@ -118,14 +118,17 @@ def resolve(data: DataSettings) -> Source:
     if data.dataset is None:
         return _given_files(data)
     from catalog.datasets import Dataset
+    from models.codec_sources import load_codec
 
     dataset = Dataset.open(data.dataset, data.version)
     codec = dataset.codec
     files = tuple(dataset.file_uris("train"))
     if not files:
         raise JobError(f"dataset {data.dataset} version {dataset.version} has no row in split train")
+    if data.codec is not None:
+        _check_same(data.dataset, codec, data.codec, load_codec(data.codec))
     info = DataInfo(
-        codec=f"{codec.name}@{codec.edition}" if codec.edition else codec.name,
+        codec=data.codec if data.codec is not None and Path(data.codec).is_dir() else codec.source,
         sample_rate=codec.sample_rate,
         hop_length=codec.hop_length,
         n_codebooks=codec.n_codebooks,
@@ -159,7 +162,7 @@ def _given_files(data: DataSettings) -> Source:
     for path in (*files, *validation_files):
         _check_maker(path, codec, data.codec)
     sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
-    name = data.codec if Path(data.codec).is_dir() else f"{codec.name}@{codec.edition}"
+    name = data.codec if Path(data.codec).is_dir() else codec.identity.source
     made = _stated_columns((*files, *validation_files))
     info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256, columns=made)
     uri = ", ".join(data.files)
@@ -183,16 +186,18 @@ def _readable(paths: Sequence[str]) -> tuple[tuple[str, ...], int]:
 def _check_maker(path: str, codec: Codec, given: str) -> None:
     """JobError if a file says that another codec, or another edition of it, made its codes."""
     from catalog.identity import CODEC_PROPERTY
-    from models.codecs.interface import identity_of
 
     said = open_parquet(path).schema_arrow.metadata or {}
-    if CODEC_PROPERTY.encode() not in said:
-        return
-    made = TokenIdentity.from_json(said[CODEC_PROPERTY.encode()].decode())
-    now = identity_of(codec)
+    if CODEC_PROPERTY.encode() in said:
+        made = TokenIdentity.from_json(said[CODEC_PROPERTY.encode()].decode())
+        _check_same(path, made, given, codec)
+
+
+def _check_same(place: str, made: TokenIdentity, given: str, codec: Codec) -> None:
+    now = codec.identity
     if made != now:
         raise JobError(
-            f"{path} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "
+            f"{place} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "
             f"data.codec {given} is {now.name}@{now.edition} (weights {now.weights_sha256[:12] or 'none'})"
         )
 

@@ -191,6 +191,7 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
         "family": settings.family,
         "objective": run.identity["objective"],
         "data": asdict(run.objective.data),
+        "codecs": {role: identity.as_dict() for role, identity in run.objective.codecs().items()},
         "statistics": run.objective.statistics(run.batches.store),
         "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
         "comparable": digest(

@@ -29,7 +29,8 @@ class DataSettings(Settings):
     )
     validation_files: tuple[str, ...] = Field(default=(), description="the same for validation")
     codec: str | None = Field(
-        default=None, description="codec of `files`: a name such as mill-16khz@1, or a directory"
+        default=None,
+        description="codec of `files`: a name such as mill-16khz@1, or a directory; of a dataset, where it is",
     )
     batch: BatchConfig = BatchConfig()
     cache: Path | None = Field(

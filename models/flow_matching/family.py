@@ -10,6 +10,7 @@ from models.flow_matching.network import (
     HierarchicalConditionalFlowMatcher,
     HierarchicalFlowMatchingConfig,
 )
+from models.flow_matching.system import HIERARCHICAL, SYSTEM
 from models.manifest import Family, Format, Trainable
 
 FAMILY = Family(
@@ -23,6 +24,7 @@ FAMILY = Family(
             example.hierarchical,
         ),
     ),
+    systems={"flow_matching": SYSTEM, "flow_matching_hierarchical": HIERARCHICAL},
     formats={
         "speechgpt-gen-cfm": Format(checkpoint.files, checkpoint.convert, "flow_matching"),
         "speechgpt-gen-hierarchical-cfm": Format(

@@ -9,14 +9,17 @@ Shapes: B rows, T frames, D hidden channels, Z channels of the latents.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from models.flow_matching.path import Path
 from models.layers.backbones import Backbone, BackboneConfig
-from models.layers.checks import check_positive
+from models.layers.checks import check_choice, check_positive
 from models.layers.time_embedding import LearnedTimeEmbedding
+
+LatentKind = Literal["quantized", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +108,13 @@ class HierarchicalFlowMatchingConfig(FlowMatchingConfig):
     """Ids of the semantic tokenizer."""
     start_from_cond: bool = False
     concat_cond: bool = True
+    latents: LatentKind = "quantized"
+    """Sums of the vectors of a codec's codes, or what its encoder makes before they are quantized."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, ["n_semantic_tokens"])
+        check_choice(self, "latents", get_args(LatentKind))
         for name in ("start_from_cond", "explicit"):
             if getattr(self, name):
                 raise ValueError(

@@ -1,5 +1,7 @@
 """Random numbers of samplers and of training corruptions: B rows, T frames, k candidate codes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -27,6 +29,12 @@ class RowDraws:
     def __init__(self, seeds: Sequence[int], device: torch.device | str) -> None:
         self.device = torch.device(device)
         self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+
+    def rows(self, rows: Sequence[int]) -> RowDraws:
+        """The streams of some rows, shared."""
+        chosen = RowDraws((), self.device)
+        chosen.generators = [self.generators[row] for row in rows]
+        return chosen
 
     def tokens(self, lengths: Sequence[int], candidates_BTk: Tensor, n_codes: int) -> Tensor:  # noqa: ARG002
         """See Draws. Draws for the candidates only: with 21 of 1024 codes that is 49 times fewer."""

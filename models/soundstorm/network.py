@@ -78,6 +78,17 @@ class SoundStorm(nn.Module):
         self.backbone = Backbone(config)
         self.heads = SoundStormHeads(n_levels, dim, n_codes)
 
+    @torch.no_grad()
+    def set_semantic_embeddings(self, embeddings_VD: Tensor) -> None:
+        """Put given embeddings of the semantic tokens in the place of the random ones."""
+        self.semantic_table.weight.copy_(embeddings_VD)
+
+    @torch.no_grad()
+    def set_code_embeddings(self, embeddings_QVD: Tensor) -> None:
+        """Put given embeddings of all codes in the place of the random ones; those of the masks stay."""
+        table_QVD = self.code_table.weight.view(self.config.n_codebooks, -1, embeddings_QVD.shape[-1])
+        table_QVD[:, : self.config.codebook_size] = embeddings_QVD
+
     def embed_semantic(self, semantic_BT: Tensor) -> Tensor:
         """Map int64 ids to (B, T, D), those below 0 (the reference's padding) to zeros."""
         embedded_BTD: Tensor = self.semantic_table(semantic_BT.clamp(min=0))

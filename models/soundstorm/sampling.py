@@ -58,6 +58,11 @@ class SoundStormOptions:
                 f"generator_sample_temperature is {self.generator_sample_temperature}; it must not be negative"
             )
 
+    @property
+    def one_length(self) -> bool:
+        """True if the rows of a batch must be of one length."""
+        return self.once_all_tokens or self.schedule == "published"
+
     def choice(self) -> TokenChoice:
         """How codes are drawn from logits."""
         last_step: Literal["greedy", "drawn"] = "greedy" if self.greedy else "drawn"
@@ -98,13 +103,14 @@ def generate(model: SoundStorm, given: Conditions, options: SoundStormOptions, d
 
     ValueError for rows of different lengths where the published way takes them together.
     """
-    together = options.once_all_tokens or options.schedule == "published"
-    if together and (len(set(given.lengths)) > 1 or len(set(given.prompt_lengths)) > 1):
+    if options.one_length and (len(set(given.lengths)) > 1 or len(set(given.prompt_lengths)) > 1):
         raise ValueError(
             "rows differ in length; once_all_tokens and the schedule 'published' take rows of one length"
         )
     network = _Network(model, given)
-    codes_BTQ = _together(network, options, draws) if together else _level_by_level(network, options, draws)
+    codes_BTQ = (
+        _together(network, options, draws) if options.one_length else _level_by_level(network, options, draws)
+    )
     return Generated(codes_BTQ * network.rows.target_mask_BT[..., None], network.evaluations)
 
 

@@ -35,7 +35,8 @@ class Text:
 class Speech:
     """Says each token for one frame of 160 samples, as loud as the voice."""
 
-    reads, sample_rate, max_prompt_s, device = WORDS, 16000, 2.0, torch.device("cpu")
+    reads, sample_rate, device = WORDS, 16000, torch.device("cpu")
+    max_prompt_s, max_source_s = 2.0, 4.0
     encoded = 0
 
     def __init__(self, options):
@@ -44,7 +45,7 @@ class Speech:
         self.options = {"steps": 4, **options}
 
     def content(self, wave_T):
-        return torch.full((len(wave_T) // 160,), 3)
+        return torch.full((-(-len(wave_T) // 160),), 3)
 
     def voice(self, wave_T):
         type(self).encoded += 1
@@ -96,11 +97,11 @@ def test_conversion_takes_content_from_the_source_and_loudness_from_the_referenc
     reference = Prompt(recording(0.2))
     requests = [
         ConvertRequest(recording(0.9, 1600), reference),
-        ConvertRequest(recording(0.9, 4800, 48000), reference),
+        ConvertRequest(recording(0.9, 4950, 48000), reference),
     ]
     before = Speech.encoded
     found = task.run([task.prepare(one) for one in requests], generators(2))
-    assert [speech.wave.wave_BT.shape[1] for speech in found] == [1600, 1600]
+    assert [speech.wave.wave_BT.shape[1] for speech in found] == [1600, 1650]
     assert found[0].wave.wave_BT.unique().tolist() == pytest.approx([0.06])
     assert Speech.encoded == before + 1, "one reference is encoded once"
 
@@ -136,6 +137,7 @@ def test_stages_that_do_not_fit_are_refused_when_built():
     [
         (recording(0.0), recording(), "source is silent"),
         (recording(samples=100), recording(), "source is 0.006 s long; the least is 0.1 s"),
+        (recording(samples=72000), recording(), r"source is 4.5 s long; the most is 4 s \(max_source_s\)"),
         (recording(), recording(0.0), "reference is silent"),
         (recording(), recording(samples=160), "reference is 0.010 s long; the least is 0.1 s"),
         (recording(), recording(samples=48000), "reference is 3.0 s long; the most is 2 s"),

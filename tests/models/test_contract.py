@@ -20,8 +20,6 @@ from models.valle import example as valle
 from models.valle.family import FAMILY as VALLE
 
 REGISTERED = [one for family in FAMILIES for one in family.trainables if one.example is not None]
-# Families that no objective trains yet.
-UNREGISTERED = [*SOUNDSTORM.trainables, *FLOW_MATCHING.trainables]
 # Networks that a configuration builds in another way.
 VARIANTS = {
     "valle_ar-retnet": (VALLE.trainables[0], partial(valle.ar, "retnet")),
@@ -51,7 +49,7 @@ VARIANTS = {
         partial(flow_matching.flow_matching, backbone="conformer", time_condition_size=6, concat_cond=True),
     ),
 }
-TRAINABLES = {one.name: one for one in (*REGISTERED, *UNREGISTERED)} | {
+TRAINABLES = {one.name: one for one in REGISTERED} | {
     name: dataclasses.replace(one, example=example) for name, (one, example) in VARIANTS.items()
 }
 

@@ -336,7 +336,49 @@ def test_the_codecs_configurations_can_be_run(
     assert json.loads(out.strip().splitlines()[-1])["parameters"] > 1_000_000
 
 
+CONVERSION = sorted(
+    path
+    for kind in ("soundstorm", "flow_matching")
+    for place in (f"{kind}/*", f"*/{kind}*")
+    for path in (Path(__file__).parents[2] / "configs").glob(f"{place}.yaml")
+)
+
+
+@pytest.mark.parametrize("path", CONVERSION, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_configurations_of_voice_conversion_can_be_run(
+    path: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """On codes of the embedded codec with semantic tokens of half their rate."""
+    codes = np.random.default_rng(0).integers(0, 1024, (3, 8, 6)).tolist()
+    units = TokenIdentity("units", "1", "", 16000, 640, 1, 500)
+    rows = pa.table({"text": ["x"] * 3, "codes": codes, "semantic_codes": [[1, 2, 3]] * 3})
+    said = {COLUMNS_PROPERTY: columns_to_json({"semantic_codes": units})}
+    pq.write_table(rows.replace_schema_metadata(said), tmp_path / "rows.parquet")
+    data = ["data.dataset=null", f"data.files=[{tmp_path / 'rows.parquet'}]", "data.codec=mill-16khz@1"]
+    sets = [word for one in (*data, f"output={tmp_path / 'run'}") for word in ("--set", one)]
+    code = main(["fit", str(path), *sets, "--dry-run"])
+    out, error = capfd.readouterr()
+    assert code == 0, error
+    plan = json.loads(out.strip().splitlines()[-1])
+    assert (plan["rows"], plan["rows_left_out"]) == (3, 0)
+    published = path.parent.name in ("soundstorm", "flow_matching")
+    assert (plan["parameters"] > 300_000_000) == published
+    assert (plan["parameters"] < 5_000_000) != published
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_configurations_of_generators_are_covered() -> None:
+    assert {(path.parent.name, path.stem) for path in CONVERSION} == {
+        ("digits", "flow_matching"),
+        ("digits", "soundstorm"),
+        ("flow_matching", "coig"),
+        ("flow_matching", "hierarchical"),
+        ("soundstorm", "coig"),
+        ("soundstorm", "hierarchical"),
+        ("tiny", "flow_matching"),
+        ("tiny", "flow_matching_hierarchical"),
+        ("tiny", "soundstorm"),
+    }
     assert {(path.parent.name, path.stem) for path in CONFIGS} == {
         ("demo", "s2a"),
         ("demo", "t2s"),

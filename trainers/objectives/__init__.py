@@ -157,6 +157,12 @@ class Objective(nn.Module, Generic[B]):
         """Audio for listening, made from one validation batch."""
         return []
 
+    def codecs(self) -> Mapping[str, TokenIdentity]:
+        """The tokenizers whose output the network reads or writes, by their role in a system, where that is not just
+        the codec of the data.
+        """
+        return {}
+
     def statistics(self, rows: Store) -> dict[str, float]:  # noqa: ARG002
         """Figures of the training rows that belong to what `export` writes."""
         return {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from trainers import store as store_module
 from trainers import store_build
 from trainers.store import Store
 
+REPOSITORY = Path(__file__).parents[2]
 CODES = pa.list_(pa.list_(pa.int16()))
 FURTHER = {
     "speaker": pa.string(),
@@ -81,7 +83,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(texts, st.none() | texts, st.integers(0, 3)), min_size=1, max_size=12), st.data())
 def test_order_and_digest_are_those_of_sorted_python_strings(
     rows: list[tuple[str, str | None, int]], data: st.DataObject
@@ -192,29 +194,29 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [folder]
 
 
-def read_in_a_process(file: Path, cache: Path, answers: Any) -> None:
-    store_module.MEMORY_LIMIT_BYTES = 0
-    store = Store.read([file], signed=True, cache=cache)
-    inode = next(cache.glob("*/codes.int16")).stat().st_ino
-    answers.put((store.digest, inode, [store.codes(row).tolist() for row in range(len(store))]))
+READ = """
+import json, sys
+from pathlib import Path
+from trainers import store
+store.MEMORY_LIMIT_BYTES = 0
+file, cache = map(Path, sys.argv[1:])
+rows = store.Store.read([file], signed=True, cache=cache)
+inode = next(cache.glob("*/codes.int16")).stat().st_ino
+print(json.dumps([rows.digest, inode, [rows.codes(row).tolist() for row in range(len(rows))]]))
+"""
 
 
 def test_processes_share_one_cache(tmp_path: Path) -> None:
     file = write_all_columns(tmp_path / "a.parquet", 30)
     plain = Store.read([file], signed=True)
-    context = multiprocessing.get_context("fork")
-    answers: Any = context.SimpleQueue()
+    command = [sys.executable, "-c", READ, str(file), str(tmp_path / "cache")]
     processes = [
-        context.Process(target=read_in_a_process, args=(file, tmp_path / "cache", answers)) for _ in range(3)
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) for _ in range(2)
     ]
-    for process in processes:
-        process.start()
-    found = [answers.get() for _ in processes]
-    for process in processes:
-        process.join()
+    found = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     codes = [plain.codes(row).tolist() for row in range(30)]
-    assert {inode for _, inode, _ in found} == {found[0][1]}
-    assert all((digest, rows) == (plain.digest, codes) for digest, _, rows in found)
+    assert [[digest, rows] for digest, _, rows in found] == [[plain.digest, codes]] * 2
+    assert found[0][1] == found[1][1]
 
 
 @pytest.mark.parametrize(

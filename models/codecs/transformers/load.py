@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
 from models.codecs import files
+from models.codecs.pretrained import read_pretrained
 from models.codecs.transformers.encodec import encodec
 from models.codecs.transformers.mimi import MimiCodec
 from models.codecs.transformers.xcodec import XCodec
@@ -79,44 +77,11 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> RowCo
     """
     kind = files.kind_of(directory)
     known = KINDS[kind]
-    model = _read(known, directory).float().eval().requires_grad_(False).to(device)
+    model, digest = read_pretrained(known.model, directory)
     rate, hop, levels, size, channels = known.sizes(model.config)
-    with (directory / files.WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     named = (f"{kind.replace('_', '-')}-{rate // 1000}khz", "hub", digest, rate, hop)
+    identities = (TokenIdentity(*named, levels, size), TokenIdentity(*named, 0, 0, channels))
     try:
-        return known.codec(model, TokenIdentity(*named, levels, size), TokenIdentity(*named, 0, 0, channels))
+        return known.codec(model.to(device), *identities)
     except ValueError as error:
         raise ValueError(f"{directory / files.CONFIG}: {error}") from error
-
-
-def _read(kind: Kind, directory: Path) -> Any:
-    """The model with all of its weights, directions and lengths multiplied out."""
-    import transformers
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    refusals = (SafetensorError, StrictDataclassError, RuntimeError, OSError, TypeError, ValueError)
-
-    files.require(directory / files.WEIGHTS)
-    try:
-        model, report = getattr(transformers, kind.model).from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except refusals as error:
-        raise ValueError(f"{directory} cannot be read: {' '.join(str(error).split())}") from error
-    wrong = {
-        name: sorted(map(str, report[name]))
-        for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
-    }
-    if any(wrong.values()):
-        described = "; ".join(
-            f"{name.replace('_', ' ')} {', '.join(keys)}" for name, keys in wrong.items() if keys
-        )
-        raise ValueError(f"{directory / files.WEIGHTS} does not fit its {files.CONFIG}: {described}")
-    for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and parametrize.is_parametrized(
-            module, "weight"
-        ):
-            parametrize.remove_parametrizations(module, "weight")
-    return model

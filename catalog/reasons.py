@@ -22,6 +22,11 @@ class Reason(StrEnum):
         "no decoder can read it as audio; with the name of a tar, Parquet or Arrow file: what this file held behind "
         "the damage (a sound file in its place is read by the next run, the rejected row stays)",
     )
+    UNAVAILABLE = (
+        "unavailable",
+        "the storage did not give it (absent, no permission, an error of reading): never stored, so that the next run "
+        "takes it up again; too many of them end the job",
+    )
     DECODER_CRASHED = (
         "decoder_crashed",
         "decoding it ended the process, stood still, or needed more memory than the settings allow, after bounded "

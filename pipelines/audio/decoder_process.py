@@ -28,6 +28,7 @@ from pipelines.audio.containers import AudioError, AudioFile, Samples
 from pipelines.audio.decode import decode, level_gain
 from pipelines.audio.isolated_decoder import (
     Beat,
+    Broken,
     DecodeSettings,
     Done,
     Opened,
@@ -37,7 +38,7 @@ from pipelines.audio.isolated_decoder import (
     Wanted,
 )
 from pipelines.sources import filesystems, uris
-from pipelines.sources.members import open_file
+from pipelines.sources.members import DamagedError, open_file
 
 IN_MEMORY_BYTES = 64 << 20
 """Local files up to this size are read once; larger ones are read for their digest and then for their audio."""
@@ -115,6 +116,9 @@ class Child:
             except MemoryError:
                 self._send(OutOfMemory())
                 return
+            except ImportError as error:
+                self._send(Broken(f"{error} (from {getattr(error, 'path', None) or 'nowhere'})"))
+                return
 
     def outcome(self, wanted: Wanted, settings: DecodeSettings, sink: SharedSink) -> Done:
         """Decode into the sink, or say why not; raises MemoryError, and OSError when the parent is gone."""
@@ -125,10 +129,14 @@ class Child:
             done = Done(0, error.reason.value, str(error))
         except (BrokenPipeError, ConnectionError, MemoryError):
             raise
+        except DamagedError as error:
+            done = Done(0, Reason.UNREADABLE.value, f"cannot be read: {error}")
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.ENOSPC):
                 raise MemoryError from error
-            done = Done(0, Reason.UNREADABLE.value, f"cannot be read: {error.strerror or error}")
+            done = Done(0, Reason.UNAVAILABLE.value, f"cannot be read: {error.strerror or error}")
+        except ImportError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes a decoder raise ends here
             done = Done(0, Reason.UNREADABLE.value, f"decoding fails: {type(error).__name__}: {error}")
         sink.clear()

@@ -23,6 +23,7 @@ from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 
+from catalog.command import JobError
 from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import Limits
@@ -97,6 +98,12 @@ class OutOfMemory(NamedTuple):
     """The decoder has reached its limit, and ends."""
 
 
+class Broken(NamedTuple):
+    """The decoder itself cannot run: no fault of any file."""
+
+    detail: str
+
+
 class Done(NamedTuple):
     """The outcome: so many samples written, or the reason why none."""
 
@@ -127,7 +134,10 @@ class Decoder:
         self._connected()  # the child starts while its owner loads a codec
 
     def decode(self, uri: str, start_s: float | None = None, stop_s: float | None = None) -> Decoded:
-        """Decode a file or a stretch of it; never raises for anything that is wrong with the file."""
+        """Decode a file or a stretch of it; never raises for anything that is wrong with the file.
+
+        JobError if the decoder's own program cannot run.
+        """
         return self.decode_all([Wanted(uri, start_s, stop_s)])[0][0]
 
     def decode_all(self, batch: Sequence[Wanted]) -> tuple[list[Decoded], Samples]:
@@ -191,12 +201,21 @@ class Decoder:
         if not connection.poll(self._timeout_s):
             raise TimeoutError(f"gave no answer within {self._timeout_s:g} s")
         answer = connection.recv()
+        if isinstance(answer, Broken):
+            self.close()
+            raise JobError(f"the decoder cannot run: {answer.detail}")
         if isinstance(answer, OutOfMemory):
             raise _MemoryLimitError(f"needs more than its {(self._limit or 0) / 2**20:g} MiB of memory")
         return cast("Opened | Beat | Done", answer)
 
     def _exit_message(self) -> str:
+        """How the child ended; JobError for an end by its own program's fault, which no file has."""
         code = self._child.wait() if self._child is not None else 0
+        if code == 1:
+            self.close()
+            raise JobError(
+                "the decoder's program does not start or fails; try `python -P -m pipelines --help`"
+            )
         return f"the decoder died (exit code {code})"
 
     def _connected(self) -> tuple[subprocess.Popen[bytes], Connection]:
@@ -208,6 +227,8 @@ class Decoder:
                 self._child = subprocess.Popen(
                     [
                         sys.executable,
+                        # A folder of recordings is data: nothing is imported from the working directory.
+                        "-P",
                         "-m",
                         "pipelines.audio.decoder_process",
                         str(theirs.fileno()),

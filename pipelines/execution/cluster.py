@@ -57,7 +57,7 @@ def start(options: Mapping[str, Any]) -> None:
 
     for left in reversed(range(_STARTS)):
         try:
-            with _silent_stderr():
+            with _silent_stderr(), _working_directory_is_data():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             return
         except Exception as error:
@@ -68,6 +68,24 @@ def start(options: Mapping[str, Any]) -> None:
                 raise JobError(
                     f"Ray did not start in {_STARTS} tries of 30 s; is the machine very busy?"
                 ) from error
+
+
+@contextmanager
+def _working_directory_is_data() -> Iterator[None]:
+    """Start Ray where our own packages lie: it puts the working directory on its workers' import path.
+
+    A `numpy.py` among somebody's recordings would be run otherwise. Workers get this variable, too, and so do the
+    interpreters that Ray starts with `-c` and `-m`.
+    """
+    root = Path(__file__).resolve().parents[2]
+    paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
@@ -29,15 +30,17 @@ def commit(
     progress: Progress,
     retry: Sequence[str] = (),
     replace: bool = False,
-) -> None:
+    tolerance: Tolerance | None = None,
+) -> int:
     """Commit what appears: the first file at once, then what has gathered for `COMMIT_S` or `COMMIT_FILES`.
 
     Commits to a table of very many files take longer; then they wait longer, to cost no more than `COMMIT_SHARE`.
 
     `retry` and `replace` are those of `Appender.append`. What is finished is committed even when the job then fails or
-    is interrupted.
+    is interrupted. Returns how many recordings were unavailable; JobError for more than `tolerance` allows.
     """
-    committer = _Committer(partial(appender.append, retry=retry, replace=replace), progress)
+    watch = _Watch(tolerance or Tolerance())
+    committer = _Committer(partial(appender.append, retry=retry, replace=replace), progress, watch)
     clock = _Clock(committer)
     try:
         with clock:
@@ -46,13 +49,56 @@ def commit(
                 clock.raise_failure()
     finally:
         committer.commit()
+    watch.check_share()
+    return watch.unavailable
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much trouble with the storage or the decoder a job takes before it fails."""
+
+    in_a_row: int = 5
+    """Recordings that were unavailable, or whose decoder crashed, one after the other."""
+    share: float = 0.01
+    """Of all recordings, unavailable ones; looked at when the job ends."""
+
+
+class _Watch:
+    """Counts trouble and ends the job when it is more than single recordings have."""
+
+    def __init__(self, tolerance: Tolerance) -> None:
+        self._tolerance = tolerance
+        self._row, self._last = 0, ""
+        self.seen = self.unavailable = 0
+
+    def add(self, written: Written) -> None:
+        """Take the result of one batch."""
+        self._last = written.last_trouble or self._last
+        self.seen += len(written.troubles)
+        self.unavailable += written.troubles.count("u")
+        for kind in written.troubles:
+            self._row = 0 if kind == "." else self._row + 1
+            if self._row >= self._tolerance.in_a_row:
+                raise JobError(
+                    f"{self._row} recordings in a row could not be read, the last: {self._last}. "
+                    "Unavailable ones are not stored: run the same command again when the source is back "
+                    "(decoders that crashed: --retry-rejected decoder_crashed)"
+                )
+
+    def check_share(self) -> None:
+        """At the end of the job."""
+        if self.unavailable > self._tolerance.share * self.seen:
+            raise JobError(
+                f"{self.unavailable} of {self.seen} recordings were unavailable, the last: {self._last}. "
+                "The others are committed; these are not stored, and the same command takes them up again"
+            )
 
 
 class _Committer:
     """Gathers files and commits them. Safe to use from the consumer's thread and the clock's."""
 
-    def __init__(self, append: Callable[[Sequence[Shard]], int], progress: Progress) -> None:
-        self._append, self._progress = append, progress
+    def __init__(self, append: Callable[[Sequence[Shard]], int], progress: Progress, watch: _Watch) -> None:
+        self._append, self._progress, self._watch = append, progress, watch
         self._lock = threading.RLock()
         self._pending: list[Shard] = []
         self._seen: dict[int, str] = {}
@@ -71,6 +117,7 @@ class _Committer:
             self._pending += written.shards
             self._progress.add(written)
             self.tick()
+            self._watch.add(written)
 
     def tick(self) -> None:
         """Commit what is due and show how far the job is."""

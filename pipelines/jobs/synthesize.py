@@ -105,6 +105,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
 
 
 def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings) -> Iterator[dict[str, Any]]:
+    if settings.workers:  # Ray's workers run in another directory
+        places = ("output", "prompt")
+        rows = [row | {key: str(Path(row[key]).absolute()) for key in places if row.get(key)} for row in rows]
     # Neighbours of like length waste the least padding.
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: len(row["text"])), schema=REQUESTS)
     worker: dict[str, Any] = {

@@ -24,7 +24,7 @@ from catalog.strict_yaml import format_yaml
 from models.identity import TokenIdentity
 from models.text import espeak
 from pipelines.execution import cluster
-from pipelines.execution.commit import commit
+from pipelines.execution.commit import Tolerance, commit
 from pipelines.execution.progress import Progress
 from pipelines.execution.ray_stream import stream
 from pipelines.prepare.known import Known
@@ -138,7 +138,15 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
         Thread(target=_count, args=(plan, progress), daemon=True).start()
         # Closed while Ray is up: what Ray Data clears away later would start another.
         with closing(stream(partial(plan.listing.batches, plan.known), steps)) as results:
-            commit(plan.appender, results, progress, options.retry, replace=settings.source.changed == "redo")
+            tolerance = Tolerance(
+                settings.resources.max_unavailable_in_a_row, settings.resources.max_unavailable_share
+            )
+            redo = settings.source.changed == "redo"
+            missing = commit(plan.appender, results, progress, options.retry, redo, tolerance)
+        if missing:
+            progress.say(
+                f"{missing} recordings were unavailable and are not stored; the next run takes them up again"
+            )
     return progress.recordings
 
 

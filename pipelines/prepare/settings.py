@@ -171,6 +171,18 @@ class ResourceSettings(Settings):
     decode_memory_bytes: int = Field(
         default=3 << 30, gt=0, description="a decoder that needs more, beside the samples, counts as crashed"
     )
+    max_unavailable_in_a_row: int = Field(
+        default=5,
+        ge=1,
+        description="so many recordings one after the other that the storage does not give, or whose decoder crashes, "
+        "end the job",
+    )
+    max_unavailable_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="a job with a larger share of recordings that the storage did not give fails at its end",
+    )
 
 
 class PrepareSettings(Settings):

@@ -24,6 +24,10 @@ _ROWS = 16
 _BUFFER = 1 << 20
 
 
+class DamagedError(OSError):
+    """A container that can be read, but does not hold what it should: no trouble of the storage."""
+
+
 def member_uri(container: str, **address: int | str) -> str:
     """The URI of a member of `container`."""
     return f"{container}#{urlencode(address)}"
@@ -42,7 +46,7 @@ def _open_member(uri: str) -> BinaryIO:
             return io.BytesIO(_range(container, int(address["offset"]), int(address["length"])))
         return _opened(_value(container, address), uri)
     except (KeyError, IndexError, ValueError, pa.ArrowException) as error:
-        raise OSError(f"{uri}: no such member ({error})") from error
+        raise DamagedError(f"{uri}: no such member ({error})") from error
 
 
 def open_arrow(uri: str) -> Any:
@@ -63,7 +67,7 @@ def _range(container: str, offset: int, length: int) -> bytes:
         file.seek(offset)
         data = file.read(length)
     if len(data) < length:
-        raise OSError(f"{container}: ends {length - len(data)} bytes before the end of a member")
+        raise DamagedError(f"{container}: ends {length - len(data)} bytes before the end of a member")
     return data
 
 
@@ -78,7 +82,10 @@ def _value(container: str, address: dict[str, str]) -> Any:
             schema = pa.ipc.read_schema(file)
             file.seek(int(address["offset"]))
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
-        return batch[column][row].as_py()
+        values = batch[column]
+        # Offsets that point elsewhere end the process where they are followed.
+        values.validate(full=True)
+        return values[row].as_py()
 
 
 def _opened(value: Any, uri: str) -> BinaryIO:
@@ -87,7 +94,7 @@ def _opened(value: Any, uri: str) -> BinaryIO:
     if data is not None:
         return io.BytesIO(data)
     if path is None:
-        raise OSError(f"{uri}: the row holds no audio")
+        raise DamagedError(f"{uri}: the row holds no audio")
     return open_file(resolve(path, parent(uri)))
 
 

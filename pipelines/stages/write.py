@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.reasons import Reason
 from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
 from models.identity import TokenIdentity
 
 WRITTEN = pa.schema([("written", pa.string())])
 _EXAMPLES = 20
+_TROUBLES = {Reason.UNAVAILABLE.value: "u", Reason.DECODER_CRASHED.value: "c"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Written:
     """Rows by reason."""
     examples: list[str] = field(default_factory=list)
     """`id: reason: detail` of some rejected ones, for the log."""
+    troubles: str = ""
+    """A character a recording, in order: `.` fine, `u` unavailable (and not in the files), `c` its decoder crashed."""
+    last_trouble: str = ""
+    """`id: detail` of the last recording that was not fine."""
 
     def to_table(self) -> pa.Table:
         """One row that travels to the driver."""
@@ -53,7 +59,8 @@ class WriteStage:
         self._validation, self._seed = validation, seed
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Write the batch. Raises JobError when the disk refuses."""
+        """Write the batch but for recordings that were unavailable. Raises JobError when the disk refuses."""
+        table, troubles, last = _without_unavailable(table)
         reasons = table["reason"].to_pylist()
         recordings = table["recording_id"].to_pylist()
         given = table["split"].to_pylist()
@@ -76,7 +83,26 @@ class WriteStage:
             seconds=float(pc.sum(accepted).as_py() or 0.0),
             rejected=dict(Counter(reason for reason in reasons if reason)),
             examples=examples[:_EXAMPLES],
+            troubles=troubles,
+            last_trouble=last,
         ).to_table()
+
+
+def _without_unavailable(table: pa.Table) -> tuple[pa.Table, str, str]:
+    """The rows of recordings that could be read, and `Written.troubles` and `last_trouble`.
+
+    A recording with one unavailable row, as its transcript, goes as a whole: it is committed whole or not at all.
+    """
+    recordings, reasons = table["recording_id"].to_pylist(), table["reason"].to_pylist()
+    kinds = dict.fromkeys(recordings, ".")
+    last = ""
+    for row, (recording, reason) in enumerate(zip(recordings, reasons, strict=True)):
+        if reason in _TROUBLES and kinds[recording] != "u":
+            kinds[recording] = _TROUBLES[reason]
+            last = f"{recording}: {table['detail'][row].as_py()}"
+    keep = [kinds[recording] != "u" for recording in recordings]
+    kept = table if all(keep) else table.filter(pa.array(keep, pa.bool_()))
+    return kept, "".join(kinds.values()), last
 
 
 def split_of(recording_id: str, validation: float, seed: int) -> str:

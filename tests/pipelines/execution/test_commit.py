@@ -144,3 +144,31 @@ def test_progress_names_some_rejections_of_each_reason(capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"rejected {index}.wav: silent: peak is 0" for index in range(5)]
     assert (progress.recordings, progress.seconds, progress.rejected) == (20, 40.0, {"silent": 20})
+
+
+def batch(troubles: str, last: str = "r: cannot be read: gone") -> Written:
+    return Written([], len(troubles), 0.0, troubles=troubles, last_trouble=last)
+
+
+def test_single_troubles_are_borne_and_many_in_a_row_end_the_job() -> None:
+    watch = job._Watch(job.Tolerance(in_a_row=3, share=0.5))
+    for troubles in ("..u", "u.c", "..", "cu", "."):
+        watch.add(batch(troubles))
+    watch.check_share()
+    assert (watch.unavailable, watch.seen) == (3, 11)
+    watch.add(batch("uu"))
+    with pytest.raises(
+        JobError, match=r"3 recordings in a row could not be read, the last: r: cannot be read: gone"
+    ):
+        watch.add(batch("u..."))
+
+
+def test_too_large_a_share_fails_at_the_end() -> None:
+    watch = job._Watch(job.Tolerance())
+    for _ in range(99):
+        watch.add(batch("."))
+    watch.add(batch("u"))
+    watch.check_share()
+    watch.add(batch("u"))
+    with pytest.raises(JobError, match=r"2 of 101 recordings were unavailable, .* takes them up again"):
+        watch.check_share()

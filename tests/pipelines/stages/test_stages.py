@@ -21,11 +21,12 @@ from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
 from models.codecs.mill.editions import editions
 from pipelines.audio.decode import Limits
-from pipelines.audio.isolated_decoder import DecodeSettings
+from pipelines.audio.isolated_decoder import Decoder, DecodeSettings
 from pipelines.audio.wav import write_wav
 from pipelines.rows import SCHEMA, reject, samples_array
 from pipelines.sources.interface import to_table
 from pipelines.sources.open import open_source
+from pipelines.sources.transcripts import TextError, read_transcript
 from pipelines.stages.codec import CodecStage, buckets
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.text import TextStage
@@ -192,3 +193,67 @@ def test_a_full_disk_leaves_no_file_and_the_work_can_go_on(
     # The disk has room again for something smaller: the dataset is as it was.
     appender.append(Written.from_table(writer(output)(encoded.slice(0, 1))).shards)
     assert Dataset.open(output).totals().recordings == 1
+
+
+def test_a_source_that_is_gone_is_no_verdict_about_the_recording(tmp_path: Path) -> None:
+    """Its rows are not stored, so that the next run takes it up; what was read and is bad is."""
+    source, output = tmp_path / "source", tmp_path / "data"
+    source.mkdir()
+    create(output, identity_of(load_codec("pcm-16khz")), {})
+    for name in ("good", "gone", "untold"):
+        write_wav(source / f"{name}.wav", np.full(8000, 0.1, np.float32), 16000)
+        (source / f"{name}.txt").write_text("words")
+    (source / "bad.wav").write_bytes(b"RIFF nothing")
+    table = to_table(list(open_source(str(source)).recordings()))
+    (source / "gone.wav").unlink()
+    (source / "untold.txt").unlink()
+    decoded = DecodeStage(SETTINGS)(table)
+    reasons = dict(zip(decoded["id"].to_pylist(), decoded["reason"].to_pylist(), strict=True))
+    unavailable = Reason.UNAVAILABLE.value
+    assert reasons == {
+        "good.wav": None, "gone.wav": unavailable, "untold.wav": unavailable, "bad.wav": "unreadable"
+    }  # fmt: skip
+    stage = WriteStage(str(output), "run1", identity_of(load_codec("pcm-16khz")), 0.0, 0)
+    written = Written.from_table(stage(CodecStage("pcm-16khz")(decoded)))
+    assert written.troubles == ".u.u"
+    assert written.last_trouble == "untold.wav: transcript cannot be read: No such file or directory"
+    assert (written.recordings, sum(shard.rows for shard in written.shards)) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["soundfile", "av", "numpy", "pyarrow"])
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_wav(tmp_path / "one.wav", np.full(8000, 0.1, np.float32), 16000)
+    (tmp_path / f"{name}.py").write_text("raise ImportError('hostile')")
+    monkeypatch.chdir(tmp_path)
+    decoder = Decoder(SETTINGS)
+    found = decoder.decode((tmp_path / "one.wav").as_uri())
+    decoder.close()
+    assert found.reason is None
+    assert found.samples is not None
+    assert len(found.samples) == 8000
+
+
+def test_a_decoder_whose_program_is_broken_ends_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav(tmp_path / "one.wav", np.full(8000, 0.1, np.float32), 16000)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "soundfile.py").write_text("raise ImportError('no libsndfile here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    decoder = Decoder(SETTINGS)
+    with pytest.raises(JobError, match="the decoder"):
+        decoder.decode((tmp_path / "one.wav").as_uri())
+
+
+def test_a_transcript_is_a_regular_file_of_bounded_size(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(TextError, match="transcript is not a regular file"):
+        read_transcript((tmp_path / "pipe.txt").as_uri())
+    (tmp_path / "long.txt").write_bytes(b"a" * ((1 << 20) + 1))
+    with pytest.raises(TextError, match="transcript has more than 1 MiB") as caught:
+        read_transcript((tmp_path / "long.txt").as_uri())
+    assert caught.value.reason is Reason.TOO_LONG

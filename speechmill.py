@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": ("trainers", ("fit",), "a dataset version -> a trained, registered generator or codec"),
     "assemble": ("trainers", ("assemble",), "generators and a codec -> a registered system that speaks"),
     "import": ("trainers", ("import",), "a published checkpoint -> a registered generator"),
+    "export-checkpoint": (
+        "trainers",
+        ("export-checkpoint",),
+        "a trained generator -> the file of a published program",
+    ),
     "catalog": ("catalog", (), "list, show, history, verify, compact, vacuum, promote"),
 }
 

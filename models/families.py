@@ -41,6 +41,12 @@ def checkpoint_format(name: str) -> Format:
     return _found("checkpoint source", name, _merged(family.formats for family in FAMILIES))
 
 
+def writable_formats(trainable_name: str) -> list[str]:
+    """The published formats that a trainable's networks can be written in."""
+    formats = _merged(family.formats for family in FAMILIES)
+    return [name for name, one in formats.items() if one.write is not None and one.produces == trainable_name]
+
+
 def bundles() -> dict[str, Bundle]:
     """Released directories by name."""
     return _merged(family.bundles for family in FAMILIES)

@@ -86,6 +86,9 @@ class Format:
     """The trainable whose weights these are, or `codec`."""
     save: Callable[[nn.Module, Path], None] | None = None
     """Write a codec directory; None for a trainable, which becomes a generator directory."""
+    write: Callable[[nn.Module, Path, Mapping[str, int], int], None] | None = None
+    """Write a network as a file that `files` reads: (network, path, symbol map, step). ValueError for one that the
+    layout cannot hold. None: nothing writes it."""
 
 
 @dataclass(frozen=True)

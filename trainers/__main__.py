@@ -119,9 +119,33 @@ class Import:
         return import_checkpoint(arguments.source, arguments.path, arguments.name, arguments.alias, uri)
 
 
+class ExportCheckpoint:
+    """Write a trained network as a published program's file."""
+
+    name = "export-checkpoint"
+    help = "write a trained generator as the file of a published program"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """SOURCE, PATH, the format."""
+        parser.add_argument("source", metavar="SOURCE", help="generator directory or models:/ URI")
+        parser.add_argument("path", type=Path, metavar="PATH", help="the file to write, for example fp32.pth")
+        parser.add_argument("--format", help="as `import` names it; default: the one that there is")
+        parser.add_argument(
+            "--tracking-uri", help="MLflow; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
+        )
+
+    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+        """Write; see `trainers.export_checkpoint`."""
+        from catalog.models import tracking_uri
+        from trainers.export_checkpoint import export_checkpoint
+
+        uri = tracking_uri(arguments.tracking_uri)
+        return export_checkpoint(arguments.source, arguments.path, arguments.format, uri)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line of this package; returns the exit code."""
-    return command.main("trainers", (Fit(), Assemble(), Import()), argv)
+    return command.main("trainers", (Fit(), Assemble(), Import(), ExportCheckpoint()), argv)
 
 
 if __name__ == "__main__":

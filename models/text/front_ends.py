@@ -109,6 +109,11 @@ class PhonemeFrontEnd:
         self.vocab_size = table.vocab_size
         self._warned = False
 
+    @property
+    def symbols(self) -> Mapping[str, int]:
+        """The id of each symbol."""
+        return self._table.ids
+
     def encode(
         self, text: str, language: str | None = None, phones: Sequence[str] | None = None
     ) -> list[int]:

@@ -28,6 +28,7 @@ from models.checkpoints import (
 from models.layers import checkpoint_torchscale
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
+from models.valle.growth import grown
 from models.valle.nar import ValleNAR
 from models.valle.network import ValleNetwork
 
@@ -123,6 +124,25 @@ def write(module: ValleNetwork, path: Path, symbols: Mapping[str, int], step: in
         constants = checkpoint_torchscale.constants(config.hidden_size, config.n_heads)
         tensors |= {RETNET + name: tensor for name, tensor in constants.items()}
     torch.save({"global_step": step, "micro_step": step, "module": tensors, "symmap": dict(symbols)}, path)
+
+
+def export(module: nn.Module, path: Path, symbols: Mapping[str, int], step: int) -> None:
+    """`write` for a network of our own, whose smaller text table gets the rows that the layout needs.
+
+    ValueError for another number of heads than the layout implies.
+    """
+    assert isinstance(module, ValleAR | ValleNAR)
+    config = module.config
+    if config.n_heads != max(1, config.hidden_size // HEAD_DIM):
+        raise ValueError(
+            f"the network has {config.n_heads} heads at {config.hidden_size} channels; "
+            f"the layout of fp32.pth means {HEAD_DIM} channels a head"
+        )
+    rows = max(config.text_vocab_size, config.codebook_size)
+    if isinstance(module, ValleAR):
+        write(grown(module, text_vocab_size=rows), path, symbols, step)
+    else:
+        write(grown(module, text_vocab_size=rows), path, symbols, step)
 
 
 def _sizes(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,18 @@ FAMILY = Family(
         )
     },
     formats={
-        "enhuiz-valle-ar": Format(checkpoint_enhuiz.read_ar, checkpoint_enhuiz.convert_ar, "valle_ar"),
-        "enhuiz-valle-nar": Format(checkpoint_enhuiz.read_nar, checkpoint_enhuiz.convert_nar, "valle_nar"),
+        "enhuiz-valle-ar": Format(
+            checkpoint_enhuiz.read_ar,
+            checkpoint_enhuiz.convert_ar,
+            "valle_ar",
+            write=checkpoint_enhuiz.export,
+        ),
+        "enhuiz-valle-nar": Format(
+            checkpoint_enhuiz.read_nar,
+            checkpoint_enhuiz.convert_nar,
+            "valle_nar",
+            write=checkpoint_enhuiz.export,
+        ),
         "torchscale-retnet": Format(hub_files, checkpoint_torchscale.convert, "retnet", _not_alone),
     },
 )

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from catalog.command import UsageError
 from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import NAMES, attributes
-from pipelines.sources.interface import BrokenFile, Recording
+from pipelines.sources.interface import PARSING, BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
 
 ENDINGS = (".parquet", ".arrow", ".feather")
@@ -40,7 +40,7 @@ def columnar_recordings(part: filesystems.Entry, name: str, split: str | None = 
         yield from read(part, name, split)
     except NoAudioColumn as error:
         raise NoAudioColumn(f"{shown}: {error}") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except PARSING as error:
         raise BrokenFile(f"{shown}: cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -141,6 +141,9 @@ def _arrow(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Re
         first = 0
         for address, batch in _arrow_batches(file):
             layout = layout or _Layout.of(batch.schema)
+            for column in (*layout.columns, layout.audio):
+                # Offsets that point elsewhere end the process where they are followed.
+                batch[column].validate(full=True)
             sizes = _sizes(batch[layout.audio])
             rows = batch.select(layout.columns).to_pylist() if layout.columns else []
             for row, size in enumerate(sizes):

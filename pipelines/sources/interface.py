@@ -50,6 +50,20 @@ SCHEMA = pa.schema(
 )
 
 
+PARSING = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
+"""All that reading foreign bytes raises in libraries that trust them; a reader turns it into BrokenFile."""
+
+
 class BrokenFile(UsageError):
     """A file of many recordings that cannot be read, or not to its end."""
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from catalog.reasons import Reason
 from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import attributes
-from pipelines.sources.interface import BrokenFile, Recording, identifier
+from pipelines.sources.interface import PARSING, BrokenFile, Recording, identifier
 from pipelines.sources.members import member_uri, open_file
 
 _OTHER = {".txt", ".lab", ".json", ".csv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd", ".pickle", ".jpg",
@@ -32,7 +32,7 @@ def tar_recordings(tar: filesystems.Entry, name: str, split: str | None = None) 
         with _buffered(tar.uri) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for group in _groups(archive):
                 yield from _recordings(group, file, tar, name, split)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, *PARSING) as error:
         raise BrokenFile(f"{shown}: is not a whole, uncompressed tar: {error}") from error
 
 
@@ -44,7 +44,12 @@ def _buffered(uri: str) -> BinaryIO:
 
 def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
     group: list[tarfile.TarInfo] = []
+    at = -1
     while (member := archive.next()) is not None:
+        # A negative size leads back to where it came from (CVE-2025-8194).
+        if member.size < 0 or archive.offset <= at:
+            raise tarfile.ReadError(f"member {member.name[:80]!r} leads back to byte {archive.offset}")
+        at = archive.offset
         archive.members.clear()  # type: ignore[attr-defined] # a tar may have millions, and tarfile keeps them all
         if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
             continue

@@ -145,7 +145,8 @@ def _readable_ids(storage: Storage, path: str) -> set[str]:
     for place in (path, f"{_FOLDER}/{path}"):
         try:
             file = pq.ParquetFile(pa.BufferReader(storage.read(place)), page_checksum_verification=True)
-            return set(file.read(["recording_id"])["recording_id"].drop_null().to_pylist())
+            read = file.read(["recording_id"], use_threads=False)  # see catalog.shards
+            return set(read["recording_id"].drop_null().to_pylist())
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             continue  # missing or moved, or damaged where the ids are
     return set()

@@ -248,6 +248,7 @@ def _load(storage: Storage, shard: Shard) -> tuple[list[str], pa.Table | None]:
         return [f"its sha256 is not the committed {shard.sha256[:12]}...: the file has changed"], None
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        return problems, file.read()
+        # Without Arrow's threads: one of them would free these bytes while the interpreter ends, which aborts it.
+        return problems, file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         return [*problems, f"not readable as Parquet: {' '.join(str(error).split())}"], None

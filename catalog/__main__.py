@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from catalog import command, models, upkeep
 from catalog.command import JobError, UsageError
@@ -22,7 +21,7 @@ class _Command:
     name: str
     help: str
     configure: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], Mapping[str, Any] | None]
+    run: Callable[[argparse.Namespace], Mapping[str, object] | None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +36,7 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
     _tracking_argument(parser)
 
 
-def _list(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _list(arguments: argparse.Namespace) -> Mapping[str, object]:
     found = models.list_models(models.tracking_uri(arguments.tracking_uri))
     for one in found:
         print(f"model    {one.name:30} {one.version:4}  {', '.join(one.aliases)}")
@@ -68,7 +67,7 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
     _tracking_argument(parser)
 
 
-def _show(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _show(arguments: argparse.Namespace) -> Mapping[str, object]:
     if arguments.what.startswith("models:/"):
         uri = models.tracking_uri(arguments.tracking_uri)
         shown = dataclasses.asdict(models.describe(arguments.what, uri))
@@ -87,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return shown
 
 
-def _history(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _history(arguments: argparse.Namespace) -> Mapping[str, object]:
     dataset = Dataset.open(arguments.dataset)
     entries = upkeep.history(dataset)
     for one in entries:
@@ -101,7 +100,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=int, help="default: the newest")
 
 
-def _verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _verify(arguments: argparse.Namespace) -> Mapping[str, object]:
     dataset = Dataset.open(arguments.dataset, arguments.version, damaged=True)
     shown = {
         "dataset": dataset.uri,
@@ -132,7 +131,7 @@ def _compact_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _compact(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _compact(arguments: argparse.Namespace) -> Mapping[str, object]:
     dataset = Dataset.open(arguments.dataset)
     if not 0 < arguments.target_mib < math.inf:
         raise UsageError(f"--target-mib {arguments.target_mib:g}: must be a number above 0")
@@ -151,7 +150,7 @@ def _vacuum_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="name what would go, delete nothing")
 
 
-def _vacuum(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _vacuum(arguments: argparse.Namespace) -> Mapping[str, object]:
     result = upkeep.vacuum(Dataset.open(arguments.dataset), arguments.retention_hours, arguments.dry_run)
     verb = "would become" if arguments.dry_run else "are now"
     print(f"versions that {verb} unreadable: {result['unreadable_versions'] or 'none'}")
@@ -164,7 +163,7 @@ def _promote_arguments(parser: argparse.ArgumentParser) -> None:
     _tracking_argument(parser)
 
 
-def _promote(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _promote(arguments: argparse.Namespace) -> Mapping[str, object]:
     uri = models.tracking_uri(arguments.tracking_uri)
     found = models.describe(arguments.model, uri)
     models.promote(found.name, found.version, arguments.alias, uri)
@@ -192,7 +191,7 @@ def _folder(location: str) -> Path:
     return Path(location)
 
 
-def _numbers(dataset: Dataset) -> dict[str, Any]:
+def _numbers(dataset: Dataset) -> dict[str, object]:
     for problem in upkeep.missing_files(dataset)[:1]:
         raise JobError(f"{dataset.uri}/{problem.path}: {problem.what}; `catalog verify` names all problems")
     return {"version": dataset.version, **dataclasses.asdict(dataset.totals())}

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 
 class UsageError(Exception):
@@ -40,7 +40,7 @@ class Command(Protocol):
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's arguments."""
 
-    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    def run(self, arguments: argparse.Namespace) -> Mapping[str, object] | None:
         """Do the work; the mapping is printed as the last line of standard output."""
 
 
@@ -136,14 +136,14 @@ def _parse(program: str, commands: Sequence[Command], words: Sequence[str]) -> a
     return parser.parse_args(words)
 
 
-def _print_result(result: Mapping[str, Any] | None) -> None:
+def _print_result(result: Mapping[str, object] | None) -> None:
     if result is not None:
         line = json.dumps(_finite(result), ensure_ascii=False, allow_nan=False, default=str)
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

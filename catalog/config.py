@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -33,7 +33,7 @@ def load_config(
     model: type[T],
     path: Path | None,
     overrides: Sequence[str] = (),
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> T:
     """Merge `defaults`, the YAML file at `path` and the `a.b=c` overrides (YAML values), later ones winning.
 
@@ -54,13 +54,13 @@ def load_config(
         raise UsageError(_describe(error, data, source)) from error
 
 
-def to_yaml(config: Any) -> str:
+def to_yaml(config: object) -> str:
     """The resolved settings (a pydantic model or dataclass) as YAML that `load_config` reads back."""
     plain = TypeAdapter(type(config)).dump_python(config, mode="json", by_alias=True)
     return format_yaml(plain)
 
 
-def digest(mapping: Mapping[str, Any]) -> str:
+def digest(mapping: Mapping[str, object]) -> str:
     """sha256 (hex) of the canonical JSON: sorted keys, no spaces, UTF-8. ValueError for NaN and infinity."""
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -82,7 +82,7 @@ class _Source:
         return "--set" if given else self.name
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -102,15 +102,16 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, object], over: Mapping[str, object]) -> dict[str, object]:
     for key, value in over.items():
         old = base.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        base[key] = _merge(dict(typing.cast("Mapping[str, Any]", old)), value) if both else value
+        base[key] = (
+            _merge(dict(old), value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
     return base
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
@@ -121,12 +122,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise UsageError(
                 f"--set {override}: {'.'.join(path[: depth + 1])} is {child!r}, which has no keys"
             )
-        data[part] = dict(child or {})
-        data = data[part]
+        inner: dict[str, object] = dict(child or {})
+        data[part] = data = inner
     data[path[-1]] = parse_yaml(text, f"--set {key.strip()}")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, BaseModel):
@@ -134,7 +135,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _refuse_unknown(annotation: Any, value: Any, location: tuple[str, ...], source: _Source) -> None:
+def _refuse_unknown(annotation: object, value: object, location: tuple[str, ...], source: _Source) -> None:
     """Pydantic ignores unknown keys of nested stdlib dataclasses, and never names the nearest known one."""
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -159,13 +160,13 @@ def _refuse_unknown(annotation: Any, value: Any, location: tuple[str, ...], sour
 
 
 def _refuse_unknown_any(
-    annotations: list[Any], value: Any, location: tuple[str, ...], source: _Source
+    annotations: list[object], value: object, location: tuple[str, ...], source: _Source
 ) -> None:
     if annotations:
         _refuse_unknown(typing.Union[tuple(annotations)], value, location, source)  # noqa: UP007 - built at run time
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def _alternatives(annotation: object) -> Iterator[object]:
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         yield from _alternatives(typing.get_args(annotation)[0])
@@ -176,7 +177,7 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _item_types(annotation: Any) -> list[Any]:
+def _item_types(annotation: object) -> list[object]:
     """Element types of the lists, tuples and mappings among the alternatives."""
     return [
         typing.get_args(one)[
@@ -187,7 +188,7 @@ def _item_types(annotation: Any) -> list[Any]:
     ]
 
 
-def _fields(annotation: Any) -> dict[str, Any] | None:
+def _fields(annotation: object) -> dict[str, object] | None:
     """Field names and types of a pydantic model or dataclass, None for anything else."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
@@ -197,7 +198,7 @@ def _fields(annotation: Any) -> dict[str, Any] | None:
     return None
 
 
-def _agrees(shape: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+def _agrees(shape: Mapping[str, object], value: Mapping[str, object]) -> bool:
     """True if a mapping's words for `Literal` fields (the tags of a union) are those of this alternative."""
     return all(
         value[name] in typing.get_args(annotation)
@@ -206,7 +207,7 @@ def _agrees(shape: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     )
 
 
-def _describe(error: ValidationError, data: Any, source: _Source) -> str:
+def _describe(error: ValidationError, data: object, source: _Source) -> str:
     """One line for the first wrong key; a union reports one error per member, which belong together."""
     errors = error.errors(include_url=False)
     # Unknown keys were refused before, so these only say that another member of a union was meant.
@@ -227,14 +228,14 @@ def _rule(message: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _dotted(location: Sequence[str | int], data: Any, missing: bool) -> str:
+def _dotted(location: Sequence[str | int], data: object, missing: bool) -> str:
     """The key as the user wrote it: pydantic's location without the names of union members."""
     parts: list[str] = []
     for index, part in enumerate(location):
-        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
-        inside = in_list or (isinstance(data, dict) and part in data)
-        if inside:
-            data = data[part]
-        if inside or (missing and index == len(location) - 1):
+        items = dict(enumerate(data)) if isinstance(data, list) else data
+        is_inside = isinstance(items, dict) and part in items
+        if is_inside:
+            data = typing.cast("dict[str | int, object]", items)[part]
+        if is_inside or (missing and index == len(location) - 1):
             parts.append(str(part))
     return ".".join(parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from catalog import table
 from catalog.command import JobError
@@ -16,7 +15,7 @@ from catalog.storage import Storage, open_storage
 from models.identity import TokenIdentity
 
 
-def create(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, Any]) -> Dataset:
+def create(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, object]) -> Dataset:
     """Make an empty dataset, or open the one that is there.
 
     `settings` are those that change a row. Raises JobError if the existing dataset has another codec, other settings or
@@ -34,7 +33,7 @@ def create(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, Any]) -
     return dataset
 
 
-def restart(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, Any]) -> Dataset:
+def restart(uri: str | Path, codec: TokenIdentity, settings: Mapping[str, object]) -> Dataset:
     """Start a dataset over with another codec or other settings, in one commit: no files, the new identity.
 
     Old versions stay readable, and a job that still writes the old rows is refused at its next commit. A dataset that

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -65,7 +64,7 @@ class Dataset:
         return self.identity.codec
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """The settings that change a row."""
         return self.identity.settings
 
@@ -107,7 +106,7 @@ class Dataset:
             )
 
 
-def summary(dataset: Dataset) -> dict[str, Any]:
+def summary(dataset: Dataset) -> dict[str, object]:
     """URI, version and totals, as the JSON lines of jobs have them; hours to a thousandth of a second."""
     totals = asdict(dataset.totals())
     return {

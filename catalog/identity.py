@@ -25,7 +25,7 @@ class Identity:
     """Rows of equal identity may share a dataset. `settings` hold neither paths nor resources nor batch sizes."""
 
     codec: TokenIdentity
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     columns: Columns = field(default_factory=dict)
 
     @property
@@ -48,7 +48,7 @@ class Identity:
     def from_configuration(configuration: Mapping[str, str]) -> Identity:
         """Raises KeyError if the table is not a dataset."""
         codec = TokenIdentity.from_json(configuration[CODEC_PROPERTY])
-        settings = parse_yaml(configuration[_SETTINGS], _SETTINGS)
+        settings: Mapping[str, Any] = parse_yaml(configuration[_SETTINGS], _SETTINGS)
         return Identity(codec, settings, columns_from_json(configuration.get(COLUMNS_PROPERTY, "{}")))
 
     def differences(self, other: Identity) -> list[str]:
@@ -71,7 +71,7 @@ class Identity:
                 found.append(f"{name} is {theirs} (its digest is {stated[name][:12]})")
         return found
 
-    def _flat(self) -> dict[str, Any]:
+    def _flat(self) -> dict[str, object]:
         columns = {f"columns.{name}": _described(one) for name, one in self.columns.items()}
         return _flat({"codec": dataclasses.asdict(self.codec)}) | _flat(self.settings) | columns
 
@@ -90,8 +90,8 @@ def _described(identity: TokenIdentity) -> str:
     return f"{identity.source} ({identity.digest[:12]})"
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in mapping.items():
         nested = isinstance(value, Mapping) and value
         flat.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value})

@@ -12,13 +12,16 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 
 from catalog.schema import Shard
 from catalog.storage import Storage
+
+if TYPE_CHECKING:
+    from deltalake.transaction import AddAction, RemoveAction
 
 _CHECKPOINT = re.compile(r"_delta_log/(\d{20})\.checkpoint(?:\.\d{10}\.\d{10})?\.parquet")
 _COMMIT = re.compile(r"_delta_log/(\d{20})\.json")
@@ -36,7 +39,7 @@ class Change:
     carried: set[str] = field(default_factory=set)
 
 
-def add_action(shard: Shard, *, carried: bool, data_change: bool) -> Any:
+def add_action(shard: Shard, *, carried: bool, data_change: bool) -> AddAction:
     """deltalake's action for a new file; its statistics hold Delta's `numRecords` and what only we know."""
     from deltalake.transaction import AddAction
 
@@ -53,7 +56,7 @@ def add_action(shard: Shard, *, carried: bool, data_change: bool) -> Any:
     )
 
 
-def remove_action(shard: Shard, *, data_change: bool) -> Any:
+def remove_action(shard: Shard, *, data_change: bool) -> RemoveAction:
     """deltalake's action for a file that leaves the table; the file itself stays for older versions."""
     from deltalake.transaction import RemoveAction
 

@@ -11,15 +11,21 @@ import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from catalog.command import JobError, UsageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as EntityVersion
+    from mlflow.models import ModelSignature
+    from mlflow.store.entities import PagedList
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _EXPERIMENT = "registered"
@@ -56,7 +62,7 @@ def register(
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     pyfunc_script: Path | None = None,
-    signature: Any = None,
+    signature: ModelSignature | None = None,
     pip_requirements: Sequence[str] = ("speechmill",),
 ) -> int:
     """Register a copy of `directory` as the next version of `name` and return its number.
@@ -163,7 +169,7 @@ def list_models(tracking_uri: str) -> list[ModelVersion]:
     return sorted(found, key=lambda one: (one.name, one.version))
 
 
-def system_signature(capabilities: Sequence[str] = ("speak",)) -> Any:
+def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature:
     """The table that a system takes: text to speak (optionally with a voice prompt: a WAV file's bytes, and what it
     says), or the bytes of a source and a reference recording to convert. A WAV file's bytes come out.
     """
@@ -188,7 +194,7 @@ def system_signature(capabilities: Sequence[str] = ("speak",)) -> Any:
     )
 
 
-def _client(uri: str) -> Any:
+def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -200,7 +206,7 @@ def _client(uri: str) -> Any:
         raise JobError(f"tracking URI {uri!r}: {_line(error)}") from error
 
 
-def experiment_id(client: Any, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of that name in an MLflow client's store, created if there is none.
 
     Artifacts of an SQLite store lie in `mlruns/` beside its file, whatever directory the process works in.
@@ -228,7 +234,7 @@ def _save_pyfunc(
     script: Path,
     model_id: str,
     run_id: str | None,
-    signature: Any,
+    signature: ModelSignature | None,
     pip_requirements: Sequence[str],
 ) -> None:
     import mlflow.pyfunc
@@ -247,7 +253,9 @@ def _save_pyfunc(
         )
 
 
-def _add_version(client: Any, name: str, model_id: str, run_id: str | None, tags: dict[str, str]) -> int:
+def _add_version(
+    client: MlflowClient, name: str, model_id: str, run_id: str | None, tags: dict[str, str]
+) -> int:
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
@@ -283,7 +291,7 @@ def _process_wide(uri: str) -> Iterator[None]:
             os.environ.update({} if variable is None else {_VARIABLE: variable})
 
 
-def _artifact_location(client: Any, found: ModelVersion) -> str:
+def _artifact_location(client: MlflowClient, found: ModelVersion) -> str:
     """Location of the files. MLflow would look a `models:/` URI up in the process-wide registry, not in this one."""
     uri = str(client.get_model_version_download_uri(found.name, str(found.version)))
     if not uri.startswith("models:/"):
@@ -300,12 +308,12 @@ def _system_folder(folder: Path) -> Path:
     return folder / str(flavors["python_function"]["artifacts"]["system"]["path"])
 
 
-def _version(found: Any, aliases: Mapping[str, Any]) -> ModelVersion:
+def _version(found: EntityVersion, aliases: Mapping[str, str | int]) -> ModelVersion:
     own = tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(found.version)))
     return ModelVersion(found.name, int(found.version), own, found.run_id or "", dict(found.tags))
 
 
-def _pages(search: Any) -> list[Any]:
+def _pages(search: Callable[..., PagedList[Any]]) -> list[Any]:
     page = search()
     found = list(page)
     while page.token:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ class Storage(Protocol):
 
     uri: str
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> pa.NativeFile:
         """Random access for reading. Raises FileNotFoundError."""
 
     def read(self, path: str) -> bytes:
@@ -75,7 +75,7 @@ class _Local:
         self.uri = uri
         self._root = Path(uri)
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> pa.NativeFile:
         return pa.OSFile(str(self._root / path), "rb")
 
     def read(self, path: str) -> bytes:
@@ -125,7 +125,7 @@ class _Remote:
         # deltalake 1.6 takes only bytes where pyarrow 25 hands a stream a Buffer, so writes go past pyarrow.
         self._open_output = handler._handler.open_output_stream
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> pa.NativeFile:
         return self._files.open_input_file(path)
 
     def read(self, path: str) -> bytes:

@@ -25,7 +25,7 @@ def parse_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def format_yaml(value: Any) -> str:
+def format_yaml(value: object) -> str:
     """Text that `parse_yaml` reads back to an equal value, keys in the order given."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - add_implicit_resolver below fills this class's own copy
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":

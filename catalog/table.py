@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,6 +12,10 @@ from catalog.command import JobError
 from catalog.identity import COLUMNS_PROPERTY, Columns, Identity, columns_to_json
 from catalog.schema import SCHEMA
 from catalog.storage import canonical_uri
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable, Field
+    from deltalake.transaction import AddAction, RemoveAction
 
 _CONFIGURATION = {
     # Old commits say which unreferenced files are ours to delete and which versions can be read.
@@ -28,7 +32,7 @@ def exists(uri: str) -> bool:
     return bool(DeltaTable.is_deltatable(canonical_uri(uri)))
 
 
-def load(uri: str, version: int | None = None) -> Any:
+def load(uri: str, version: int | None = None) -> DeltaTable:
     """The newest or an older version of the table. Raises JobError."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
@@ -49,7 +53,7 @@ def load(uri: str, version: int | None = None) -> Any:
         raise JobError(f"{uri}: version {version} cannot be read: {_first_words(error)}") from error
 
 
-def identity(table: Any, uri: str) -> Identity:
+def identity(table: DeltaTable, uri: str) -> Identity:
     """The identity that the table records. Raises JobError for a table that is no dataset."""
     try:
         return Identity.from_configuration(table.metadata().configuration)
@@ -57,7 +61,7 @@ def identity(table: Any, uri: str) -> Identity:
         raise JobError(f"{uri}: a Delta table, but no dataset (it has no property {error})") from error
 
 
-def made(table: Any) -> tuple[Any, Mapping[str, str]]:
+def made(table: DeltaTable) -> tuple[str, Mapping[str, str]]:
     """Equal as long as the dataset is not started over and keeps its properties."""
     metadata = table.metadata()
     return metadata.id, dict(metadata.configuration)
@@ -75,7 +79,7 @@ def create(uri: str, identity: Identity) -> None:
             raise JobError(f"{uri}: cannot create a dataset: {_first_words(error)}") from error
 
 
-def replace(table: Any, uri: str, identity: Identity) -> bool:
+def replace(table: DeltaTable, uri: str, identity: Identity) -> bool:
     """One commit that takes every file out of the newest version and gives the table another identity.
 
     False (and nothing changed) if another job committed meanwhile. Raises JobError.
@@ -98,7 +102,9 @@ def replace(table: Any, uri: str, identity: Identity) -> bool:
     return True
 
 
-def write(table: Any, uri: str, actions: Sequence[Any], job: str, run_id: str) -> bool:
+def write(
+    table: DeltaTable, uri: str, actions: Sequence[AddAction | RemoveAction], job: str, run_id: str
+) -> bool:
     """Commit the actions as the version after the table's; False if another version came first, whoever made it.
 
     Where the disk refuses what comes after the commit itself (a checkpoint), the version is there and this is False,
@@ -122,7 +128,7 @@ def write(table: Any, uri: str, actions: Sequence[Any], job: str, run_id: str) -
     return True
 
 
-def lacks_columns(table: Any) -> bool:
+def lacks_columns(table: DeltaTable) -> bool:
     """True for a table of an older program, whose rows had fewer columns."""
     return bool(_missing(table))
 
@@ -141,7 +147,7 @@ def add_columns(uri: str) -> None:
             raise JobError(f"{uri}: cannot add columns: {_first_words(error)}") from error
 
 
-def set_columns(table: Any, uri: str, columns: Columns) -> bool:
+def set_columns(table: DeltaTable, uri: str, columns: Columns) -> bool:
     """One commit that records the makers of token columns; False if another job committed meanwhile.
 
     Raises JobError.
@@ -161,14 +167,14 @@ def set_columns(table: Any, uri: str, columns: Columns) -> bool:
     return True
 
 
-def _missing(table: Any) -> list[Any]:
+def _missing(table: DeltaTable) -> list[Field]:
     from deltalake import Schema
 
     present = {field.name for field in table.schema().fields}
     return [field for field in Schema.from_arrow(_schema()).fields if field.name not in present]
 
 
-def _properties(table: Any, job: str, run_id: str) -> Any:
+def _properties(table: DeltaTable, job: str, run_id: str) -> CommitProperties:
     """Each commit carries the next number of one application, so that those of two jobs conflict."""
     from deltalake import CommitProperties, Transaction
 

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +105,7 @@ def compact(dataset: Dataset, target_bytes: int = DEFAULT_TARGET_BYTES) -> Compa
 
 def vacuum(
     dataset: Dataset, retention_h: float = DEFAULT_RETENTION_H, dry_run: bool = False
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Delete our files that left the table more than `retention_h` hours ago, and abandoned ones.
 
     Returns the number of files and bytes, and the versions that become (or, with `dry_run`, would become)
@@ -135,11 +134,11 @@ def vacuum(
     }
 
 
-def history(dataset: Dataset) -> list[Mapping[str, Any]]:
+def history(dataset: Dataset) -> list[Mapping[str, object]]:
     """One mapping a version, oldest first: when, what, by which run, and whether its files are all still there."""
     present = dataset.storage.listing().keys()
     files: dict[str, Shard] = {}
-    entries: list[Mapping[str, Any]] = []
+    entries: list[Mapping[str, object]] = []
     for change in all_changes(dataset.storage):
         apply(files, change)
         entries.append(

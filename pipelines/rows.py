@@ -33,6 +33,10 @@ SCHEMA = pa.schema(
 """Columns after decoding; `samples` (T,) mono at the codec's rate, null where `reason` says why. Null `text`: none."""
 
 
+Row = dict[str, Any]
+"""A row of any table, by column."""
+
+
 def waves(table: pa.Table) -> list[Samples | None]:
     """Views of each row's samples (T,) float32; None for a null."""
     found: list[Samples | None] = []
@@ -58,7 +62,9 @@ def samples_array(rows: Sequence[Samples | None]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()), mask=mask)
 
 
-def with_column(table: pa.Table, name: str, values: Sequence[Any] | pa.Array | pa.ChunkedArray) -> pa.Table:
+def with_column(
+    table: pa.Table, name: str, values: Sequence[object] | pa.Array | pa.ChunkedArray
+) -> pa.Table:
     """Set or add a column, typed as in flight or as stored."""
     field = (SCHEMA if name in SCHEMA.names else STORED).field(name)
     array = pa.array(values, field.type) if isinstance(values, Sequence) else values.cast(field.type)
@@ -73,7 +79,7 @@ class Part(NamedTuple):
     row: int
     """Number of the row it comes from."""
     samples: Samples | None
-    changes: Mapping[str, Any] = MappingProxyType({})
+    changes: Mapping[str, object] = MappingProxyType({})
     """Values that differ, by column."""
 
 

@@ -11,12 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from catalog.reasons import Reason
+
+if TYPE_CHECKING:
+    import soundfile
+    from av import Packet
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 Samples = npt.NDArray[np.float32]
 
@@ -123,7 +129,7 @@ def open_reader(file: BinaryIO, *, with_libsndfile: bool = True) -> Iterator[Rea
         yield av_reader(container)
 
 
-def _open_soundfile(file: BinaryIO) -> Any:
+def _open_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
     import soundfile
 
     try:
@@ -132,7 +138,7 @@ def _open_soundfile(file: BinaryIO) -> Any:
         return None
 
 
-def _soundfile_reader(sound: Any) -> Reader:
+def _soundfile_reader(sound: soundfile.SoundFile) -> Reader:
     import soundfile
 
     def seek(frame: int) -> int:
@@ -150,7 +156,7 @@ def _soundfile_reader(sound: Any) -> Reader:
     )
 
 
-def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
+def _soundfile_blocks(sound: soundfile.SoundFile) -> Iterator[Samples]:
     import soundfile
 
     frames = max(_LEAST_FRAMES, BLOCK_SAMPLES // sound.channels)
@@ -165,7 +171,7 @@ def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
 
 
 @contextmanager
-def open_av(file: BinaryIO) -> Iterator[Any]:
+def open_av(file: BinaryIO) -> Iterator[InputContainer]:
     """FFmpeg's container of a file; raises AudioError (unreadable) and MemoryError."""
     import av
 
@@ -181,7 +187,7 @@ def open_av(file: BinaryIO) -> Iterator[Any]:
         yield container
 
 
-def av_reader(container: Any) -> Reader:
+def av_reader(container: InputContainer) -> Reader:
     """Blocks of the container's first audio stream; raises AudioError (unreadable) where there is none."""
     if not container.streams.audio:
         raise AudioError(Reason.UNREADABLE, "holds no audio stream")
@@ -213,7 +219,7 @@ def _gathered(frames: Iterator[Samples], channels: int) -> Iterator[Samples]:
         yield np.concatenate(parts, axis=1)
 
 
-def _av_frames(container: Any, stream: Any) -> Iterator[Samples]:
+def _av_frames(container: InputContainer, stream: AudioStream) -> Iterator[Samples]:
     import av
 
     context = stream.codec_context
@@ -242,7 +248,7 @@ def _av_frames(container: Any, stream: Any) -> Iterator[Samples]:
                     yield converted.to_ndarray().reshape(-1, context.channels).T
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator[Packet]:
     import av
 
     try:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from catalog.command import JobError
 
@@ -51,7 +50,7 @@ def session() -> Iterator[None]:
         ray.shutdown()
 
 
-def start(options: Mapping[str, Any]) -> None:
+def start(options: Mapping[str, object]) -> None:
     """`ray.init`, quietly. On a busy machine Ray's agents miss its fixed 30 s; a second try finds them in the cache."""
     import ray
 

@@ -6,9 +6,12 @@ import sys
 import time
 from collections import Counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipelines.stages.write import Written
+
+if TYPE_CHECKING:
+    import rich.progress
 
 _FIRST_LINE_S = 10.0
 _LONGEST_PAUSE_S = 120.0
@@ -27,8 +30,8 @@ class Progress:
         self.seconds = 0.0
         self.rejected: Counter[str] = Counter()
         self._shown: Counter[str] = Counter()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -63,7 +66,7 @@ class Progress:
 
     def tick(self) -> None:
         """Refresh the bar, or write a line when the last one is long enough ago."""
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self.total, completed=self.recordings, status=self._status())
             return
         now = time.monotonic()
@@ -82,7 +85,7 @@ class Progress:
         )
 
 
-def _live_bar() -> tuple[Any, Any]:
+def _live_bar() -> tuple[rich.progress.Progress, rich.progress.TaskID]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -13,13 +13,16 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from catalog.command import JobError, UsageError
 from pipelines.execution.cluster import Claim
+
+if TYPE_CHECKING:
+    import ray
 
 _RETRIES = 3
 """Repetitions of a batch whose worker died. One that only raises is not repeated."""
@@ -43,7 +46,7 @@ class Stage:
     """A worker class and its arguments: built once a worker, then called with one table after the other."""
 
     factory: Callable[..., Callable[[pa.Table], pa.Table]]
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Attempts:
 class Worker:
     """The Ray actor of a step: unpacks a batch, runs the stages, packs the result."""
 
-    def __init__(self, stages: Sequence[Stage], step: int, attempts: Any) -> None:
+    def __init__(self, stages: Sequence[Stage], step: int, attempts: ray.actor.ActorHandle) -> None:
         end_without_destructors()
         self._stages = [stage.factory(**stage.arguments) for stage in stages]
         self._step, self._attempts = step, attempts
@@ -166,7 +169,7 @@ def stream(
                 ray.kill(attempts)
 
 
-def _beside_the_driver(actor: type) -> Any:
+def _beside_the_driver(actor: type) -> ray.actor.ActorHandle:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -174,7 +177,7 @@ def _beside_the_driver(actor: type) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(actor).remote()
 
 
-def _datasource(batches: Callable[[], Iterator[RecordingBatch]]) -> Any:
+def _datasource(batches: Callable[[], Iterator[RecordingBatch]]) -> ray.data.Datasource:
     """One lazy read task. The class is made here because its base needs Ray."""
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
@@ -183,7 +186,7 @@ def _datasource(batches: Callable[[], Iterator[RecordingBatch]]) -> Any:
         def estimate_inmemory_data_size(self) -> int | None:
             return None
 
-        def get_read_tasks(self, _parallelism: int, *_: Any, **__: Any) -> list[Any]:
+        def get_read_tasks(self, _parallelism: int, *_: object, **__: object) -> list[ReadTask]:
             unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
             return [ReadTask(lambda: _packed(batches), unknown)]
 

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ class _Demo:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
-    def run(self, step: str, words: Sequence[str], log: Path | None = None) -> dict[str, Any]:
+    def run(self, step: str, words: Sequence[str], log: Path | None = None) -> dict[str, object]:
         """Run `speechmill WORDS`, its progress into `log` if given; return its JSON line. JobError when it fails."""
         aside = f"   # progress in {log}" if log else ""
         print(f"\n$ speechmill {shlex.join(words)}{aside}", flush=True)  # noqa: T201
@@ -80,7 +79,7 @@ class _Demo:
             last = "".join(log.read_text(encoding="utf-8").splitlines()[-1:]) if log else ""
             raise JobError(f"step {step} failed with exit code {child.returncode} {last}".rstrip())
         print(child.stdout, end="", flush=True)  # noqa: T201
-        result: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
+        result: dict[str, object] = json.loads(child.stdout.strip().splitlines()[-1])
         return result
 
 
@@ -91,7 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=4.5, help="training time of the two generators")
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Run every step; returns the figures and where everything is."""
     started = time.perf_counter()
     unknown = sorted(set(arguments.text.lower().split()) - set(DIGITS))
@@ -140,7 +139,7 @@ def _train(demo: _Demo) -> None:
         list(both.map(fit, ("t2s", "s2a"), (None, demo.folder / "train-s2a.log")))
 
 
-def _assemble(demo: _Demo) -> dict[str, Any]:
+def _assemble(demo: _Demo) -> dict[str, object]:
     generators = ["--t2s", "models:/maskgct-t2s@best", "--s2a", "models:/maskgct-s2a@best"]
     name = ["--codec", CODEC, "--name", "maskgct", "--alias", "champion"]
     # 16 steps instead of the published 50 are faster; why there is no guidance is in docs/log.md.
@@ -148,7 +147,7 @@ def _assemble(demo: _Demo) -> dict[str, Any]:
     return demo.run("assemble", ["assemble", *generators, *name, *options])
 
 
-def _judge(demo: _Demo, model: list[str]) -> dict[str, Any]:
+def _judge(demo: _Demo, model: list[str]) -> dict[str, int]:
     """Let the classifier hear 40 digits: held-out recordings, their codec round trip, and the system's own."""
     torch.set_num_threads(1)
     waves, words = single_digits(demo.folder / "recordings")
@@ -180,7 +179,7 @@ def _wave(path: Path) -> Samples:
     return decode(path, SAMPLE_RATE).samples
 
 
-def _report(demo: _Demo, table: Mapping[str, Any], text: str, total_s: float) -> None:
+def _report(demo: _Demo, table: Mapping[str, int], text: str, total_s: float) -> None:
     total = table["digits"]
     rows = [
         ("held-out recordings", table["recognised_recordings"]),

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
@@ -35,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="for --audio")
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Export; returns the JSON line: dataset, version, output, rows by what became of them, wall time."""
     require_absolute_under_ray_job(dataset=arguments.dataset, output=arguments.output)
     splits = _splits(arguments.split)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from catalog import creation
 from catalog.appending import Appender
@@ -25,8 +24,9 @@ from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
 from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
-from pipelines.datasets.formats.interface import Format, Import, Row
+from pipelines.datasets.formats.interface import Format, Import
 from pipelines.datasets.formats.rows import check, rejected, to_table
+from pipelines.rows import Row
 
 name = "import-shards"
 help = "codec-tokenised speech of other programs -> a committed dataset"
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="the source's splits to import, by comma; default: all")
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Import; returns the JSON line: totals of the dataset, what is new, rejects by reason, wall time."""
     require_absolute_under_ray_job(source=arguments.source, dataset=arguments.dataset)
     if not arguments.source.exists():

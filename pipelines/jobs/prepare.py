@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import load_config, nearest
@@ -44,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     """Prepare; returns the JSON line: totals of the dataset after the run, `new_recordings`, `wall_s`."""
     given = {
         "resources.workers": arguments.workers,

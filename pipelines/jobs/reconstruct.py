@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from pipelines.audio.containers import AudioError
@@ -16,6 +16,9 @@ from pipelines.audio.lengths import samples_to_seconds
 from pipelines.audio.wav import write_wav
 from pipelines.sources import uris
 from pipelines.sources.folder import FolderSource
+
+if TYPE_CHECKING:
+    from models.codecs.interface import Codec
 
 name = "reconstruct"
 help = "a recording, or a folder of them, through a codec and back"
@@ -30,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Reconstruct; returns the JSON line: files, rejected, seconds of audio, wall time, bit rate."""
     source, output = arguments.source, arguments.output
     require_absolute_under_ray_job(source=source, output=output)
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     }
 
 
-def reconstruct(codec: Any, recording: Path, target: Path, levels: int, device: str = "cpu") -> float:
+def reconstruct(codec: Codec, recording: Path, target: Path, levels: int, device: str = "cpu") -> float:
     """Write what the first `levels` of the codec keep of `recording`; returns its seconds. Raises AudioError."""
     import torch
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from catalog import damage
 from catalog.command import (
@@ -40,6 +39,18 @@ class PreparedSource:
     run_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Repaired:
+    """The result of a repair: files set aside, recordings prepared again."""
+
+    dataset: str
+    version: int
+    files: int
+    recordings: int
+    missing: list[str]
+    """Ids of the recordings that no source has, `key:<hex>` where the id is lost, too."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="folder or URI of the dataset")
@@ -47,30 +58,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_override_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     """Repair; returns the JSON line: files set aside, recordings prepared again, recordings that are missing."""
     for word, location in (("DATASET", arguments.dataset), ("--source", arguments.source)):
         if location is not None and not location.strip():
             raise UsageError(f"{word} is empty; must be a folder or URI")
     require_absolute_under_ray_job(dataset=arguments.dataset, source=arguments.source)
     result = repair(arguments.dataset, arguments.source, arguments.overrides, arguments.dry_run)
-    if result["missing"] and not arguments.dry_run:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    if result.missing and not arguments.dry_run:
+        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         raise JobError(
-            f"{result['dataset']}: {len(result['missing'])} recordings of damaged files are lost: "
-            f"no source has {', '.join(result['missing'][:10])}"
+            f"{result.dataset}: {len(result.missing)} recordings of damaged files are lost: "
+            f"no source has {', '.join(result.missing[:10])}"
         )
-    return result
+    return asdict(result)
 
 
 def repair(
     location: str, source: str | None = None, overrides: Sequence[str] = (), dry_run: bool = False
-) -> dict[str, Any]:
+) -> Repaired:
     """Prepare the recordings of damaged files again, from `source` or from where each run found them.
 
-    `overrides` change the recorded settings (`a.b=c`), say `resources.device=cpu`. `missing` names the recordings that
-    no source has (by `key:<hex>` where the id is lost, too). With `dry_run` nothing is changed, and `recordings` are
-    those that would be prepared. Raises UsageError and JobError.
+    `overrides` change the recorded settings (`a.b=c`), say `resources.device=cpu`. With `dry_run` nothing is changed,
+    and `recordings` are those that would be prepared. Raises UsageError and JobError.
     """
     dataset = Dataset.open(location)
     prepared = list(_prepared_sources(dataset, source, overrides))
@@ -90,13 +100,13 @@ def repair(
         _refuse_unknown(dataset, [one for one in gone if one.shard.path in found])
     left = wanted if dry_run else _prepare(dataset.uri, prepared, gone, wanted)
     names = {key: one for lost in gone for key, one in lost.names.items()}
-    return {
-        "dataset": dataset.uri,
-        "version": Dataset.open(location).version,
-        "files": len(found),
-        "recordings": len(wanted) if dry_run else len(wanted - left),
-        "missing": [] if dry_run else sorted(names.get(key, f"key:{key.hex()}") for key in left),
-    }
+    return Repaired(
+        dataset=dataset.uri,
+        version=Dataset.open(location).version,
+        files=len(found),
+        recordings=len(wanted) if dry_run else len(wanted - left),
+        missing=[] if dry_run else sorted(names.get(key, f"key:{key.hex()}") for key in left),
+    )
 
 
 def _prepare(
@@ -173,5 +183,5 @@ def _refuse_unknown(dataset: Dataset, gone: Sequence[Lost]) -> None:
         )
 
 
-def _keys(gone: Any) -> frozenset[bytes]:
+def _keys(gone: Iterable[Lost]) -> frozenset[bytes]:
     return frozenset(key for one in gone for key in one.keys)

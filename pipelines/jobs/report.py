@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from catalog.command import UsageError, require_absolute_under_ray_job
 from catalog.datasets import Dataset
@@ -31,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="for decoding")
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Write the page; returns the JSON line: dataset, version, output, its bytes, examples, wall time."""
     require_absolute_under_ray_job(dataset=arguments.dataset, output=arguments.output)
     if not 0 <= arguments.examples <= 1000:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -20,6 +20,7 @@ from pydantic import Field
 from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.files import write_text
+from pipelines.rows import Row
 from pipelines.stages.speak import REQUESTS, Speak, device_of
 
 name = "synthesize"
@@ -38,7 +39,7 @@ class SynthesizeSettings(Settings):
     batch_size: int = Field(16, ge=1, le=1024, description="sentences spoken together")
     workers: int = Field(0, ge=0, description="Ray actors; 0 speaks in this process")
     cpus_per_worker: float = Field(1.0, gt=0)
-    sampling: dict[str, Any] = Field(default_factory=dict, description="steps, guidance, temperature, ...")
+    sampling: dict[str, object] = Field(default_factory=dict, description="steps, guidance, temperature, ...")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     """Speak; returns the JSON line: output, sentences, rejected, seconds of audio, wall time, real-time factor."""
     given = {option: getattr(arguments, option) for option in SHORT}
     short = [f"sampling.{option}={value}" for option, value in given.items() if value is not None]
@@ -104,13 +105,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     }
 
 
-def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings) -> Iterator[dict[str, Any]]:
+def _speak(system: str, rows: list[Row], settings: SynthesizeSettings) -> Iterator[Row]:
     if settings.workers:  # Ray's workers run in another directory
         places = ("output", "prompt")
         rows = [row | {key: str(Path(row[key]).absolute()) for key in places if row.get(key)} for row in rows]
     # Neighbours of like length waste the least padding.
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: len(row["text"])), schema=REQUESTS)
-    worker: dict[str, Any] = {
+    worker: Row = {
         "model": system,
         "device": device_of(settings.device),
         "seed": settings.seed,
@@ -124,9 +125,7 @@ def _speak(system: str, rows: list[dict[str, Any]], settings: SynthesizeSettings
             yield from speak(pa.Table.from_batches([batch])).to_pylist()
 
 
-def _speak_on_ray(
-    table: pa.Table, worker: dict[str, Any], settings: SynthesizeSettings
-) -> Iterator[dict[str, Any]]:
+def _speak_on_ray(table: pa.Table, worker: Row, settings: SynthesizeSettings) -> Iterator[Row]:
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -147,7 +146,7 @@ def _speak_on_ray(
         yield from batch.to_pylist()
 
 
-def _requests(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _requests(arguments: argparse.Namespace) -> list[Row]:
     given = {
         "prompt": str(arguments.prompt) if arguments.prompt else None,
         "prompt_text": arguments.prompt_text,
@@ -168,7 +167,7 @@ def _requests(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [row | {"output": str(arguments.output / f"{row['id']}.wav")} for row in rows]
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> list[Row]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -183,7 +182,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return [_parse(path, number, line) for number, line in numbered]
 
 
-def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+def _parse(path: Path, number: int, line: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -196,7 +195,7 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     return {"id": f"{number:06d}"} | row
 
 
-def _check_ids(rows: list[dict[str, Any]], path: Path) -> None:
+def _check_ids(rows: list[Row], path: Path) -> None:
     seen: set[str] = set()
     for row in rows:
         if (
@@ -212,7 +211,7 @@ def _check_ids(rows: list[dict[str, Any]], path: Path) -> None:
         seen.add(row["id"])
 
 
-def _write_manifest(path: Path, requests: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
+def _write_manifest(path: Path, requests: list[Row], results: list[Row]) -> None:
     """One line per sentence: the request, its output, and the reason where there is none."""
     reasons = {row["id"]: row["reason"] for row in results}
     lines = (json.dumps(row | {"reason": reasons.get(row["id"])}, ensure_ascii=False) for row in requests)

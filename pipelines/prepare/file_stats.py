@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from pipelines.sources import filesystems
 from pipelines.sources.interface import Recording
@@ -59,8 +59,7 @@ def _mapped(
 def _digest(recording: Recording) -> str | None:
     try:
         with open_file(recording.uri) as file:
-            opened: Any = file
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+            return hashlib.file_digest(cast("io.BytesIO", file), "sha256").hexdigest()
     except OSError:
         return None
 

@@ -10,7 +10,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
-from typing import Any
 
 import pyarrow as pa
 
@@ -62,7 +61,7 @@ def prepare(
     output: str,
     settings: PrepareSettings,
     options: RunOptions | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Prepare every recording of `source` that the dataset at `output` does not hold.
 
     Returns the totals of the dataset, `new_recordings` and `wall_s`. Raises UsageError and JobError.
@@ -158,7 +157,7 @@ def _count(plan: _Plan, progress: Progress) -> None:
 
 def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
     """Record the source and the settings of the run, for people and for `repair`."""
-    asked: dict[str, Any] = {
+    asked: dict[str, object] = {
         "source": plan.listing.source.uri,
         "settings": settings.model_dump(mode="json"),
     }

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.command import JobError
@@ -130,7 +131,9 @@ class Listing:
                 new = file_stats.sized([window.recordings[index] for index in np.flatnonzero(offered)], pool)
                 yield from new if duplicates is None else duplicates.marked(new, pool)
 
-    def _changed(self, window: _Window, places: Any, known: Known, pool: ThreadPoolExecutor) -> Any:
+    def _changed(
+        self, window: _Window, places: npt.NDArray[np.int64], known: Known, pool: ThreadPoolExecutor
+    ) -> npt.NDArray[np.bool_]:
         """True for recordings committed with other bytes than they have now (bool array). Raises JobError."""
         changed = np.zeros(len(places), dtype=np.bool_)
         if self.check == "none":

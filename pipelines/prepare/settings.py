@@ -65,7 +65,7 @@ class QualitySettings(Settings):
     dnsmos_hop_s: int = Field(default=1, ge=1, description="seconds between the windows that DNSMOS hears")
 
 
-def _as_tuples(value: Any) -> Any:
+def _as_tuples(value: object) -> object:
     """Lists of YAML and JSON as the tuples that strict checking wants after a validator."""
     if isinstance(value, dict):
         return {key: _as_tuples(item) for key, item in value.items()}
@@ -228,7 +228,7 @@ class PrepareSettings(Settings):
         return tuple(dict.fromkeys((*self.quality.measures, *self.filter.measures)))
 
     @property
-    def of_rows(self) -> dict[str, Any]:
+    def of_rows(self) -> dict[str, object]:
         """The settings that change a row: a dataset keeps to one value of these.
 
         A section that is off is left out, so that datasets stay what they are when a section is added. Models are

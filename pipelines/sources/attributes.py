@@ -33,6 +33,10 @@ AUDIO = {
 }
 
 
+Fields = Mapping[str, Any]
+"""A row of a table, manifest or archive, by field: whatever is there."""
+
+
 class Attributes(TypedDict):
     """Fields of a recording beside its place."""
 
@@ -50,7 +54,7 @@ def columns_of(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((field, known[0]) for field, known in found if known)
 
 
-def attributes(row: Mapping[str, Any], split: str | None = None) -> Attributes:
+def attributes(row: Fields, split: str | None = None) -> Attributes:
     """The fields of `NAMES` in a row; `split` is that of its file. Raises ValueError for a value that is no text."""
     values = {field: _text(row[name], name) for field, name in columns_of(tuple(row))}
     text = values.get("text")
@@ -63,7 +67,7 @@ def attributes(row: Mapping[str, Any], split: str | None = None) -> Attributes:
     )
 
 
-def _text(value: Any, name: str) -> str | None:
+def _text(value: object, name: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, int) and name in NAMES["speaker"]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.command import UsageError
 from pipelines.sources import filesystems, uris
-from pipelines.sources.attributes import NAMES, attributes
+from pipelines.sources.attributes import NAMES, Fields, attributes
 from pipelines.sources.interface import PARSING, BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
 
@@ -75,7 +75,7 @@ class _Layout:
         """Columns that listing reads."""
         return list(dict.fromkeys([*self.given, *([self.own_id] if self.own_id else [])]))
 
-    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, values: Fields) -> Fields:
         """Values with labels in the place of their numbers."""
         row = {one: values[one] for one in self.given}
         for column, names in self.labels.items():
@@ -102,11 +102,11 @@ def _audio_column(schema: pa.Schema, featured: Sequence[str]) -> str:
     )
 
 
-def _is_binary(kind: Any) -> bool:
+def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
                 or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)))  # fmt: skip
 
@@ -153,7 +153,9 @@ def _arrow(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Re
             first += len(sizes)
 
 
-def _arrow_batches(file: Any) -> Iterator[tuple[dict[str, int], Any]]:
+def _arrow_batches(
+    file: pa.NativeFile | BinaryIO,
+) -> Iterator[tuple[dict[str, int], pa.RecordBatch]]:
     """Batches of an Arrow file or stream with the address of each."""
     if is_arrow_file(file):
         reader = pa.ipc.open_file(file)
@@ -171,7 +173,7 @@ def _arrow_batches(file: Any) -> Iterator[tuple[dict[str, int], Any]]:
             yield {"offset": offset}, pa.ipc.read_record_batch(message, schema)
 
 
-def _sizes(column: Any) -> list[int | None]:
+def _sizes(column: pa.Array) -> list[int | None]:
     data = column.field("bytes") if pa.types.is_struct(column.type) else column
     if pa.types.is_binary_view(data.type):
         data = data.cast(pa.large_binary())
@@ -185,7 +187,7 @@ def _recording(
     size: int | None,
     estimated: bool,
     layout: _Layout,
-    values: Mapping[str, Any],
+    values: Fields,
     numbered: str,
     split: str | None,
 ) -> Recording:

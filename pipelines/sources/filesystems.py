@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from pipelines.sources.uris import ENCODED, container, local_path
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 _REVISION = re.compile(r"hf://[^#]*(?:@|%40)([0-9a-f]{40})/")
 
@@ -113,7 +116,7 @@ def _remote_directory(uri: str) -> Directory:
     return Directory([info.base_name for info in known], entries)
 
 
-def _entry(info: Any, uri: str) -> Entry:
+def _entry(info: fs.FileInfo, uri: str) -> Entry:
     from pyarrow import fs
 
     # A hub tells no times, but a revision never changes.
@@ -133,10 +136,10 @@ def _key(uri: str) -> str:
     return uri if parts.scheme in ENCODED else f"{parts.netloc}{unquote(parts.path)}"
 
 
-_opened: dict[tuple[str, ...], Any] = {}
+_opened: dict[tuple[str, ...], fs.FileSystem] = {}
 
 
-def _filesystem(uri: str) -> Any:
+def _filesystem(uri: str) -> fs.FileSystem:
     """Arrow's own file system, or fsspec's for a scheme that Arrow does not know; one for each host."""
     parts = urlsplit(uri)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
@@ -147,7 +150,7 @@ def _filesystem(uri: str) -> Any:
     return _opened[key]
 
 
-def _connect(scheme: str, host: str, region: str, endpoint: str) -> Any:
+def _connect(scheme: str, host: str, region: str, endpoint: str) -> fs.FileSystem:
     from pyarrow import fs
 
     if scheme == "s3":

@@ -12,11 +12,11 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from catalog.command import UsageError
 from pipelines.sources import uris
+from pipelines.sources.attributes import Fields
 from pipelines.sources.recording_files import FilesSource, RecordingFile
 
 PREFIX = "hf:"
@@ -75,9 +75,9 @@ def _arrow(directory: Path) -> Iterator[str]:
         yield (directory / one["filename"]).as_uri()
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Fields:
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: Fields = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     return found

@@ -13,11 +13,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from catalog.command import UsageError
 from pipelines.sources import uris
-from pipelines.sources.attributes import PATHS, Attributes, attributes
+from pipelines.sources.attributes import PATHS, Attributes, Fields, attributes
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.members import open_file
 from pipelines.sources.metadata import first_bad_line
@@ -62,7 +62,7 @@ def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iter
 
 
 def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
-    raw: Any = gzip.GzipFile(fileobj=opened) if uri.endswith(".gz") else opened
+    raw = gzip.GzipFile(fileobj=opened) if uri.endswith(".gz") else opened
     return io.TextIOWrapper(raw, encoding="utf-8-sig")
 
 
@@ -99,7 +99,7 @@ class _Lines:
         except (ValueError, OverflowError) as error:
             raise _LineError(f"cannot be used: {error}") from error
 
-    def _plain(self, row: Mapping[str, Any]) -> Recording:
+    def _plain(self, row: Fields) -> Recording:
         """NeMo's fields, or any object that names a file."""
         if "shard_id" in row:
             raise _LineError("belongs to a manifest of tar shards (shard_id); give the tars as the source")
@@ -110,7 +110,7 @@ class _Lines:
             raise _LineError(f"names no file; it needs a text in one of {', '.join(_PATHS)}")
         return self._recording(path, _stretch(row, "offset"), attributes(row, self.split), "")
 
-    def _cuts(self, row: Mapping[str, Any]) -> Iterator[Recording]:
+    def _cuts(self, row: Fields) -> Iterator[Recording]:
         """A lhotse cut: its one supervision's text is the cut's; of several each is a recording."""
         path = _lhotse_path(row["recording"], row.get("channel"))
         start, duration = _seconds(row, "start", 0.0), _seconds(row, "duration", None)
@@ -124,7 +124,7 @@ class _Lines:
             return
         for one in supervisions:
             # A supervision's start counts from that of its cut.
-            begin = (start or 0.0) + _number(one, "start", 0.0)
+            begin = (start or 0.0) + (_number(one, "start", None) or 0.0)
             if (length := _seconds(one, "duration", None)) is None:
                 raise _LineError(f"has a supervision {one.get('id')!r} without a duration")
             given = attributes(_flat(one), self.split)
@@ -149,23 +149,23 @@ class _Lines:
         )
 
 
-def _stretch(row: Mapping[str, Any], start: str) -> tuple[float | None, float | None]:
+def _stretch(row: Fields, start: str) -> tuple[float | None, float | None]:
     """Start (None: the whole file) and duration in seconds."""
     return _seconds(row, start, None), _seconds(row, "duration", None)
 
 
-def _whole(row: Mapping[str, Any]) -> tuple[None, float | None]:
+def _whole(row: Fields) -> tuple[None, float | None]:
     return None, _seconds(row, "duration", None)
 
 
-def _seconds(row: Mapping[str, Any], name: str, default: float | None) -> float | None:
+def _seconds(row: Fields, name: str, default: float | None) -> float | None:
     value = _number(row, name, default)
     if value is not None and value < 0:
         raise _LineError(f"has {name} = {value:g}; it must be at least 0 s")
     return None if value is None else float(value)
 
 
-def _number(row: Mapping[str, Any], name: str, default: Any) -> Any:
+def _number(row: Fields, name: str, default: float | None) -> float | None:
     value = row.get(name)
     if value is None:
         return default
@@ -174,11 +174,11 @@ def _number(row: Mapping[str, Any], name: str, default: Any) -> Any:
     return float(value)
 
 
-def _flat(supervision: Mapping[str, Any]) -> Mapping[str, Any]:
+def _flat(supervision: Fields) -> Fields:
     return {name: supervision.get(name) for name in ("text", "speaker", "language")}
 
 
-def _lhotse_path(recording: Mapping[str, Any], channel: Any) -> str:
+def _lhotse_path(recording: Fields, channel: int | list[int] | None) -> str:
     sources = recording.get("sources") or [{}]
     source = sources[0]
     if len(sources) > 1 or not isinstance(source, Mapping):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlencode
 
@@ -22,6 +22,9 @@ from pipelines.sources.uris import is_member, local_path, parent, resolve
 _ROWS = 16
 """Rows of a row group that are held at a time; a row group of audio may take gigabytes."""
 _BUFFER = 1 << 20
+
+Value = bytes | Mapping[str, Any] | None
+"""Of an audio column: bytes, or Hugging Face's struct of bytes and path."""
 
 
 class DamagedError(OSError):
@@ -49,13 +52,13 @@ def _open_member(uri: str) -> BinaryIO:
         raise DamagedError(f"{uri}: no such member ({error})") from error
 
 
-def open_arrow(uri: str) -> Any:
+def open_arrow(uri: str) -> pa.NativeFile | BinaryIO:
     """An Arrow file: local ones are mapped, so that skipped columns are never read."""
     path = local_path(uri)
     return pa.memory_map(str(path)) if path is not None else open_whole(uri)
 
 
-def is_arrow_file(file: Any) -> bool:
+def is_arrow_file(file: pa.NativeFile | BinaryIO) -> bool:
     """True for an Arrow file, which has an index, False for a stream; leaves it at its start."""
     start = file.read(6)
     file.seek(0)
@@ -71,7 +74,7 @@ def _range(container: str, offset: int, length: int) -> bytes:
     return data
 
 
-def _value(container: str, address: dict[str, str]) -> Any:
+def _value(container: str, address: dict[str, str]) -> Value:
     column, row = address["column"], int(address["row"])
     if "row_group" in address:
         return _row_group(container, int(address["row_group"]), column).value(row)
@@ -85,12 +88,13 @@ def _value(container: str, address: dict[str, str]) -> Any:
         values = batch[column]
         # Offsets that point elsewhere end the process where they are followed.
         values.validate(full=True)
-        return values[row].as_py()
+        found: Value = values[row].as_py()
+        return found
 
 
-def _opened(value: Any, uri: str) -> BinaryIO:
+def _opened(value: Value, uri: str) -> BinaryIO:
     """A value of an audio column: bytes, or Hugging Face's struct of bytes and path."""
-    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
     if data is not None:
         return io.BytesIO(data)
     if path is None:
@@ -105,9 +109,9 @@ class _RowGroup:
         self.key = (container, group, column)
         self._file: BinaryIO | None = None
         self._start, self._batch = 0, pa.array([])
-        self._batches: Iterator[Any] = iter(())
+        self._batches: Iterator[pa.Array] = iter(())
 
-    def value(self, row: int) -> Any:
+    def value(self, row: int) -> Value:
         """The value at `row` of the group; raises IndexError beyond its end."""
         if self._file is None or row < self._start:
             self._open()
@@ -117,7 +121,8 @@ class _RowGroup:
             if self._batch is None:
                 self.close()
                 raise IndexError(f"the row group ends before row {row}")
-        return self._batch[row - self._start].as_py()
+        found: Value = self._batch[row - self._start].as_py()
+        return found
 
     def close(self) -> None:
         """Give up the file and the rows."""

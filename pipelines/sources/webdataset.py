@@ -11,11 +11,11 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 from catalog.reasons import Reason
 from pipelines.sources import filesystems, uris
-from pipelines.sources.attributes import attributes
+from pipelines.sources.attributes import Fields, attributes
 from pipelines.sources.interface import PARSING, BrokenFile, Recording, identifier
 from pipelines.sources.members import member_uri, open_file
 
@@ -38,8 +38,10 @@ def tar_recordings(tar: filesystems.Entry, name: str, split: str | None = None) 
 
 def _buffered(uri: str) -> BinaryIO:
     """On an object store each read is a request: a header and the JSON behind it come in one."""
-    file: Any = open_file(uri)
-    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, _BUFFER)
+    file = open_file(uri)
+    if isinstance(file, io.BufferedReader):
+        return file
+    return io.BufferedReader(cast("io.RawIOBase", file), _BUFFER)
 
 
 def _groups(archive: tarfile.TarFile) -> Iterator[list[tarfile.TarInfo]]:
@@ -91,7 +93,7 @@ def _recordings(
         )
 
 
-def _json(member: tarfile.TarInfo, file: BinaryIO) -> dict[str, Any]:
+def _json(member: tarfile.TarInfo, file: BinaryIO) -> Fields:
     if member.size > _MOST_JSON:
         raise ValueError(f"has {member.size} bytes, too many for a description")
     after = file.tell()

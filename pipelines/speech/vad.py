@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +184,7 @@ def _resampled(samples: Samples, sample_rate: int) -> Iterator[Samples]:
     if sample_rate == SAMPLE_RATE:
         yield from (samples[start : start + size] for start in starts)
         return
-    stream: Any = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    stream = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     for start in starts:
         block = np.ascontiguousarray(samples[start : start + size])
         yield stream.resample_chunk(block, last=start + size >= len(samples))

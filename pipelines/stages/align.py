@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -181,7 +181,7 @@ class WordsStage:
         ]
         return with_column(table, "words", found)
 
-    def _words(self, samples: Samples, text: str, language: str | None) -> list[dict[str, Any]] | None:
+    def _words(self, samples: Samples, text: str, language: str | None) -> list[dict[str, object]] | None:
         if samples_to_seconds(len(samples), self._sample_rate) > self._settings.max_s:
             return None
         words = split_words(text)
@@ -257,7 +257,7 @@ def _replace(table: pa.Table, parts: dict[int, list[_Row]]) -> pa.Table:
     return explode(table, rows)
 
 
-def _changes(recording: str, part: _Row, taken: set[str]) -> dict[str, Any]:
+def _changes(recording: str, part: _Row, taken: set[str]) -> dict[str, object]:
     return {
         "id": _identifier(recording, part, taken),
         "text": part.text,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
 from catalog.codes import Matrix, stored
+from pipelines.audio.containers import Samples
 from pipelines.rows import waves, with_column
 
 
@@ -37,13 +36,14 @@ class CodecStage:
             [0 if wave is None else len(wave) for wave in rows],
             round(self._batch_s * self._codec.sample_rate),
         ):
-            for index, encoded in zip(group, self._encode([rows[index] for index in group]), strict=True):
+            present = [wave for index in group if (wave := rows[index]) is not None]
+            for index, encoded in zip(group, self._encode(present), strict=True):
                 codes[index] = encoded
         frames = [None if one is None else one.shape[1] for one in codes]
         result = with_column(table.drop_columns(["samples"]), "codes", stored(codes))
         return with_column(result, "target_length", frames)
 
-    def _encode(self, waves: list[Any]) -> list[Matrix]:
+    def _encode(self, waves: list[Samples]) -> list[Matrix]:
         import torch
 
         lengths = torch.tensor([len(wave) for wave in waves])

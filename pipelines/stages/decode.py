@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoded, Decoder, DecodeSettings, Wanted
 from pipelines.audio.lengths import samples_to_seconds
-from pipelines.rows import SCHEMA
+from pipelines.rows import SCHEMA, Row
 from pipelines.sources.transcripts import TextError, read_transcript
 
 
@@ -32,7 +31,7 @@ class DecodeStage:
         """Decode every recording of the batch; a bad one becomes a row with a reason."""
         rows = table.to_pylist()
         texts, outcomes, waves = self._decoded(rows)
-        columns: dict[str, Any] = {
+        columns: dict[str, object] = {
             name: [row[name] for row in rows]
             for name in ("recording_id", "speaker", "language", "split", "text_source")
         }
@@ -59,7 +58,7 @@ class DecodeStage:
         ]
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
-    def _decoded(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str | None], list[Decoded], Samples]:
+    def _decoded(self, rows: Sequence[Row]) -> tuple[list[str | None], list[Decoded], Samples]:
         """Text and outcome of every row, and the samples of all outcomes one after the other."""
         wanted = [
             Wanted(row["uri"], row["start_s"], row["stop_s"], row["source_stat"])
@@ -97,7 +96,7 @@ def _samples_array(outcomes: Sequence[Decoded], waves: Samples) -> pa.Array:
     )
 
 
-def _text(row: Mapping[str, Any]) -> str | None:
+def _text(row: Row) -> str | None:
     given = row["text"]
     if given is None and row["text_uri"] is not None:
         given = read_transcript(row["text_uri"])

@@ -15,9 +15,8 @@ import pyarrow as pa
 
 from catalog.filters import CHARACTERS, RATE, Comparison, Filter, Thresholds
 from catalog.reasons import Reason
-from pipelines.rows import characters, chars_per_s, reject, with_column
+from pipelines.rows import Row, characters, chars_per_s, reject, with_column
 
-Row = Mapping[str, Any]
 Verdict = tuple[str, str]
 OTHER_LANGUAGES = "*"
 TRANSCRIBERS = ("whisperx:", "transformers:")
@@ -74,9 +73,14 @@ class FilterStage:
 
 def _concerns(one: Filter, row: Row) -> bool:
     """True for the rows that a filter compares."""
-    is_transcribed = (row["text_source"] or "").startswith(TRANSCRIBERS)
+    is_transcribed: bool = (row["text_source"] or "").startswith(TRANSCRIBERS)
     is_given = row["language"] is not None and row.get("language_probability") is None
-    return {"all": True, "transcribed": is_transcribed, "detected": is_transcribed and not is_given}[one.rows]
+    concerns: dict[str, bool] = {
+        "all": True,
+        "transcribed": is_transcribed,
+        "detected": is_transcribed and not is_given,
+    }
+    return concerns[one.rows]
 
 
 def _at_least(one: Filter, row: Row, bound: float) -> Verdict | None:

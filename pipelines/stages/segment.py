@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -58,7 +58,7 @@ class SegmentStage:
 
     def _cut(
         self, wave: Samples, row_id: str, offset_s: float, detector: SpeechDetector
-    ) -> Iterator[tuple[Samples | None, dict[str, Any]]]:
+    ) -> Iterator[tuple[Samples | None, dict[str, object]]]:
         """The utterances of a recording: samples, and the columns that differ from the recording's."""
         probabilities = detector.speech_probabilities(wave, self._sample_rate)
         rules = self._settings
@@ -69,7 +69,7 @@ class SegmentStage:
             yield None, {"reason": Reason.NO_SPEECH, "detail": detail}
         for segment in segments:
             start_s, stop_s = offset_s + segment.start_s, offset_s + segment.stop_s
-            changes: dict[str, Any] = {
+            changes: dict[str, object] = {
                 "id": f"{row_id}#t={start_s:.3f},{stop_s:.3f}",
                 "start_s": start_s,
                 "duration_s": segment.length_s,

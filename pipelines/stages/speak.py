@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import torch
@@ -16,6 +16,7 @@ from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
 from pipelines.audio.lengths import samples_to_seconds
 from pipelines.audio.wav import write_wav
+from pipelines.rows import Row
 
 if TYPE_CHECKING:
     from models.checkpoints import Json
@@ -76,8 +77,8 @@ class Speak:
     def __call__(self, requests: pa.Table) -> pa.Table:
         """REQUESTS -> RESULTS, in order; every good row's WAV is written before this returns."""
         rows = requests.to_pylist()
-        results: dict[str, dict[str, Any]] = {row["id"]: {"id": row["id"]} for row in rows}
-        ready: list[tuple[dict[str, Any], Any]] = []
+        results: dict[str, Row] = {row["id"]: {"id": row["id"]} for row in rows}
+        ready: list[tuple[Row, object]] = []
         for row in rows:
             try:
                 ready.append((row, self._task.prepare(self._request(row))))
@@ -87,11 +88,11 @@ class Speak:
             results[row["id"]] |= _write(Path(row["output"]), speech)
         return pa.Table.from_pylist(list(results.values()), schema=RESULTS)
 
-    def _speak(self, ready: Sequence[tuple[dict[str, Any], Any]]) -> list[Speech]:
+    def _speak(self, ready: Sequence[tuple[Row, object]]) -> list[Speech]:
         generators = [torch.Generator().manual_seed(row_seed(self._seed, row["id"])) for row, _ in ready]
         return self._task.run([prepared for _, prepared in ready], generators) if ready else []
 
-    def _request(self, row: Mapping[str, Any]) -> SpeakRequest:
+    def _request(self, row: Row) -> SpeakRequest:
         from models.system import SpeakRequest
 
         prompt = self._prompt(row["prompt"], row["prompt_text"] or "") if row["prompt"] else None
@@ -107,7 +108,7 @@ class Speak:
         return Prompt(Wave(samples_BT, torch.tensor([samples_BT.shape[1]]), audio.sample_rate), text)
 
 
-def _write(path: Path, speech: Speech) -> dict[str, Any]:
+def _write(path: Path, speech: Speech) -> Row:
     """Write the WAV file; returns its part of RESULTS."""
     wave = speech.wave
     samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -143,10 +142,10 @@ class _Embedder:
     def __init__(self, model: str, device: str) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-        self._prepare: Any = AutoFeatureExtractor.from_pretrained(model)
+        self._prepare = AutoFeatureExtractor.from_pretrained(model)
         if self._prepare.sampling_rate != SAMPLE_RATE:
             raise ValueError(f"{model} expects {self._prepare.sampling_rate} Hz, must be {SAMPLE_RATE}")
-        self._model: Any = AutoModelForAudioXVector.from_pretrained(model).to(device).eval()
+        self._model = AutoModelForAudioXVector.from_pretrained(model).to(device).eval()
         self._device = device
 
     def __call__(self, windows: Sequence[Samples]) -> Embeddings:

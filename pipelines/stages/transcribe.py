@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -140,7 +139,7 @@ class TranscribeStage:
     def _with_texts(self, table: pa.Table, spoken: dict[int, tuple[_Job, list[Transcript]]]) -> pa.Table:
         names = ("text", "text_source", "language", "language_probability")
         scores = ("text_confidence", "avg_logprob", "compression_ratio")
-        columns: dict[str, list[Any]] = {
+        columns: dict[str, list[object]] = {
             name: table[name].to_pylist() if name in table.column_names else [None] * len(table)
             for name in (*names, *scores)
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
-from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables
+from pipelines.datasets.formats.interface import Export, Import, SplitTables
 from pipelines.datasets.formats.rows import DESCRIPTIVE
 from pipelines.datasets.formats.splits import stored_split
+from pipelines.rows import Row
 
 FILE_BYTES = 256 << 20
 """Of a Parquet file, before compression of what is not audio."""
@@ -92,7 +93,7 @@ def _with_audio(table: pa.Table, context: Export) -> pa.Table:
         return table
     ids, seconds = table["id"].to_pylist(), table["duration_s"].to_pylist()
     audio = [
-        {"bytes": context.flac(codes, length), "path": f"{row_id}.flac"}
+        None if codes is None else {"bytes": context.flac(codes, length), "path": f"{row_id}.flac"}
         for row_id, codes, length in zip(ids, matrices(table["codes"]), seconds, strict=True)
     ]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -122,7 +123,7 @@ One row an utterance; `codes` are the tokens of the codec `{codec.name}@{codec.e
 """
 
 
-def _load(source: Path) -> Any:
+def _load(source: Path) -> Mapping[str, Any]:
     """Split -> something that streams; nothing is copied to a cache."""
     import datasets
 
@@ -133,7 +134,8 @@ def _load(source: Path) -> Any:
             loaded = datasets.load_from_disk(str(source))
             parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
             return {name: part.to_iterable_dataset() for name, part in parts.items()}
-        return datasets.load_dataset(str(source), streaming=True)
+        found: Mapping[str, Any] = datasets.load_dataset(str(source), streaming=True)
+        return found
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UsageError(f"SOURCE {source} cannot be read as a dataset directory: {error}") from error
 

@@ -7,18 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
+from catalog.codes import Matrix
 from catalog.command import JobError
 from catalog.identity import Identity
 from models.identity import TokenIdentity
+from pipelines.rows import Row
 
 _NAMED = 5
-
-Row = dict[str, Any]
-"""One utterance by column name of `catalog.schema.SCHEMA`, and `split`. `codes` is an integer array (Q, T)."""
 
 SplitTables = Iterator[tuple[str, pa.Table]]
 """A split and some of its accepted rows, columns of SCHEMA."""
@@ -31,7 +30,7 @@ class Export:
     codec: TokenIdentity
     language: str
     """Of rows without one, where phonemes have to be made."""
-    flac: Callable[[Any, float | None], bytes] | None = None
+    flac: Callable[[Matrix, float | None], bytes] | None = None
     """Codes (Q, T) and the length in seconds -> 16-bit FLAC; None when no audio is asked for."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Rows left out, by the rule that they break."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipelines.datasets.formats.interface import Export, Row
+from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.rows import rows_of
+from pipelines.rows import Row
 
 
 def rows_with_phones(table: pa.Table, context: Export) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from catalog.reasons import Reason
 from catalog.schema import SCHEMA, TOKEN_COLUMNS
 from models.identity import TokenIdentity
 from pipelines.audio.lengths import frames_to_seconds
-from pipelines.datasets.formats.interface import Row
+from pipelines.rows import Row
 
 DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", *TOKEN_COLUMNS, "reason", "detail")]
 """Columns of accepted rows besides codes and tokens, whose makers no format names."""
@@ -26,7 +26,7 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
         yield {**row, "codes": codes}
 
 
-def described(row: Row) -> dict[str, Any]:
+def described(row: Row) -> Row:
     """Values of a row besides its codes; nulls are left out."""
     return {name: row[name] for name in DESCRIPTIVE if row.get(name) is not None}
 
@@ -60,7 +60,7 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
     return pa.table({**columns, "split": pa.array(splits, pa.string())})
 
 
-def _broken_codes(codes: Any, codec: TokenIdentity) -> str | None:
+def _broken_codes(codes: object, codec: TokenIdentity) -> str | None:
     if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.kind not in "iu":
         return f"codes are {_shape(codes)}; must be whole numbers (codebooks, frames)"
     if codes.shape[0] != codec.n_codebooks:
@@ -75,7 +75,7 @@ def _broken_codes(codes: Any, codec: TokenIdentity) -> str | None:
     return None
 
 
-def _shape(codes: Any) -> str:
+def _shape(codes: object) -> str:
     if codes is None:
         return "missing or of unequal lengths"
     return f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
@@ -115,5 +115,5 @@ def _takes_text(name: str, value: str) -> bool:
     return bool(pa.types.is_string(SCHEMA.field(name).type))
 
 
-def _stored(codes: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+def _stored(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
     return np.ascontiguousarray(codes).astype(np.int16)

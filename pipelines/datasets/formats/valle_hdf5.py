@@ -11,16 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.reasons import Reason
 from pipelines.audio.lengths import frames_to_seconds
-from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables
+from pipelines.datasets.formats.interface import Export, Import, SplitTables
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import rows_with_phones
 from pipelines.datasets.formats.splits import stored_split
+from pipelines.rows import Row
+
+if TYPE_CHECKING:
+    import h5py
 
 TYPES = {"train": "training", "validation": "validation"}
 START, STOP = "<s>", "</s>"
@@ -89,7 +93,7 @@ def _path(split: str, row: Row) -> str:
     return f"{TYPES[split]}/{speaker}/{to_name(row['id'])}"
 
 
-def _phones_by_number(file: Any, source: Path) -> Mapping[int, str] | None:
+def _phones_by_number(file: h5py.File, source: Path) -> Mapping[int, str] | None:
     """Of two symbols with one number the later one counts: it was added later. None where the map is missing."""
     if "symmap" not in file:
         return None
@@ -103,7 +107,9 @@ def _phones_by_number(file: Any, source: Path) -> Mapping[int, str] | None:
         ) from error
 
 
-def _utterances(group: Any, parts: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _utterances(
+    group: h5py.Group, parts: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], h5py.Group]]:
     """Groups that hold `audio`, however deep."""
     import h5py
 
@@ -116,7 +122,7 @@ def _utterances(group: Any, parts: tuple[str, ...] = ()) -> Iterator[tuple[tuple
                 yield from _utterances(child, (*parts, name))
 
 
-def _row(parts: tuple[str, ...], group: Any, phones: Mapping[int, str] | None) -> Row:
+def _row(parts: tuple[str, ...], group: h5py.Group, phones: Mapping[int, str] | None) -> Row:
     speaker, inner = (parts[0], parts[1:]) if len(parts) > 1 else (NOTHING, parts)
     row: Row = {
         "id": "/".join(map(from_name, inner)),

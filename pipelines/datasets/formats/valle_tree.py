@@ -9,14 +9,17 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables, codec_file
+from pipelines.datasets.formats.interface import Export, Import, SplitTables, codec_file
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import from_line, rows_with_phones, to_line
 from pipelines.datasets.formats.splits import stored_split
+from pipelines.rows import Row
 
 CODES, PHONES = ".qnt.pt", ".phn.txt"
 
@@ -93,7 +96,7 @@ def _row(path: Path, parts: tuple[str, ...], split: str) -> Row:
     return row
 
 
-def _codes(path: Path) -> Any:
+def _codes(path: Path) -> npt.NDArray[np.generic]:
     """The array (Q, T) of whatever type is there; ValueError for anything but a tensor (1, Q, T)."""
     import torch
 

@@ -13,16 +13,16 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from catalog.command import JobError, UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Export, Import, Row, SplitTables, codec_file
+from pipelines.datasets.formats.interface import Export, Import, SplitTables, codec_file
 from pipelines.datasets.formats.names import from_name, to_name
 from pipelines.datasets.formats.rows import DESCRIPTIVE, described, rows_of
 from pipelines.datasets.formats.splits import is_split, stored_split
+from pipelines.rows import Row
 
 SHARD_BYTES = 256 << 20
 JSON, CODES, FLAC = "json", "codes.npy", "flac"
@@ -104,7 +104,7 @@ def _members(row: Row, context: Export) -> dict[str, bytes]:
     return members
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     """JSON has none."""
     return isinstance(value, float) and not math.isfinite(value)
 

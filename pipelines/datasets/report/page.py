@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from catalog.datasets import Dataset
 from catalog.filters import MEASURES, REASONS
@@ -18,6 +17,7 @@ from pipelines.datasets.decode_rows import to_flac
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.datasets.report.drawing import histogram, number, spectrogram
 from pipelines.datasets.report.statistics import Groups, Summary
+from pipelines.rows import Row
 
 MARK = "<!-- speechmill report -->"
 _ROWS = 20
@@ -30,7 +30,7 @@ class Sound:
     """An utterance to listen to."""
 
     split: str
-    row: Mapping[str, Any]
+    row: Row
     samples: Samples
     cut: bool
     """Only its beginning is there."""
@@ -219,7 +219,7 @@ src="{_data_uri("audio/flac", to_flac(sound.samples, sample_rate))}"></audio><ou
 """
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -247,7 +247,7 @@ def _made_with(dataset: Dataset, summary: Summary) -> str:
     return _section("Codec and settings", f'<div class="columns">{tables}</div>')
 
 
-def _facts_table(title: str, facts: Mapping[str, Any]) -> str:
+def _facts_table(title: str, facts: Mapping[str, object]) -> str:
     rows = "".join(
         f'<tr><th scope="row"><code>{escape(key)}</code></th><td class="wide">{escape(value)}</td></tr>'
         for key, value in facts.items()
@@ -255,8 +255,8 @@ def _facts_table(title: str, facts: Mapping[str, Any]) -> str:
     return f"<div><h3>{title}</h3><table><tbody>{rows}</tbody></table></div>" if rows else ""
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from catalog.datasets import Dataset, Totals
 from catalog.filters import MEASURES, RATE
 from pipelines.datasets.read import batches
 from pipelines.datasets.report.distribution import Distribution
-from pipelines.rows import chars_per_s
+from pipelines.rows import Row, chars_per_s
 
 _ROWS = 8192
 _CODE_ROWS = 64
@@ -85,7 +84,7 @@ class Example:
     """One accepted row."""
 
     split: str
-    row: dict[str, Any]
+    row: Row
     codes: Matrix
 
 

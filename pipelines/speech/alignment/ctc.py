@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from pipelines.audio.containers import Samples
 from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, AlignmentError
 from pipelines.speech.alignment.text_units import Word, phrases
 from pipelines.speech.alignment.viterbi import ANY, Transcript, best_states
+
+if TYPE_CHECKING:
+    import transformers
 
 Integers = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -60,8 +63,8 @@ class CtcAligner:
 
 @dataclass(frozen=True)
 class _Network:
-    model: Any
-    extractor: Any
+    model: transformers.PreTrainedModel
+    extractor: transformers.FeatureExtractionMixin
     vocabulary: dict[str, int]
     delimiter: int | None
     blank: int

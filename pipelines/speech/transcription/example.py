@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 COPIED = ("tokenizer.json", "preprocessor_config.json")
 TASKS = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
@@ -52,7 +55,7 @@ def words() -> Iterator[str]:
             yield "\u0120" + "".join(letters)
 
 
-def make_tokenizer(size: Size) -> Any:
+def make_tokenizer(size: Size) -> WhisperTokenizer:
     """Byte-level BPE without merges: it reads bytes and writes bytes or made-up words."""
     from transformers import WhisperTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -70,7 +73,7 @@ def make_tokenizer(size: Size) -> Any:
     return tokenizer
 
 
-def make_model(size: Size, tokenizer: Any, seed: int) -> Any:
+def make_model(size: Size, tokenizer: WhisperTokenizer, seed: int) -> WhisperForConditionalGeneration:
     """WhisperForConditionalGeneration with the generation settings that the published models carry."""
     import torch
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
@@ -115,7 +118,7 @@ def make_model(size: Size, tokenizer: Any, seed: int) -> Any:
     return model
 
 
-def _languages(ids: dict[str, int], start: int) -> dict[str, Any]:
+def _languages(ids: dict[str, int], start: int) -> dict[str, object]:
     tokens = sorted((index, token) for token, index in ids.items() if start < index <= start + 99)
     return {
         "lang_to_id": {token: index for index, token in tokens},

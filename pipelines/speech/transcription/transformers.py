@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from catalog.command import UsageError
 from pipelines.audio.containers import Samples
 from pipelines.speech.transcription.interface import SAMPLE_RATE, Language, TranscribeSettings, Transcript
 from pipelines.speech.transcription.whisperx import numeral_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers.modeling_outputs import BaseModelOutput
 
 
 class TransformersTranscriber:
@@ -99,7 +104,7 @@ class TransformersTranscriber:
             for row, states, one in zip(sequences, hidden, detected, strict=True)
         ]
 
-    def _transcript(self, row: list[int], states: Any, detected: Language | None) -> Transcript:
+    def _transcript(self, row: list[int], states: Tensor, detected: Language | None) -> Transcript:
         """Tokens after the prompt in a row of token ids, up to its end token."""
         config = self._model.generation_config
         begin, end = row.index(config.no_timestamps_token_id) + 1, config.eos_token_id
@@ -111,7 +116,7 @@ class TransformersTranscriber:
         logprob = self._logprob(row[:begin], written, states) if tokens else None
         return Transcript(text, detected, logprob, tokens + 1)
 
-    def _logprob(self, prompt: list[int], written: list[int], states: Any) -> float:
+    def _logprob(self, prompt: list[int], written: list[int], states: Tensor) -> float:
         """Sum over the tokens written, from one more pass of the decoder.
 
         `generate` would keep the scores of the whole vocabulary for all rows, beams and steps: 1.9 GB for 8 windows.
@@ -145,7 +150,7 @@ class TransformersTranscriber:
         said = self._pipeline(heard, generate_kwargs=options if self._pipeline.type == "seq2seq" else {})
         return Transcript(f" {said['text']}", None, None, 0)
 
-    def _detect(self, encoded: Any) -> list[Language]:
+    def _detect(self, encoded: BaseModelOutput) -> list[Language]:
         import torch
 
         config = self._model.generation_config
@@ -160,13 +165,13 @@ class TransformersTranscriber:
             for index, chance in zip(indices.tolist(), chances.tolist(), strict=True)
         ]
 
-    def _encode(self, features: Any) -> Any:
+    def _encode(self, features: Tensor) -> BaseModelOutput:
         import torch
 
         with torch.inference_mode():
             return self._model.get_encoder()(features)
 
-    def _extract(self, waves: Sequence[Samples]) -> dict[str, Any]:
+    def _extract(self, waves: Sequence[Samples]) -> dict[str, Tensor]:
         heard = [np.array(wave, np.float32) for wave in waves]
         found = self._pipeline.feature_extractor(heard, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         return {
@@ -174,8 +179,8 @@ class TransformersTranscriber:
             for name, tensor in found.items()
         }
 
-    def _whisper_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"task": "transcribe"} if self.detects else {}
+    def _whisper_options(self) -> dict[str, object]:
+        options: dict[str, object] = {"task": "transcribe"} if self.detects else {}
         if self._settings.initial_prompt:
             prompt = self._tokenizer.get_prompt_ids(
                 self._settings.initial_prompt.strip(), return_tensors="pt"
@@ -192,7 +197,7 @@ class TransformersTranscriber:
         return sorted({*(config.suppress_tokens or []), *numerals})
 
 
-def _dtype(wanted: str, device: str) -> Any:
+def _dtype(wanted: str, device: str) -> torch.dtype:
     import torch
 
     kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

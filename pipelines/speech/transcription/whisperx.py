@@ -11,13 +11,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catalog.command import JobError, UsageError
 from pipelines.audio.containers import Samples
 from pipelines.speech.transcription.interface import Language, TranscribeSettings, Transcript
+
+if TYPE_CHECKING:
+    import ctranslate2
+    import tokenizers
+    import transformers
 
 MELS = (80, 128)
 """Feature sizes that WhisperX has filters for."""
@@ -83,7 +88,7 @@ class WhisperXTranscriber:
         )
         return [self._transcript(result, one) for result, one in zip(results, detected, strict=True)]
 
-    def _encode(self, waves: Sequence[Samples]) -> Any:
+    def _encode(self, waves: Sequence[Samples]) -> ctranslate2.StorageView:
         import ctranslate2
         import torch
         from whisperx.audio import N_SAMPLES, log_mel_spectrogram
@@ -97,7 +102,7 @@ class WhisperXTranscriber:
         batch = torch.stack(features).cpu().numpy()
         return self._model.model.encode(ctranslate2.StorageView.from_array(batch))
 
-    def _detect(self, encoded: Any) -> list[Language]:
+    def _detect(self, encoded: ctranslate2.StorageView) -> list[Language]:
         best = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
         return [Language(token.removeprefix("<|").removesuffix("|>"), chance) for token, chance in best]
 
@@ -110,7 +115,9 @@ class WhisperXTranscriber:
         prompt: list[int] = self._model.get_prompt(tokenizer, previous, without_timestamps=True)
         return prompt
 
-    def _transcript(self, result: Any, detected: Language | None) -> Transcript:
+    def _transcript(
+        self, result: ctranslate2.models.WhisperGenerationResult, detected: Language | None
+    ) -> Transcript:
         ids = result.sequences_ids[0]
         text = self._model.hf_tokenizer.decode([token for token in ids if token < self._text_end])
         # The score is the sum over all tokens and the end, divided by the number of tokens without the end. WhisperX
@@ -151,7 +158,9 @@ def compute_type(wanted: str, device: str) -> str:
     return wanted
 
 
-def numeral_tokens(tokenizer: Any, text_end: int) -> list[int]:
+def numeral_tokens(
+    tokenizer: tokenizers.Tokenizer | transformers.PreTrainedTokenizerBase, text_end: int
+) -> list[int]:
     """Text tokens with a digit, percent, dollar or pound sign."""
     return [
         token

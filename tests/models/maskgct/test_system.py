@@ -204,7 +204,7 @@ def test_parts_that_do_not_fit_leave_nothing_behind(parts, tmp_path):
     wrong = parts | {"s2a": parts["t2s"]}
     with pytest.raises(ValueError, match="generator s2a is a maskgct_t2s; it must be a maskgct_s2a"):
         save_system(tmp_path / "system", "maskgct", codec=CODEC, generators=wrong, text={"kind": "bytes"})
-    with pytest.raises(ValueError, match="unknown system family 'vall'; known: .*maskgct"):
+    with pytest.raises(ValueError, match=r"unknown system family 'vall'; known: .*maskgct"):
         save_system(tmp_path / "system", "vall", codec=CODEC, generators=parts, text={"kind": "bytes"})
     assert not (tmp_path / "system").exists()
 

@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
+Values: TypeAlias = Mapping[str, Any]
+"""An object of a configuration or record that is only read; its values are checked where they are read."""
+Record: TypeAlias = dict[str, Any]
+"""One that is being put together."""
+
 
 class StateReader:
     """Hands out tensors by name and shape, and remembers what was missing, misshapen or left over."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from catalog import command
 from catalog.config import to_yaml
+from models.checkpoints import Values
 
 
 def _add_registration(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ class Fit:
         parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the run")
         command.add_override_arguments(parser)
 
-    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    def run(self, arguments: argparse.Namespace) -> Values | None:
         """Train; see `trainers.fit`."""
         from trainers.fit import describe, fit
         from trainers.settings import load_fit
@@ -65,7 +65,7 @@ class Assemble:
         _add_registration(parser)
         command.add_override_arguments(parser)
 
-    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    def run(self, arguments: argparse.Namespace) -> Values | None:
         """Assemble; see `trainers.assemble`."""
         from catalog.models import tracking_uri
         from trainers.assemble import assemble
@@ -110,7 +110,7 @@ class Import:
         parser.add_argument("path", type=Path, metavar="PATH", help="the file or folder as released")
         _add_registration(parser)
 
-    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    def run(self, arguments: argparse.Namespace) -> Values | None:
         """Convert and register; see `trainers.import_checkpoint`."""
         from catalog.models import tracking_uri
         from trainers.import_checkpoint import import_checkpoint
@@ -134,7 +134,7 @@ class ExportCheckpoint:
             "--tracking-uri", help="MLflow; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
         )
 
-    def run(self, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    def run(self, arguments: argparse.Namespace) -> Values | None:
         """Write; see `trainers.export_checkpoint`."""
         from catalog.models import tracking_uri
         from trainers.export_checkpoint import export_checkpoint

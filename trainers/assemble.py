@@ -7,14 +7,13 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve, system_signature
-from models.checkpoints import Json
+from models.checkpoints import Json, Record, Values
 from models.codec_sources import load_codec
 from models.codecs.interface import Codec
 from models.families import system_kind
@@ -30,8 +29,8 @@ PYFUNC = Path(__file__).with_name("pyfunc.py")
 class AssembleSettings(Settings):
     """What a system is given besides its parts."""
 
-    options: dict[str, Any] = Field(default_factory=dict, description="sampling defaults of the system")
-    text: dict[str, Any] | None = Field(
+    options: Record = Field(default_factory=dict, description="sampling defaults of the system")
+    text: Record | None = Field(
         default=None, description="text front end; the one the generators were trained with if absent"
     )
 
@@ -46,7 +45,7 @@ def assemble(
     *,
     uri: str,
     dry_run: bool = False,
-) -> dict[str, Any]:
+) -> Record:
     """Build a system of the kind `family` of its parts and register it as `name`.
 
     `given` maps roles to directories or models:/ URIs; roles of further codecs take codec sources. What the parts
@@ -79,7 +78,7 @@ def write_system(
     settings: AssembleSettings,
     *,
     uri: str,
-) -> dict[str, Any]:
+) -> Record:
     """Write the system directory that `assemble` registers; returns what the parts decided. Errors as `assemble`."""
     kind = _kind(family, given)
     codecs = {role: source for role, source in given.items() if role in kind.codec_roles}
@@ -113,13 +112,13 @@ def write_system(
     }
 
 
-def _record(generator: Path) -> dict[str, Any]:
+def _record(generator: Path) -> Record:
     """What its training noted; nothing for an imported checkpoint."""
     path = generator / "training.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _check_codecs(what: str, record: Mapping[str, Any], trained_on: str, given: Mapping[str, str]) -> None:
+def _check_codecs(what: str, record: Values, trained_on: str, given: Mapping[str, str]) -> None:
     """Codes mean nothing to another codec, nor to other weights of the same one.
 
     `trained_on` is the role of the codec of the data, `given` has the sources by role.
@@ -151,11 +150,9 @@ def _check_codec(what: str, source: str, weights: str, found: Codec, role: str) 
         )
 
 
-def _options(
-    kind: SystemKind, records: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _options(kind: SystemKind, records: Mapping[str, Values], given: Values) -> Record:
     """What the parts measured of their training data, the first role's first, and over it the given options."""
-    options: dict[str, Any] = {}
+    options: Record = {}
     for role, record in reversed([(role, records[role]) for role in kind.roles if role in records]):
         measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}
         place = kind.text_options if role in kind.text_roles else ""

@@ -14,12 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from catalog.files import written_aside
-from models.checkpoints import Json
+from models.checkpoints import Json, Record, Values
 
 BEST = "best.pt"
 PARTS = ("objective", "optimizers", "ema", "step", "position", "elapsed_s", "best", "identity", "extra")
@@ -40,7 +39,7 @@ class Checkpoints:
         """The newest checkpoint, if there is one."""
         return next(reversed(self.all()), None)
 
-    def newest_good(self) -> tuple[Path, dict[str, Any]] | None:
+    def newest_good(self) -> tuple[Path, Record] | None:
         """The newest checkpoint that can be read, and its state. ValueError if there are some and none can be read."""
         problems = []
         for path in reversed(self.all()):
@@ -76,7 +75,7 @@ class Checkpoints:
         path = self.directory / BEST
         return path if path.exists() else self.latest()
 
-    def save(self, state: Mapping[str, Any], step: int, *, best: bool) -> Path:
+    def save(self, state: Values, step: int, *, best: bool) -> Path:
         """Write `state` aside, flush it, rename it; drop all but the newest `keep_last`.
 
         OSError names the file if the disk does not take it.
@@ -103,9 +102,7 @@ class Checkpoints:
                 shutil.copyfile(path, aside)
 
 
-def load(
-    path: Path, map_location: str | torch.device = "cpu", required: Sequence[str] = ()
-) -> dict[str, Any]:
+def load(path: Path, map_location: str | torch.device = "cpu", required: Sequence[str] = ()) -> Record:
     """Read a checkpoint; only tensors and plain values are allowed in it.
 
     ValueError names a file that is damaged (the archive's checksums are verified), is no checkpoint or lacks a part.
@@ -130,7 +127,7 @@ def load(
 
 
 def check_identity(
-    path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any], legacy: Mapping[str, Json] | None = None
+    path: Path, saved: Values, wanted: Values, legacy: Mapping[str, Json] | None = None
 ) -> None:
     """Refuse to continue a run with other settings. ValueError names every key that differs, with both values.
 
@@ -151,8 +148,8 @@ def check_identity(
         )
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(mapping: Values, prefix: str = "") -> Record:
+    found: Record = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{key}.")

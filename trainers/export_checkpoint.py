@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from catalog.command import JobError, UsageError
 from catalog.files import written_aside
 from catalog.models import resolve
-from models.checkpoints import StateReader
+from models.checkpoints import Record, StateReader
 from models.families import checkpoint_format, writable_formats
 from models.generators import load_generator
 from models.text.front_ends import PhonemeFrontEnd, text_front_end
 
 
-def export_checkpoint(source: str, path: Path, wanted: str | None, uri: str) -> dict[str, Any]:
+def export_checkpoint(source: str, path: Path, wanted: str | None, uri: str) -> Record:
     """Write the generator `source`, a directory or models:/ URI, to `path` in the format `wanted`.
 
     None takes the one format that there is for such a network. The file is read back, and its weights compared, before

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +17,7 @@ from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
 from catalog.strict_yaml import parse_yaml
+from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
 from models.identity import TokenIdentity
 from trainers.checkpoint import Checkpoints, check_identity
@@ -33,7 +34,7 @@ BEST = "best"
 """Alias of the registered version with the lowest validation loss."""
 
 
-def fit(settings: FitSettings) -> dict[str, Any]:
+def fit(settings: FitSettings) -> Record:
     """Train, export, register; the mapping is the command's JSON line. JobError if the run directory is in use."""
     settings, source, saved = _plan(absolute(settings))
     settings.directory.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def fit(settings: FitSettings) -> dict[str, Any]:
         return _fit(settings, source, saved)
 
 
-def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Mapping[str, Any]]:
+def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Values]:
     """The settings, the data, and the newest checkpoint, empty for a new run."""
     found = Checkpoints(settings.directory / "checkpoints").newest_good()
     saved = found[1] if found else {}
@@ -56,7 +57,7 @@ def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Mapping[str, Any]
     return settings, resolve(settings.data), saved
 
 
-def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
+def _fit(settings: FitSettings, source: Source, saved: Values) -> Record:
     run = build(settings, source)
     _check(settings, run, saved)
     reference = _open_run(settings, saved)
@@ -71,7 +72,7 @@ def _fit(settings: FitSettings, source: Source, saved: Mapping[str, Any]) -> dic
             close_run(reference, status)
 
 
-def _check(settings: FitSettings, run: Run, saved: Mapping[str, Any]) -> None:
+def _check(settings: FitSettings, run: Run, saved: Values) -> None:
     """Refuse what cannot be trained before anything of a finished run is touched."""
     if not settings.workers:
         device_of(settings)
@@ -82,7 +83,7 @@ def _check(settings: FitSettings, run: Run, saved: Mapping[str, Any]) -> None:
         check_identity(latest, saved["identity"], wanted, run.objective.legacy)
 
 
-def _train(settings: FitSettings, source: Source, run: Run, reference: RunReference | None) -> dict[str, Any]:
+def _train(settings: FitSettings, source: Source, run: Run, reference: RunReference | None) -> Record:
     if settings.workers:
         from trainers.ray_backend import train_on_workers
 
@@ -141,7 +142,7 @@ def resolve(data: DataSettings) -> Source:
     return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
 
 
-def _text_settings(dataset: Dataset) -> dict[str, Any] | None:
+def _text_settings(dataset: Dataset) -> Record | None:
     """How its texts were prepared, with the version of espeak-ng that its newest run recorded, if one did."""
     settings = dataset.settings.get("text")
     if not isinstance(settings, dict):
@@ -233,7 +234,7 @@ def absolute(settings: FitSettings) -> FitSettings:
 
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    update: dict[str, Any] = {
+    update: Record = {
         "files": tuple(map(local, data.files)),
         "validation_files": tuple(map(local, data.validation_files)),
         "dataset": local(data.dataset) if data.dataset else None,
@@ -247,7 +248,7 @@ def absolute(settings: FitSettings) -> FitSettings:
     )
 
 
-def _continued(settings: FitSettings, before: Mapping[str, Any]) -> FitSettings:
+def _continued(settings: FitSettings, before: Values) -> FitSettings:
     """A continued run keeps its dataset version, though the dataset may have grown, and what its settings meant when
     it began, though settings were added since.
     """
@@ -262,7 +263,7 @@ def _continued(settings: FitSettings, before: Mapping[str, Any]) -> FitSettings:
     return settings.model_copy(update={"data": data, "objective": objective})
 
 
-def _open_run(settings: FitSettings, saved: Mapping[str, Any]) -> RunReference | None:
+def _open_run(settings: FitSettings, saved: Values) -> RunReference | None:
     if not settings.tracking.enabled:
         return None
     run_id = saved["extra"].get("mlflow_run_id") if saved else None
@@ -270,7 +271,7 @@ def _open_run(settings: FitSettings, saved: Mapping[str, Any]) -> RunReference |
     return open_run(settings.tracking, settings.directory, name, run_id)
 
 
-def _register(settings: FitSettings, reference: RunReference | None, record: Mapping[str, Any]) -> int:
+def _register(settings: FitSettings, reference: RunReference | None, record: Values) -> int:
     """Register `export/` once for every set of weights, and give it the alias `best` if it is."""
     name, uri = settings.register_as, tracking_uri(settings.tracking.uri)
     assert name is not None
@@ -306,13 +307,13 @@ def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
     return before.get("comparable") != tags["comparable"] or old is None or new is None or new < old
 
 
-def _left_out(run: Run) -> dict[str, Any]:
+def _left_out(run: Run) -> Record:
     """How many training rows are never used, and why."""
     reasons = {reason: count for reason, count in run.batches.left_out.items() if count}
     return {"rows_left_out": run.batches.skipped, "left_out": reasons}
 
 
-def describe(settings: FitSettings) -> dict[str, Any]:
+def describe(settings: FitSettings) -> Record:
     """What a run would do, without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
     try:

@@ -7,19 +7,18 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.models import promote, register
-from models.checkpoints import StateReader
+from models.checkpoints import Record, StateReader
 from models.families import checkpoint_format
 from models.generators import save_generator
 
 
-def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri: str) -> dict[str, Any]:
+def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri: str) -> Record:
     """Convert `path`, a file or folder as released, of the format `source` and register it as `name`.
 
     UsageError for an unknown format; JobError names missing files and what is wrong with a state dict: keys not

@@ -8,13 +8,14 @@ of ranks, and divides their summed gradients by their summed counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from models.checkpoints import Record, Values
 from trainers.checkpoint import PARTS, Checkpoints, check_identity, load
 from trainers.clock import Clock, epochs_done
 from trainers.data import Batch, Batches, Prefetch
@@ -41,8 +42,8 @@ def train(
     directory: Path,
     validation: Batches[B] | None = None,
     hooks: Hooks | None = None,
-    identity: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Any] | None = None,
+    identity: Values | None = None,
+    extra: Values | None = None,
     device: str | torch.device = "cpu",
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -73,8 +74,8 @@ def train(
 
 
 class _Loop(Generic[B]):
-    identity: dict[str, Any]
-    extra: dict[str, Any]
+    identity: Record
+    extra: Record
     hooks: Hooks
     validator: Validator[B] | None = None
     ema: Ema | None = None
@@ -243,7 +244,7 @@ class _Loop(Generic[B]):
             self.hooks.on_checkpoint(self.step, self.checkpoints.save(state, self.step, best=best), best)
         self.parallel.barrier()
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: Values) -> None:
         load_module(self.objective, state["objective"])
         for phase, optimizer in self.optimizers.items():
             load_optimizer(optimizer, state["optimizers"][phase])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.checkpoints import Record
 from trainers.objectives import Sample
 from trainers.optim import OptimConfig
 
@@ -73,7 +74,7 @@ class LoopConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: must be in (0, 1)")
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """The settings that a continued run must share; how long and how often may change."""
         keep = ("batches_per_step", "precision", "ema_decay", "optim", "phase_optim", "seed")
         return {name: value for name, value in asdict(self).items() if name in keep}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from models.checkpoints import Record
 from trainers.sharding import gradient_norm, local
 
 
@@ -51,7 +52,7 @@ class OptimConfig:
             raise ValueError(f"final_lr_ratio is {self.final_lr_ratio}: must be in [0, 1]")
 
 
-def build_optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.AdamW:
+def build_optimizer(groups: list[Record], config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over the parameter groups of one phase."""
     ready = [{**group, "lr_scale": group.get("lr_scale", 1.0)} for group in groups]
     return torch.optim.AdamW(

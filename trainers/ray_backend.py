@@ -12,15 +12,14 @@ import shutil
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from catalog.command import JobError, UsageError
 from catalog.files import write_text
+from models.checkpoints import Record, Values
 from trainers.interrupt import stop_on_signal
 from trainers.loop_config import Outcome
 from trainers.run import Source, build, train_here
@@ -105,7 +104,7 @@ def _fit(settings: FitSettings, source: Source, run: RunReference | None, folder
         ) from failure[0]
 
 
-def _worker(config: Mapping[str, Any]) -> None:
+def _worker(config: Values) -> None:
     """One rank. Errors that every rank meets alike are an outcome: Ray would only repeat them."""
     from ray.train import get_context
     from ray.train.torch import get_device
@@ -126,7 +125,7 @@ def _worker(config: Mapping[str, Any]) -> None:
         with (folder / _CONSOLE).open("a", encoding="utf-8") as console:
             built = build(settings, config["source"])
             outcome = train_here(settings, config["source"], built, run, asked_to_stop, console)
-        found: dict[str, Any] = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
+        found: Record = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
     except (UsageError, JobError, ValueError, FloatingPointError) as error:
         found = {"error": str(error)}
     if rank == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
@@ -13,6 +13,7 @@ import torch
 from catalog.command import JobError
 from catalog.config import digest, to_yaml
 from catalog.files import written_aside
+from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from trainers.checkpoint import PARTS, Checkpoints, load
 from trainers.console import console_hooks
@@ -49,7 +50,7 @@ class Run:
     objective: Objective[Any]
     batches: Batches[Any]
     validation: Batches[Any] | None
-    identity: Mapping[str, Any]
+    identity: Values
     """The settings that a continued run must share, resolved."""
 
 
@@ -177,7 +178,7 @@ def device_of(settings: FitSettings) -> torch.device:
     return device
 
 
-def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) -> dict[str, Any]:
+def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) -> Record:
     """Write the best checkpoint's weights to `export/`, aside and then in one step.
 
     Returns what `export/training.json` records: family, data, step, validation loss, digest of the configuration.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from models.checkpoints import Record
 from models.codecs.interface import Wave
 from models.prompt import Prompt
 from models.system import ConvertRequest, SpeakRequest, Speech, System
@@ -64,7 +65,7 @@ def _generators(seed: int, count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed)] * count
 
 
-def _text(index: int, row: dict[str, Any]) -> str:
+def _text(index: int, row: Record) -> str:
     text = row.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"row {index} has no text: {text!r}")
@@ -75,12 +76,12 @@ def _string(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _prompt(row: dict[str, Any]) -> Prompt | None:
+def _prompt(row: Record) -> Prompt | None:
     audio = row.get("prompt")
     return Prompt(_decoded(audio), _string(row.get("prompt_text"))) if isinstance(audio, bytes) else None
 
 
-def _wave(index: int, row: dict[str, Any], column: str) -> Wave:
+def _wave(index: int, row: Record, column: str) -> Wave:
     audio = row.get(column)
     if not isinstance(audio, bytes):
         raise ValueError(f"row {index} has no {column}: it must be the bytes of an audio file")

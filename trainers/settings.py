@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
+from models.checkpoints import Record, Values
 from trainers.loop_config import LoopConfig
 from trainers.objectives import DataInfo, objective_class
 from trainers.plan import BatchConfig
@@ -56,10 +57,10 @@ class FitSettings(Settings):
     model_config = ConfigDict(serialize_by_alias=True)
 
     family: str
-    model: dict[str, Any] = Field(
+    model: Record = Field(
         default_factory=dict, description="the family's network; the rest follows from the data"
     )
-    objective: dict[str, Any] = Field(default_factory=dict, description="the family's objective")
+    objective: Record = Field(default_factory=dict, description="the family's objective")
     data: DataSettings
     loop: LoopConfig
     output: Path | None = Field(
@@ -131,7 +132,7 @@ def model_settings(settings: FitSettings, objective: Any, info: DataInfo) -> Any
     return _section("model", family.model_config, {**settings.model, **derived})
 
 
-def _section(name: str, kind: type[T], values: Mapping[str, Any]) -> T:
+def _section(name: str, kind: type[T], values: Values) -> T:
     shell: type[Settings] = create_model(name, __base__=Settings, **{name: (kind, ...)})  # type: ignore[call-overload]
     found = getattr(load_config(shell, None, (), {name: dict(values)}), name)
     assert isinstance(found, kind)

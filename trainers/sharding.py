@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from models.checkpoints import Values
+
 
 def shard(networks: Iterable[nn.Module]) -> None:
     """Shard each network, and within it every layer of a stack (`nn.ModuleList`) as its own unit."""
@@ -61,7 +63,7 @@ def load_module(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict({name: like(value, own.get(name)) for name, value in state.items()})
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Values) -> None:
     """`load_state_dict` of whole tensors."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     sliced = {

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
+from models.checkpoints import Record, Values
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
@@ -113,7 +113,7 @@ class Tracker:
         found = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
         self._tasks.put(lambda: self._client.log_batch(self.run.run_id, metrics=found))
 
-    def log_settings(self, settings: Mapping[str, Any], text: str) -> None:
+    def log_settings(self, settings: Values, text: str) -> None:
         """The resolved configuration, flattened to parameters and as `config.yaml`; parameters are written once."""
         from mlflow.entities import Param
 
@@ -123,7 +123,7 @@ class Tracker:
             self._client.log_batch(self.run.run_id, params=found[at : at + _PARAMETERS_PER_CALL])
         self._client.log_text(self.run.run_id, text, "config.yaml")
 
-    def log_dataset(self, uri: str, version: int | None, digest: str, profile: Mapping[str, Any]) -> None:
+    def log_dataset(self, uri: str, version: int | None, digest: str, profile: Values) -> None:
         """The dataset version as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -205,8 +205,8 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(mapping: Values, prefix: str = "") -> Record:
+    found: Record = {}
     for key, value in mapping.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import Json
+from models.checkpoints import Json, Record, Values
 from models.families import family_of
 from models.identity import TokenIdentity
 from trainers.data import Batch, Collator
@@ -76,7 +76,7 @@ class DataInfo:
     """Makers of further token and latent columns, as far as the data name them."""
 
     @staticmethod
-    def from_record(record: Mapping[str, Any]) -> DataInfo:
+    def from_record(record: Values) -> DataInfo:
         """Read what `dataclasses.asdict` made of one, as `training.json` holds it."""
         columns = {name: TokenIdentity(**values) for name, values in record.get("columns", {}).items()}
         return DataInfo(**{**record, "columns": columns})
@@ -101,7 +101,7 @@ class Objective(nn.Module, Generic[B]):
         self.data = data
 
     @classmethod
-    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+    def derive(cls, settings: Any, data: DataInfo) -> Record:  # noqa: ARG003
         """Model settings that follow from the data; a configuration that contradicts one is refused."""
         return {}
 
@@ -131,7 +131,7 @@ class Objective(nn.Module, Generic[B]):
         """Whether `phase` updates at `step`; a discriminator may start late."""
         return True
 
-    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:
+    def parameter_groups(self, phase: str) -> list[Record]:
         """Groups for the optimiser of `phase`: `params`, optional `lr_scale` and `weight_decay`."""
         if len(self.phases) > 1:
             raise TypeError(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoints import Record
 from models.codecs.interface import Codec
 from models.codecs.mill.codec import MillCodec, load_directory, save_directory
 from models.codecs.mill.network import MillConfig, MillNetwork
@@ -94,7 +95,7 @@ class CodecObjective(Objective[CodesBatch]):
         return collate_codes
 
     @classmethod
-    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+    def derive(cls, settings: Any, data: DataInfo) -> Record:  # noqa: ARG003
         """The codec works at the sample rate of its data."""
         return {"sample_rate": data.sample_rate}
 
@@ -102,7 +103,7 @@ class CodecObjective(Objective[CodesBatch]):
         """The two convolutional parts."""
         return [self.network.encoder, self.network.decoder]
 
-    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:  # noqa: ARG002
+    def parameter_groups(self, phase: str) -> list[Record]:  # noqa: ARG002
         """The encoder, whose moves the codebooks must follow, and the decoder."""
         network = self.network
         encoder = [*network.project.parameters(), *network.encoder.parameters()]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoints import Record
 from models.codecs.mill.codec import load_directory, save_directory
 from models.codecs.mill.head import HeadConfig, WaveHead
 from models.codecs.mill.network import MillConfig, MillNetwork
@@ -81,7 +82,7 @@ class CodecHeadObjective(WaveformObjective):
         return self.network.head
 
     @classmethod
-    def derive(cls, settings: Any, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+    def derive(cls, settings: Any, data: DataInfo) -> Record:  # noqa: ARG003
         """The codec works at the sample rate of its data."""
         return {"sample_rate": data.sample_rate}
 
@@ -89,9 +90,9 @@ class CodecHeadObjective(WaveformObjective):
         """The head."""
         return [self.head]
 
-    def generator_groups(self) -> list[dict[str, Any]]:
+    def generator_groups(self) -> list[Record]:
         """The head, and the magnitude decoder if it learns."""
-        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters())}]
+        groups: list[Record] = [{"params": list(self.head.parameters())}]
         scale = self.choices.decoder_lr_scale
         return (
             [*groups, {"params": list(self.network.decoder.parameters()), "lr_scale": scale}]

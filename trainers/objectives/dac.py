@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoints import Record
 from models.codecs.dac.network import (
     ConvolutionalCodec,
     ConvolutionalModel,
@@ -80,7 +81,7 @@ class ConvolutionalObjective(WaveformObjective):
         """The convolutional parts."""
         return [self.network.encoder, self.network.decoder]
 
-    def generator_groups(self) -> list[dict[str, Any]]:
+    def generator_groups(self) -> list[Record]:
         """The convolutional parts, and the quantizer, which is never sharded."""
         convolutional = [p for network in self.networks() for p in network.parameters()]
         return [{"params": convolutional}, {"params": list(self.network.quantizer.parameters())}]

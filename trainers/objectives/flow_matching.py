@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.checkpoints import Record
 from models.codecs.interface import Latents
 from models.codecs.latents import decode_latents, latents_of
 from models.flow_matching.corruption import Corruption, CorruptionConfig, DrawPer, Prompts, corrupt
@@ -183,7 +184,7 @@ class FlowMatchingObjective(_FlowObjective):
         super().__init__(ConditionalFlowMatcher(model), settings, data)
 
     @classmethod
-    def derive(cls, settings: FlowMatchingSettings, data: DataInfo) -> dict[str, Any]:  # noqa: ARG003
+    def derive(cls, settings: FlowMatchingSettings, data: DataInfo) -> Record:  # noqa: ARG003
         """Channels of the codec's vectors."""
         return {"latent_size": codebooks_of(data).shape[-1]}
 
@@ -204,7 +205,7 @@ class HierarchicalObjective(_FlowObjective):
         self._warm = False
 
     @classmethod
-    def derive(cls, settings: HierarchicalSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: HierarchicalSettings, data: DataInfo) -> Record:
         """Number of semantic tokens, channels and kind of the latents."""
         stored = settings.latents == "latents"
         return {

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from models.checkpoints import Record, Values
 from models.codecs.interface import Codes
 from models.maskgct.corruption import (
     Corruption,
@@ -42,7 +43,7 @@ from trainers.text_tokens import TextTokens
 class T2SSettings:
     """How batches are corrupted; see `models.maskgct.corruption.CorruptionConfig`."""
 
-    text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bytes"})
+    text: Values = field(default_factory=lambda: {"kind": "bytes"})
     """The text front end; see `models.text.settings.TextSettings`."""
     min_mask_prob: float = 0.2
     prompt_drop_prob: float = 0.2
@@ -136,7 +137,7 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
         super().__init__(MaskGCTT2S(model), settings, data)
 
     @classmethod
-    def derive(cls, settings: T2SSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: T2SSettings, data: DataInfo) -> Record:
         """The text table's size and the codebook's."""
         vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
@@ -179,7 +180,7 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         self.weights_Q = level_weights(model.n_codebooks, settings.layer_schedule, settings.first_level)
 
     @classmethod
-    def derive(cls, settings: S2ASettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: S2ASettings, data: DataInfo) -> Record:
         """The text table's size, the number of codebooks and their size."""
         vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}

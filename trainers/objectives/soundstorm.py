@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from models.checkpoints import Record
 from models.codecs.interface import Codes
 from models.identity import TokenIdentity
 from models.layers.checks import check_choice, check_positive
@@ -77,7 +78,7 @@ class SoundStormObjective(NetworkObjective[SemanticBatch]):
         self._warm = False
 
     @classmethod
-    def derive(cls, settings: SoundStormSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: SoundStormSettings, data: DataInfo) -> Record:
         """Numbers of semantic tokens, levels and codes."""
         if data.n_codebooks <= settings.first_level:
             raise ValueError(

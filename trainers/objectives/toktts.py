@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.checkpoints import Record, Values
 from models.codecs.interface import Codes
 from models.layers.masks import pad_rows
 from models.sampling.draws import row_seeds
@@ -40,7 +41,7 @@ NOT_LEARNED = -100
 class TokTTSSettings:
     """What is learned of a recording."""
 
-    text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "byt5"})
+    text: Values = field(default_factory=lambda: {"kind": "byt5"})
     """The text front end; see `models.text.settings.TextSettings`."""
     levels: int | None = None
     """The first levels of the codec, which are spoken; None: all. Published are 2 of EnCodec's."""
@@ -108,7 +109,7 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
         self._options = settings.options()
 
     @classmethod
-    def derive(cls, settings: TokTTSSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: TokTTSSettings, data: DataInfo) -> Record:
         """The text table's size, the number of codebooks and their size. ValueError for levels that there are not."""
         levels = data.n_codebooks if settings.levels is None else settings.levels
         if levels > data.n_codebooks:

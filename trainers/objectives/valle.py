@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.checkpoints import Record, Values
 from models.codecs.interface import Codes
 from models.generators import load_generator
 from models.layers.masks import length_mask, pad_rows
@@ -44,7 +45,7 @@ from trainers.text_tokens import TextTokens
 class ValleSettings:
     """The text front end and the voice prompts; the defaults are the published ones."""
 
-    text: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bytes"})
+    text: Values = field(default_factory=lambda: {"kind": "bytes"})
     """See `models.text.settings.TextSettings`."""
     prompts: Literal["companions", "self", "none"] = "companions"
     """Where a voice prompt comes from: other utterances of the speaker (rows without one are left out), the row
@@ -220,7 +221,7 @@ class ValleARObjective(_ValleObjective):
             )
 
     @classmethod
-    def derive(cls, settings: ValleARSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: ValleARSettings, data: DataInfo) -> Record:
         """The text table's size and the codebook's."""
         vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
@@ -273,7 +274,7 @@ class ValleNARObjective(_ValleObjective):
         super().__init__(ValleNAR(model), settings, data)
 
     @classmethod
-    def derive(cls, settings: ValleSettings, data: DataInfo) -> dict[str, Any]:
+    def derive(cls, settings: ValleSettings, data: DataInfo) -> Record:
         """The text table's size, the number of codebooks and their size."""
         vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}

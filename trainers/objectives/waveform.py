@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from models.checkpoints import Record
 from models.codecs.discriminators import Discriminators
 from trainers.data import CodesBatch, Collator, collate_codes
 from trainers.objectives import DataInfo, Loss, Objective, mean_metric
@@ -110,14 +111,14 @@ class WaveformObjective(Objective[CodesBatch]):
         since = step - self.adversarial.starts_at
         return phase == GENERATOR or (since >= 0 and since % self.adversarial.every == 0)
 
-    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:
+    def parameter_groups(self, phase: str) -> list[Record]:
         """The discriminators' parameters, or `generator_groups`."""
         if phase == GENERATOR:
             return self.generator_groups()
         assert self.discriminators is not None
         return [{"params": list(self.discriminators.parameters())}]
 
-    def generator_groups(self) -> list[dict[str, Any]]:
+    def generator_groups(self) -> list[Record]:
         """Groups for the generator's optimiser: all parameters but the discriminators'."""
         return [{"params": list(self._generator_parameters())}]
 

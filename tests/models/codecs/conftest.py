@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -170,8 +171,8 @@ LOADERS: dict[str, Callable[[Path], Codec]] = {
 """Those whose families are not listed yet."""
 
 
-@pytest.fixture(params=[*OURS, *MODELS])
-def codec(request: pytest.FixtureRequest, hub_directory: Callable[[str], Path]) -> Codec:
+@pytest.fixture(scope="session", params=[*OURS, *MODELS])
+def loaded(request: pytest.FixtureRequest, hub_directory: Callable[[str], Path]) -> Codec:
     """Every codec the contract must hold for, read from a directory where it has one."""
     name = request.param
     if name in MODELS:
@@ -180,6 +181,12 @@ def codec(request: pytest.FixtureRequest, hub_directory: Callable[[str], Path]) 
         return load_codec(name)
     directory = request.getfixturevalue(f"{name}_directory")
     return LOADERS.get(name, load_codec_directory)(directory)
+
+
+@pytest.fixture
+def codec(loaded: Codec) -> Codec:
+    """One of them, of which a test may change the attributes."""
+    return copy.copy(loaded)
 
 
 @pytest.fixture

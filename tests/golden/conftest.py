@@ -144,10 +144,12 @@ def pytest_generate_tests(metafunc):
     cases = sorted(Path(asked or BESIDE_CHECKOUT).glob("*/case.json"))
     if asked and not cases:
         raise pytest.UsageError(f"--golden-dir {asked}: no case folder with a case.json in it")
-    if "unknown_case" in metafunc.fixturenames:
+    if "unknown_cases" in metafunc.fixturenames:
         tests = "\n".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
-        unknown = [case for case in cases if not all(f'"{name}"' in tests for name in class_of(case))]
-        metafunc.parametrize("unknown_case", [case.parent.name for case in unknown])
+        unknown = {
+            case.parent.name for case in cases if not all(f'"{name}"' in tests for name in class_of(case))
+        }
+        metafunc.parametrize("unknown_cases", [(unknown, {case.parent.name for case in cases})], ids=["all"])
     for marker in metafunc.definition.iter_markers("golden"):
         repository, reference_class, convert = marker.args
         found = [

@@ -167,6 +167,11 @@ def batches(tmp_path: Path) -> Batches[CodesBatch]:
     """40 rows in batches of at most 8."""
     file = tmp_path / "train.parquet"
     pq.write_table(make_rows(40), file)
+    return open_toy(file)
+
+
+def open_toy(file: Path) -> Batches[CodesBatch]:
+    """Rows of `make_rows` in a file."""
     config = BatchConfig(frames_threshold=200, max_samples=8)
     return open_batches([file], config, 0, collate_codes, codebook_size=CODEBOOK_SIZE)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,13 +71,16 @@ class Smoother(WaveformObjective):
 
 @pytest.fixture
 def batches(tmp_path: Path) -> Batches[CodesBatch]:
+    write_rows(tmp_path / "train.parquet")
+    return read(tmp_path / "train.parquet")
+
+
+def write_rows(file: Path) -> None:
     rng = np.random.default_rng(0)
     waves = [np.round(rng.normal(0, 3000, 2000)).astype(np.int16) for _ in range(12)]
-    file = tmp_path / "train.parquet"
     codes = pa.array([[wave.tolist()] for wave in waves], type=pa.list_(pa.list_(pa.int16())))
     ids = [f"row-{index:02}" for index in range(len(waves))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(waves), "codes": codes}), file)
-    return read(file)
 
 
 def read(file: Path) -> Batches[CodesBatch]:
@@ -262,36 +262,19 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None
         WaveformSettings(**wrong)
 
 
-RANK = """
-import importlib.util, sys
-from dataclasses import replace
-from pathlib import Path
-import torch.distributed as dist
-
-spec = importlib.util.spec_from_file_location("waveforms", sys.argv[1])
-waveforms = importlib.util.module_from_spec(spec)
-sys.modules["waveforms"] = waveforms
-spec.loader.exec_module(waveforms)
-folder, rank = Path(sys.argv[2]), int(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-batches = waveforms.read(folder / "train.parquet")
-for steps, sharding in ((2, "none"), (4, "fsdp")):
-    config = replace(waveforms.LOOP, max_steps=steps, sharding=sharding)
-    waveforms.train(waveforms.Smoother(), batches, config, directory=folder / "two")
-dist.destroy_process_group()
-"""
+def on_rank(folder: Path) -> None:
+    """What each of two ranks does; `test_parallel.py` compares the outcome with `alone`."""
+    batches = read(folder / "waves.parquet")
+    for steps, sharding in ((2, "none"), (4, "fsdp")):
+        train(
+            Smoother(),
+            batches,
+            replace(LOOP, max_steps=steps, sharding=sharding),
+            directory=folder / "waves-two",
+        )
 
 
-@pytest.mark.slow
-def test_two_ranks_replicated_then_sharded_equal_one_process(
-    batches: Batches[CodesBatch], tmp_path: Path
-) -> None:
-    train(Smoother(), batches, LOOP, directory=tmp_path / "one")
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    words = [sys.executable, "-c", RANK, __file__, str(tmp_path)]
-    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in range(2)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    together, single = state_of(tmp_path / "two"), state_of(tmp_path / "one")
-    assert together["step"] == single["step"] == 4
-    for name, weight in single["objective"].items():
-        torch.testing.assert_close(together["objective"][name], weight, rtol=1e-4, atol=1e-5)
+def alone(folder: Path) -> None:
+    """The same in one process."""
+    write_rows(folder / "waves.parquet")
+    train(Smoother(), read(folder / "waves.parquet"), LOOP, directory=folder / "waves-one")

@@ -109,9 +109,19 @@ def node(cpu: float, gpu: float = 0.0) -> dict[str, float]:
     return {"CPU": cpu, "GPU": gpu}
 
 
-def test_claims_that_fit_are_accepted() -> None:
-    check_claims([Claim("prepare", 4, 1.0)], [node(2), node(2)])
-    check_claims([Claim("decode", 2, 0.75), Claim("codec", 2, 0.25, 1.0)], [node(1, 1), node(1, 1)])
+@pytest.mark.parametrize(
+    ("claims", "nodes"),
+    [
+        ([Claim("prepare", 4, 1.0)], [node(2), node(2)]),
+        ([Claim("decode", 2, 0.75), Claim("codec", 2, 0.25, 1.0)], [node(1, 1), node(1, 1)]),
+    ],
+)
+def test_claims_that_fill_the_nodes_are_accepted_and_one_worker_more_is_not(
+    claims: list[Claim], nodes: list[dict[str, float]]
+) -> None:
+    check_claims(claims, nodes)
+    with pytest.raises(JobError, match="the cluster holds"):
+        check_claims([*claims, Claim("another", 1, 0.25)], nodes)
 
 
 @pytest.mark.parametrize(

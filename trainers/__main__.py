@@ -1,4 +1,4 @@
-"""`python -m trainers fit CONFIG | assemble ... | import FORMAT PATH`."""
+"""`python -m trainers fit CONFIG | assemble ... | import FORMAT PATH | export-checkpoint ... | runs WORD RUN`."""
 
 from __future__ import annotations
 
@@ -143,9 +143,30 @@ class ExportCheckpoint:
         return export_checkpoint(arguments.source, arguments.path, arguments.format, uri)
 
 
+class Runs:
+    """Tell a running training something."""
+
+    name = "runs"
+    help = "quit, save, eval or change the learning rate of a training that runs elsewhere"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """COMMAND, RUN, for `lr` the number."""
+        parser.add_argument("word", choices=("quit", "save", "eval", "lr"), metavar="quit|save|eval|lr")
+        parser.add_argument("directory", type=Path, metavar="RUN", help="run directory (`output` of the run)")
+        parser.add_argument("value", nargs="?", metavar="X", help="of lr: the new peak learning rate")
+
+    def run(self, arguments: argparse.Namespace) -> Values | None:
+        """Send; see `trainers.commands`."""
+        from trainers.commands import send
+
+        words = " ".join(filter(None, (arguments.word, arguments.value)))
+        send(arguments.directory, words)
+        return {"run": str(arguments.directory), "command": words}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line of this package; returns the exit code."""
-    return command.main("trainers", (Fit(), Assemble(), Import(), ExportCheckpoint()), argv)
+    return command.main("trainers", (Fit(), Assemble(), Import(), ExportCheckpoint(), Runs()), argv)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ class Clock:
         rules = ((step, config.max_steps), (epoch, config.max_epochs), (minutes, config.max_minutes))
         return max((done / limit for done, limit in rules if limit), default=0.0)
 
-    def stopped(self, step: int, position: Position, interrupted: Callable[[], bool]) -> Stopped | None:
+    def stopped(self, step: int, position: Position, *, interrupted: bool) -> Stopped | None:
         """The rule that ends the training here, decided by all ranks together."""
         config = self.config
         now_s = self._now_s()
@@ -38,7 +37,7 @@ class Clock:
         if self.parallel.rank == 0:
             shared[0] = self.elapsed_s + now_s - self._last_s
         self._last_s = now_s
-        shared[1] = float(interrupted())
+        shared[1] = float(interrupted)
         self.elapsed_s, signals = self.parallel.sum(shared).tolist()
         if signals:
             return "interrupted"

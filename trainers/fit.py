@@ -21,6 +21,7 @@ from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
 from models.identity import TokenIdentity
 from trainers.checkpoint import Checkpoints, check_identity
+from trainers.commands import forget
 from trainers.objectives import DataInfo, objective_class
 from trainers.parquet_rows import open_parquet, unreadable
 from trainers.run import Run, Source, build, device_of, export, train_here
@@ -43,6 +44,7 @@ def fit(settings: FitSettings) -> Record:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise JobError(f"{settings.directory}: another training is running there") from error
+        forget(settings.directory)
         for line in Checkpoints(settings.directory / "checkpoints").clean():
             sys.stderr.write(f"{line}\n")
         return _fit(settings, source, saved)

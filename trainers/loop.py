@@ -22,7 +22,7 @@ from trainers.data import Batch, Batches, Prefetch
 from trainers.draws import generator_at
 from trainers.ema import Ema
 from trainers.interrupt import stop_on_signal
-from trainers.loop_config import Hooks, LoopConfig, Outcome, Stopped
+from trainers.loop_config import Hooks, LoopConfig, Outcome, Stopped, Wishes
 from trainers.meters import Log, Totals
 from trainers.objectives import Objective
 from trainers.optim import build_optimizer, lr_factor, scale_gradients, set_lr
@@ -46,14 +46,15 @@ def train(
     extra: Values | None = None,
     device: str | torch.device = "cpu",
     asked_to_stop: Callable[[], bool] = lambda: False,
+    commands: Callable[[], Wishes] = Wishes,
 ) -> Outcome:
     """Train `objective` on `batches` until a stop rule or a signal; continue from a checkpoint in `directory`.
 
     `identity`: settings that a continued run must share, besides the loop's own; `extra`: plain values to keep in the
-    checkpoint (a tracking run's id); `asked_to_stop` is asked after every update, and counts like a signal. In a
-    process group of torch.distributed every rank calls this alike. Raises ValueError for a checkpoint of other
-    settings, FloatingPointError for a loss or gradient that is not finite, before the update and naming the step and
-    the rows.
+    checkpoint (a tracking run's id); `asked_to_stop` is asked after every update, and counts like a signal; so is
+    `commands`, on rank 0. In a process group of torch.distributed every rank calls this alike. Raises ValueError for a
+    checkpoint of other settings, FloatingPointError for a loss or gradient that is not finite, before the update and
+    naming the step and the rows.
     """
     parallel = Parallel.current()
     if config.batches_per_step % parallel.world:
@@ -69,6 +70,7 @@ def train(
     loop.extra, loop.hooks = dict(extra or {}), hooks or Hooks()
     if validation is not None and config.validation_batches:
         loop.validator = Validator(validation, config, parallel, loop.device)
+    loop.commands = commands
     with stop_on_signal() as interrupted:
         return loop.run(lambda: interrupted.is_set() or asked_to_stop())
 
@@ -81,6 +83,9 @@ class _Loop(Generic[B]):
     ema: Ema | None = None
     best: float | None = None
     last_loss: float | None = None
+    commands: Callable[[], Wishes] = Wishes
+    lr: float = 0.0
+    """The peak learning rate that was commanded; 0: the configuration's."""
 
     def __init__(
         self,
@@ -99,7 +104,7 @@ class _Loop(Generic[B]):
 
     def run(self, interrupted: Callable[[], bool]) -> Outcome:
         self._start()
-        stopped = self.clock.stopped(self.step, self.position, interrupted)
+        stopped = self.clock.stopped(self.step, self.position, interrupted=interrupted())
         place = (self.config.batches_per_step, self.parallel.rank, self.parallel.world)
         updates = Prefetch(self.batches.stream(self.position, *place))
         saved = self.checkpoints.latest() is not None
@@ -108,8 +113,10 @@ class _Loop(Generic[B]):
                 micro_batches, following = next(updates)
                 self._update([batch.to(self.device) for batch in micro_batches])
                 self.position = following
-                stopped = self.clock.stopped(self.step, self.position, interrupted)
-                saved = self._report(stopped)
+                wishes = self._commanded()
+                interrupts = wishes.quit or interrupted()
+                stopped = self.clock.stopped(self.step, self.position, interrupted=interrupts)
+                saved = self._report(stopped, wishes)
         finally:
             updates.close()
         if not saved:
@@ -118,6 +125,14 @@ class _Loop(Generic[B]):
         assert stopped is not None
         assert best is not None
         return Outcome(self.step, self.position.epoch, stopped, best, self.last_loss, self.best)
+
+    def _commanded(self) -> Wishes:
+        """What rank 0 was told to do, on all ranks."""
+        told = Wishes() if self.parallel.rank else self.commands()
+        values = torch.tensor([told.quit, told.save, told.evaluate, told.lr], dtype=torch.float64)
+        quits, saves, evaluates, lr = self.parallel.sum(values.to(self.device)).tolist()
+        self.lr = lr or self.lr
+        return Wishes(bool(quits), bool(saves), bool(evaluates), lr)
 
     def _start(self) -> None:
         """Weights, optimisers and position: new, or those of the newest checkpoint."""
@@ -172,7 +187,7 @@ class _Loop(Generic[B]):
         norm = scale_gradients(parameters, 1 / totals.count.clamp(min=1), optim.clip_norm)
         self._refuse_non_finite(phase, totals, norm, micro_batches)
         progress = self.clock.progress(self.step, epochs_done(self.batches, self.position))
-        lr = optim.lr * lr_factor(optim, self.step, progress)
+        lr = (self.lr or optim.lr) * lr_factor(optim, self.step, progress)
         set_lr(optimizer, lr)
         optimizer.step()
         self.log.add("" if phase == self.objective.phases[0] else phase, totals, norm, lr)
@@ -196,7 +211,7 @@ class _Loop(Generic[B]):
             f"{what} in phase {phase!r} of step {self.step} (rows {shown}); stopped before the update"
         )
 
-    def _report(self, stopped: Stopped | None) -> bool:
+    def _report(self, stopped: Stopped | None, wishes: Wishes) -> bool:
         """Log, validate and save what this step asks for; whether it was saved."""
         config, ends = self.config, stopped is not None
         if self.step % config.log_every == 0 or ends:
@@ -204,10 +219,12 @@ class _Loop(Generic[B]):
             self.last_loss = metrics.get("loss", self.last_loss)
             if not self.parallel.rank:
                 self.hooks.on_log(self.step, metrics)
-        if self.step % config.validate_every == 0 or (ends and stopped != "interrupted"):
+        due = wishes.evaluate or self.step % config.validate_every == 0
+        if due or (ends and stopped != "interrupted"):
             self._save(best=self._validate())
             return True
-        if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
+        due = config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
+        if due or wishes.save:
             self._save(best=False)
             return True
         return False
@@ -240,6 +257,7 @@ class _Loop(Generic[B]):
                 "best": self.best,
                 "identity": self.identity,
                 "extra": self.extra,
+                "lr": self.lr,
             }
             self.hooks.on_checkpoint(self.step, self.checkpoints.save(state, self.step, best=best), best)
         self.parallel.barrier()
@@ -252,3 +270,4 @@ class _Loop(Generic[B]):
             self.ema.restore(state["ema"])
         self.step, self.position = state["step"], Position(*state["position"])
         self.clock.elapsed_s, self.best = state["elapsed_s"], state["best"]
+        self.lr = state.get("lr", 0.0)

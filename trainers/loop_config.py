@@ -110,6 +110,17 @@ def chain(*hooks: Hooks) -> Hooks:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What a running training was told since its last update."""
+
+    quit: bool = False
+    save: bool = False
+    evaluate: bool = False
+    lr: float = 0.0
+    """The new peak learning rate; 0: as it was."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a training ended."""
 

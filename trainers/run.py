@@ -16,6 +16,7 @@ from catalog.files import written_aside
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from trainers.checkpoint import PARTS, Checkpoints, load
+from trainers.commands import of_process
 from trainers.console import console_hooks
 from trainers.data import TOO_LONG, Batches
 from trainers.ema import load as load_averages
@@ -158,6 +159,7 @@ def train_here(
             extra={"mlflow_run_id": reference.run_id} if reference is not None else {},
             device=device_of(settings),
             asked_to_stop=asked_to_stop,
+            commands=of_process(settings.directory, stream),
         )
     finally:
         if tracker is not None:

@@ -25,7 +25,7 @@ def test_minutes_are_of_the_wall_or_of_the_processor(
     monkeypatch.setattr(time, "process_time", lambda: next(processor))
     config = LoopConfig(max_minutes=1, minutes_of=minutes_of)  # type: ignore[arg-type]
     clock = Clock(config, Parallel.current(), torch.device("cpu"))
-    assert [clock.stopped(0, Position(0, 0), lambda: False) for _ in stops] == stops
+    assert [clock.stopped(0, Position(0, 0), interrupted=False) for _ in stops] == stops
     assert clock.progress(0, 0.0) >= 1
 
 

@@ -211,7 +211,8 @@ def _renamed(recording: Recording, again: dict[str, int], seen: KeySet) -> Recor
         again[name] = again.get(name, 1) + 1
         renamed = f"{name}#{again[name]}"
         if not seen.add(hashed([renamed]))[0]:
-            return replace(recording, recording_id=renamed, problem=Reason.DUPLICATE_ID)
+            detail = recording.detail or f"the source offers {name} more than once; the first counts"
+            return replace(recording, recording_id=renamed, problem=Reason.DUPLICATE_ID, detail=detail)
 
 
 def _known(committed: pa.Table | Known) -> Known:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict
 
-PATHS = ("file", "file_name", "filename", "path", "audio", "audio_filepath", "audio_path", "wav", "id")
+PATHS = ("file", "file_name", "filename", "path", "audio", "audio_filepath", "audio_path", "wav", "audio_file",
+         "audio_filename", "file_path", "filepath", "wav_path", "wav_file", "wav_filename", "wav_filepath",
+         "wav_name", "clip", "id", "utterance_id", "utt_id")  # fmt: skip
 NAMES = {
-    "text": ("normalized_text", "normalised_text", "normalized text", "normalised text", "text_normalized", "text",
-             "transcript", "transcription", "sentence"),
-    "speaker": ("speaker", "speaker_id"),
-    "language": ("language", "lang", "locale"),
+    "text": ("normalized_text", "normalised_text", "text_normalized", "text_normalised", "normalized_transcript",
+             "normalized_transcription", "normalised_transcription", "normalized_sentence", "text", "transcript",
+             "transcription", "sentence", "raw_text", "raw_transcription", "original_text"),
+    "speaker": ("speaker", "speaker_id", "speaker_name", "spk", "spk_id", "client_id"),
+    "language": ("language", "lang", "locale", "language_code"),
     "split": ("split",),
 }  # fmt: skip
+TEXT_FILES = ("text_filepath", "text_file", "text_path", "transcript_path", "transcript_file")
+"""Names of a path to the transcript."""
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
           "dev": "validation", "test": "validation"}  # fmt: skip
 AUDIO = {
@@ -47,16 +52,33 @@ class Attributes(TypedDict):
     split: str | None
 
 
+def canonical(name: str) -> str:
+    """A column's name as `NAMES` and `PATHS` write it: `File Name` is `file_name`."""
+    return "_".join(name.strip().lower().replace("-", " ").split())
+
+
+def known(names: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Indices of the columns that are called one of `names`, in the order of `names`."""
+    written = [canonical(column) for column in columns]
+    return [index for name in names for index, column in enumerate(written) if column == name]
+
+
 @lru_cache(maxsize=64)
-def columns_of(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Each field of `NAMES` that `columns` hold, and what they call it."""
-    found = ((field, [name for name in names if name in columns]) for field, names in NAMES.items())
-    return tuple((field, known[0]) for field, known in found if known)
+def columns_of(columns: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each field of `NAMES` that `columns` hold, and the columns that may fill it, the preferred first."""
+    found = ((field, tuple(columns[at] for at in known(names, columns))) for field, names in NAMES.items())
+    return tuple((field, each) for field, each in found if each)
 
 
 def attributes(row: Fields, split: str | None = None) -> Attributes:
-    """The fields of `NAMES` in a row; `split` is that of its file. Raises ValueError for a value that is no text."""
-    values = {field: _text(row[name], name) for field, name in columns_of(tuple(row))}
+    """The fields of `NAMES` in a row, each from its first column that is filled; `split` is that of its file.
+
+    Raises ValueError for a value that is no text.
+    """
+    values = {
+        field: next(_filled(row, columns, field == "speaker"), None)
+        for field, columns in columns_of(tuple(row))
+    }
     text = values.get("text")
     return Attributes(
         text=text,
@@ -67,10 +89,22 @@ def attributes(row: Fields, split: str | None = None) -> Attributes:
     )
 
 
-def _text(value: object, name: str) -> str | None:
+def text_file(row: Fields) -> str | None:
+    """The path of the transcript that a row names, None where it names none. Raises ValueError."""
+    columns = tuple(row)
+    return next(_filled(row, [columns[at] for at in known(TEXT_FILES, columns)], False), None)
+
+
+def _filled(row: Fields, columns: Sequence[str], may_be_number: bool) -> Iterator[str]:
+    for column in columns:
+        if text := _text(row[column], column, may_be_number):
+            yield text
+
+
+def _text(value: object, name: str, may_be_number: bool) -> str | None:
     if value is None:
         return None
-    if isinstance(value, int) and name in NAMES["speaker"]:
+    if may_be_number and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r:.60}, not a text")

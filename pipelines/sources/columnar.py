@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from catalog.command import UsageError
 from pipelines.sources import filesystems, uris
-from pipelines.sources.attributes import NAMES, Fields, attributes
+from pipelines.sources.attributes import NAMES, Fields, attributes, known
 from pipelines.sources.interface import PARSING, BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
 
@@ -62,11 +62,17 @@ class _Layout:
         labels = {one: kind["names"] for one, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
         texts = {field.name for field in schema if _is_text(field.type)}
         numbers = {field.name for field in schema if pa.types.is_integer(field.type)}
-        usable = texts | set(labels) | (numbers & set(NAMES["speaker"]))
+        speakers = [schema.names[at] for at in known(NAMES["speaker"], schema.names)]
+        usable = texts | set(labels) | (numbers & set(speakers))
         return _Layout(
             audio=_audio_column(schema, [one for one, kind in kinds.items() if kind.get("_type") == "Audio"]),
             own_id=next((one for one in _IDS if one in texts), None),
-            given=[one for names in NAMES.values() for one in names if one in usable],
+            given=[
+                schema.names[at]
+                for names in NAMES.values()
+                for at in known(names, schema.names)
+                if schema.names[at] in usable
+            ],
             labels=labels,
         )
 

@@ -12,18 +12,20 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from pipelines.sources import uris
-from pipelines.sources.attributes import PATHS, Attributes, Fields, attributes
+from pipelines.sources.attributes import PATHS, Attributes, Fields, attributes, canonical, text_file
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.members import open_file
 from pipelines.sources.metadata import first_bad_line
+from pipelines.sources.repeated import mark_repeated
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
-_PATHS = tuple(name for name in PATHS if name != "id")
+_PATHS = tuple(name for name in PATHS if name not in ("id", "utterance_id", "utt_id"))
 _BYTES_A_SECOND = 32_000
 """Of mono 16 bit PCM at 16 kHz: what a stretch of unknown size counts."""
 
@@ -42,16 +44,21 @@ class ManifestSource:
 def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings that the manifest at `uri` names; `prefix` leads from the source to its folder.
 
-    Raises UsageError naming the line and the rule.
+    A line that names its file but breaks a rule is rejected. Raises UsageError naming the line and the rule.
     """
+    yield from mark_repeated(_numbered(uri, prefix, split))
+
+
+def _numbered(uri: str, prefix: str, split: str | None) -> Iterator[tuple[int, Recording]]:
     name = uris.shown(uri)
     lines = _Lines(uris.parent(uri), prefix, split)
     number = 0
     try:
         with open_file(uri) as opened, _unpacked(opened, uri) as text:
-            for number, line in enumerate(text, start=1):  # noqa: B007 - the refusal names it
+            for number, line in enumerate(text, start=1):
                 if not line.isspace():
-                    yield from lines.read(line)
+                    for recording in lines.read(line, number):
+                        yield number, recording
     except UnicodeDecodeError as error:
         bad = number + 1 if uri.endswith(".gz") else first_bad_line(uri)
         raise UsageError(f"{name}: line {bad} is not UTF-8; save the manifest as UTF-8") from error
@@ -67,7 +74,11 @@ def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
 
 
 class _LineError(Exception):
-    """A line that breaks a rule; its number is added above."""
+    """A line that names no file we can read; its number is added above."""
+
+
+class _ValueError(Exception):
+    """A value that breaks a rule in a line that names its file."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class _Lines:
     prefix: str
     split: str | None
 
-    def read(self, line: str) -> Iterator[Recording]:
+    def read(self, line: str, number: int) -> Iterator[Recording]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -86,36 +97,56 @@ class _Lines:
             raise _LineError(f"is not JSON: {error}{hint}") from error
         if not isinstance(row, dict):
             raise _LineError(f"holds a {type(row).__name__}, not an object; write one object a line")
+        if "tracks" in row:
+            raise _LineError(f"is a {row.get('type', 'cut')} of several tracks; give simple cuts")
+        path, own_id = self._file(row)
         try:
-            if "tracks" in row:
-                raise _LineError(f"is a {row.get('type', 'cut')} of several tracks; give simple cuts")
             if isinstance(row.get("recording"), dict):
-                yield from self._cuts(row)
+                yield from self._cuts(row, path)
             elif isinstance(row.get("sources"), list):
-                path = _lhotse_path(row, None)
-                yield self._recording(path, _whole(row), attributes({}, self.split), str(row.get("id") or ""))
+                yield self._recording(path, _whole(row), attributes({}, self.split), own_id)
             else:
-                yield self._plain(row)
-        except (ValueError, OverflowError) as error:
-            raise _LineError(f"cannot be used: {error}") from error
+                yield self._plain(row, path)
+        except (_ValueError, ValueError, OverflowError, AttributeError) as error:
+            rule = str(error) if isinstance(error, _ValueError) else f"cannot be used: {error}"
+            yield Recording(
+                identifier(self.prefix + (own_id or path.removeprefix("./"))),
+                uris.resolve(path, self.folder),
+                None,
+                problem=Reason.INVALID_ROW,
+                detail=f"line {number} {rule}",
+            )
 
-    def _plain(self, row: Fields) -> Recording:
+    def _file(self, row: Fields) -> tuple[str, str]:
+        """The file that a line names, and the id of its own that a cut has."""
+        if isinstance(row.get("recording"), dict) or isinstance(row.get("sources"), list):
+            about = row["recording"] if isinstance(row.get("recording"), dict) else row
+            path, own_id = _lhotse_path(about, row.get("channel")), str(row.get("id") or "")
+        else:
+            path, own_id = _plain_path(row), ""
+        for text in (path, own_id):
+            if "\0" in text or not _is_utf8(text):
+                raise _LineError(f"names the file {path!r:.80}, which no file can be called")
+        return path, own_id
+
+    def _plain(self, row: Fields, path: str) -> Recording:
         """NeMo's fields, or any object that names a file."""
-        if "shard_id" in row:
-            raise _LineError("belongs to a manifest of tar shards (shard_id); give the tars as the source")
-        path = next((row[name] for name in _PATHS if row.get(name)), None)
-        if isinstance(path, dict):  # an audio column of Hugging Face
-            path = path.get("path")
-        if not isinstance(path, str):
-            raise _LineError(f"names no file; it needs a text in one of {', '.join(_PATHS)}")
-        return self._recording(path, _stretch(row, "offset"), attributes(row, self.split), "")
+        start, duration = span = _stretch(row, "offset")
+        recording = self._recording(path, span, attributes(row, self.split), "")
+        if start is None and duration:  # NeMo reads so much from the beginning; 0 says nothing
+            recording = replace(recording, stop_s=duration)
+        if recording.text is None and (named := text_file(row)):
+            text_uri = uris.resolve(named, self.folder)
+            return replace(recording, text_uri=text_uri, text_source="sidecar")
+        return recording
 
-    def _cuts(self, row: Fields) -> Iterator[Recording]:
+    def _cuts(self, row: Fields, path: str) -> Iterator[Recording]:
         """A lhotse cut: its one supervision's text is the cut's; of several each is a recording."""
-        path = _lhotse_path(row["recording"], row.get("channel"))
         start, duration = _seconds(row, "start", 0.0), _seconds(row, "duration", None)
         whole = _seconds(row["recording"], "duration", None)
         supervisions = row.get("supervisions") or []
+        if not isinstance(supervisions, list) or not all(isinstance(one, dict) for one in supervisions):
+            raise _ValueError("has supervisions that are not objects")
         if len(supervisions) < 2:
             uncut = start == 0 and (duration is None or duration == whole)
             span = (None if uncut else start, duration)
@@ -126,7 +157,7 @@ class _Lines:
             # A supervision's start counts from that of its cut.
             begin = (start or 0.0) + (_number(one, "start", None) or 0.0)
             if (length := _seconds(one, "duration", None)) is None:
-                raise _LineError(f"has a supervision {one.get('id')!r} without a duration")
+                raise _ValueError(f"has a supervision {one.get('id')!r} without a duration")
             given = attributes(_flat(one), self.split)
             yield self._recording(path, (max(0.0, begin), length), given, str(one.get("id") or ""))
 
@@ -135,7 +166,7 @@ class _Lines:
     ) -> Recording:
         start, duration = span
         if start is not None and duration == 0:
-            raise _LineError(f"has a stretch of 0 s at {start:g} s of {path}")
+            raise _ValueError(f"has a stretch of 0 s at {start:g} s of {path}")
         stop = None if start is None or duration is None else start + duration
         stretch = "" if start is None else f"#t={_compact(start)},{'' if stop is None else _compact(stop)}"
         return Recording(
@@ -147,6 +178,26 @@ class _Lines:
             estimated=duration is not None,
             **given,
         )
+
+
+def _plain_path(row: Fields) -> str:
+    if "shard_id" in row:
+        raise _LineError("belongs to a manifest of tar shards (shard_id); give the tars as the source")
+    names = {canonical(name): name for name in reversed(list(row))}
+    path = next((row[names[name]] for name in _PATHS if name in names and row[names[name]]), None)
+    if isinstance(path, dict):  # an audio column of Hugging Face
+        path = path.get("path")
+    if not isinstance(path, str) or not path:
+        raise _LineError(f"names no file; it needs a text in one of {', '.join(_PATHS)}")
+    return path
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stretch(row: Fields, start: str) -> tuple[float | None, float | None]:
@@ -161,7 +212,7 @@ def _whole(row: Fields) -> tuple[None, float | None]:
 def _seconds(row: Fields, name: str, default: float | None) -> float | None:
     value = _number(row, name, default)
     if value is not None and value < 0:
-        raise _LineError(f"has {name} = {value:g}; it must be at least 0 s")
+        raise _ValueError(f"has {name} = {value:g}; it must be at least 0 s")
     return None if value is None else float(value)
 
 
@@ -170,7 +221,7 @@ def _number(row: Fields, name: str, default: float | None) -> float | None:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _LineError(f"has {name} = {value!r:.40}; it must be a number of seconds")
+        raise _ValueError(f"has {name} = {value!r:.40}; it must be a number of seconds")
     return float(value)
 
 

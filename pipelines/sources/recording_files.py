@@ -22,7 +22,9 @@ from pipelines.sources.metadata import table_recordings
 from pipelines.sources.transcripts import sidecar
 from pipelines.sources.webdataset import tar_recordings
 
-TABLES = (".csv", ".tsv")
+LISTS = (".psv", ".list", ".txt")
+"""Endings of tables that are read where they are named, and not where they lie in a folder."""
+TABLES = (".csv", ".tsv", *LISTS)
 ENDINGS = (".tar", *columnar.ENDINGS, *TABLES, *manifest.ENDINGS)
 _WINDOW = 1024
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
@@ -128,7 +130,7 @@ def matching(location: str) -> FilesSource:
         if is_pattern(folder):
             raise UsageError(f"source {location!r}: * ? [ may stand in the last part of a path only")
         for entry in _directory(folder + slash, location):
-            if not entry.is_directory and fnmatchcase(entry.name, last) and _may_hold(entry.name):
+            if not entry.is_directory and fnmatchcase(entry.name, last) and _may_hold(entry.name, last):
                 files[entry.uri] = RecordingFile(entry.uri, entry.name)
     if not files:
         allowed = " ".join(sorted({*ENDINGS, *AUDIO}))
@@ -143,7 +145,9 @@ def _directory(folder: str, location: str) -> Iterator[filesystems.Entry]:
         raise UsageError(f"source {location!r}: {error.strerror or error}") from error
 
 
-def _may_hold(name: str) -> bool:
+def _may_hold(name: str, pattern: str) -> bool:
+    if name.lower().endswith(LISTS):  # a transcript, unless such files were asked for
+        return pattern.lower().endswith(LISTS)
     return name.lower().endswith((*ENDINGS, *AUDIO))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from pipelines.sources.interface import Recording, to_table
 from pipelines.sources.open import open_source
 
@@ -35,7 +36,7 @@ def test_nemo_lines_name_files_and_stretches(tmp_path: Path, name: str) -> None:
     )
     assert (first.recording_id, first.uri) == ("wavs/a b.wav", (tmp_path / "wavs" / "a b.wav").as_uri())
     assert (first.text, first.text_source, first.language, first.speaker) == ("Hello", "given", "en", "7")
-    assert (first.start_s, first.stop_s, first.size_bytes, first.estimated) == (None, None, 80_000, True)
+    assert (first.start_s, first.stop_s, first.size_bytes, first.estimated) == (None, 2.5, 80_000, True)
     assert (second.recording_id, second.start_s, second.stop_s) == ("long.flac#t=1.25,4.25", 1.25, 4.25)
     assert (second.text, second.text_source) == (None, None)
     assert (third.recording_id, third.uri) == ("/abs/x.wav#t=0,0.333333", "file:///abs/x.wav")
@@ -97,12 +98,6 @@ def test_lhotse_cuts_are_stretches_under_their_own_ids(tmp_path: Path) -> None:
         ("{", "line 2 is not JSON: "),
         ({"text": "x"}, "line 2 names no file; it needs a text in one of file, file_name"),
         ({"path": 5}, "line 2 names no file"),
-        ({"path": "a", "offset": -1}, "line 2 has offset = -1; it must be at least 0 s"),
-        ({"path": "a", "offset": 1, "duration": 0}, "line 2 has a stretch of 0 s at 1 s of a"),
-        ({"path": "a", "duration": "long"}, "line 2 has duration = 'long'; it must be a number of seconds"),
-        ('{"path": "a", "duration": NaN}', "line 2 has duration = nan; it must be a number of seconds"),
-        ({"path": "a", "text": ["x"]}, "line 2 cannot be used: text is ['x'], not a text"),
-        ('{"path": "a", "text": "\\ud800"}', "line 2 cannot be used: 'utf-8' codec can't encode"),
         ({"audio_filepath": "a", "shard_id": 3}, "line 2 belongs to a manifest of tar shards (shard_id)"),
         (cut(channel=1), "line 2 picks channel 1 of 1; channels are averaged"),
         ({"type": "MixedCut", "tracks": []}, "line 2 is a MixedCut of several tracks; give simple cuts"),
@@ -117,6 +112,51 @@ def test_a_bad_line_is_refused(tmp_path: Path, line: object, message: str) -> No
     with pytest.raises(UsageError) as caught:
         offered(manifest, {"path": "a.wav"}, line)
     assert str(caught.value).startswith(f"{manifest}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"path": "a", "offset": -1}, "line 2 has offset = -1; it must be at least 0 s"),
+        ({"path": "a", "offset": 1, "duration": 0}, "line 2 has a stretch of 0 s at 1 s of a"),
+        ({"path": "a", "duration": "long"}, "line 2 has duration = 'long'; it must be a number of seconds"),
+        ('{"path": "a", "duration": NaN}', "line 2 has duration = nan; it must be a number of seconds"),
+        ({"path": "a", "text": ["x"]}, "line 2 cannot be used: text is ['x'], not a text"),
+        ('{"path": "a", "text": "\\ud800"}', "line 2 cannot be used: 'utf-8' codec can't encode"),
+        ({"path": "a", "speaker": 1.0}, "line 2 cannot be used: speaker is 1.0, not a text"),
+        ({"path": "a", "speaker": True}, "line 2 cannot be used: speaker is True, not a text"),
+        (cut(start="x"), "line 2 has start = 'x'; it must be a number of seconds"),
+        (cut(supervisions="x"), "line 2 has supervisions that are not objects"),
+    ],
+)
+def test_an_odd_value_rejects_its_line_alone(tmp_path: Path, line: object, message: str) -> None:
+    first, odd, last = offered(tmp_path / "m.jsonl", {"path": "b.wav"}, line, {"path": "c.wav"})
+    assert (first.problem, last.problem, odd.problem) == (None, None, Reason.INVALID_ROW)
+    assert str(odd.detail).startswith(message)
+
+
+def test_the_first_filled_column_counts(tmp_path: Path) -> None:
+    one, two, three = offered(
+        tmp_path / "m.jsonl",
+        {"audio_filepath": "a.wav", "text": "given words", "normalized_text": ""},
+        {
+            "audio_filepath": "b.wav",
+            "transcription": None,
+            "text": "other words",
+            "speaker": None,
+            "speaker_id": 12,
+        },
+        {"audio_filepath": "c.wav", "text_filepath": "texts/c.txt", "duration": 1.3},
+    )
+    assert (one.text, two.text, two.speaker) == ("given words", "other words", "12")
+    assert (three.text_uri, three.stop_s) == ((tmp_path / "texts" / "c.txt").as_uri(), 1.3)
+
+
+def test_a_recording_named_twice_says_by_which_lines(tmp_path: Path) -> None:
+    rows = [{"path": "a.wav", "text": "one"}, {"path": "b.wav"}, {"path": "a.wav", "text": "two"}]
+    found = offered(tmp_path / "m.jsonl", *rows)
+    assert [one.problem for one in found] == [None, None, Reason.DUPLICATE_ID]
+    assert found[2].detail == "line 3 names a.wav again; line 1 did so first"
 
 
 def test_bytes_that_are_no_manifest_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pipelines.sources.filesystems import stat
 from pipelines.sources.members import open_file
 from pipelines.sources.uris import local_path
 
+TEXT_ENDINGS = (".txt", ".lab", ".normalized.txt", ".original.txt")
+"""Of a transcript beside a recording of the same name, the first that exists."""
 MAX_BYTES = 1 << 20
 """Of a transcript; what is longer is no sentence."""
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from catalog.reasons import Reason
 from models.text import espeak
 from models.text.lexicon import Lexicon
+from models.text.normalize import has_word
 from models.text.treatment import Treatment
 from pipelines.rows import reject, with_column
 
@@ -72,4 +73,6 @@ def _without_words(texts: list[str | None]) -> dict[int, tuple[Reason, str]]:
             verdicts[row] = (Reason.MISSING_TEXT, "no transcript")
         elif not text:
             verdicts[row] = (Reason.EMPTY_TEXT, "the transcript is empty")
+        elif not has_word(text):
+            verdicts[row] = (Reason.EMPTY_TEXT, f"the transcript {text[:40]!r} holds no word")
     return verdicts

@@ -13,6 +13,7 @@ from models.text.normalize import normalize_transcript
 
 @given(st.text())
 @example("e\u200b\u0301")
+@example("a\u200c\u200c\u200db \u200c c\u200d")
 def test_one_pass_is_enough(text: str) -> None:
     once = normalize_transcript(text)
     assert normalize_transcript(once) == once
@@ -28,6 +29,11 @@ def test_one_pass_is_enough(text: str) -> None:
         ("e\u0301te\u0301", "été"),
         ("soft\u00adhyphen\ufeff, bell\x07", "softhyphen, bell"),
         ("“quoted” — it’s", "“quoted” — it’s"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("क्\u200dष", "क्\u200dष"),
+        ("র\u200d্য", "র\u200d্য"),
+        ("श्री\u200c राम \u200d", "श्री राम"),
+        ("e\u200d\u0301 a\u200c\u200db", "é a\u200db"),
     ],
 )
 def test_known_texts(text: str, kept: str) -> None:

@@ -19,6 +19,7 @@ from pipelines.sources import filesystems, uris
 from pipelines.sources.interface import Recording, to_table
 from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
+from pipelines.sources.transcripts import read_transcript
 
 FEATURES = {
     "sound": {"_type": "Audio"},
@@ -247,3 +248,49 @@ def test_real_speech_decodes_the_same_from_an_archive(tmp_path: Path, speech_fol
     (member,) = offered(tmp_path / "s.tar")
     with open_file(member.uri) as file:
         assert (decode(file, 16_000).samples == decode(wav, 16_000).samples).all()
+
+
+def test_texts_and_links_of_a_tar_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    members = {
+        "a.json": b'{"text": "text a"}',
+        "b.txt": b"text b",
+        "v1.2/utt.1.wav": b"1",
+        "v1.2/utt.1.json": b'{"text": "first"}',
+        "v1.2/utt.2.wav": b"22",
+        "v1.2/utt.2.json": b'{"text": "second"}',
+        "a.wav": b"a",
+        "b.wav": b"bb",
+        "late.wav": b"late",
+        "other.wav": b"other",
+        "late.lab": b"comes late",
+    }
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        links = [("hard.wav", tarfile.LNKTYPE, "a.wav"), ("v1.2/soft.wav", tarfile.SYMTYPE, "../b.wav")]
+        for name, kind, target in [*links, ("gone.wav", tarfile.SYMTYPE, "nowhere.wav")]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    found = {one.recording_id.removeprefix("s.tar/"): one for one in offered(tmp_path / "s.tar")}
+    assert {name: one.text for name, one in found.items() if one.text} == {
+        "a": "text a", "v1.2/utt.1": "first", "v1.2/utt.2": "second",
+    }  # fmt: skip
+    for name, data in {
+        "a": b"a",
+        "v1.2/utt.2": b"22",
+        "hard": b"a",
+        "v1.2/soft": b"bb",
+        "late": b"late",
+    }.items():
+        with open_file(found[name].uri) as file:
+            assert file.read() == data
+    texts = {name: one.text_uri for name, one in found.items() if one.text_uri}
+    assert {name: read_transcript(uri) for name, uri in texts.items()} == {
+        "b": "text b",
+        "late": "comes late",
+    }
+    assert found["gone"].problem == Reason.UNREADABLE
+    assert found["gone"].detail == "member gone.wav is a link to nowhere.wav, which the tar does not hold"

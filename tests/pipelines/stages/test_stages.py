@@ -65,6 +65,8 @@ def test_decoding_keeps_order_texts_and_digests(decoded: pa.Table, speech_folder
     [
         (None, Reason.MISSING_TEXT),
         (b" \n\t", Reason.EMPTY_TEXT),
+        (b"...", Reason.EMPTY_TEXT),
+        ("♪ ♪".encode(), Reason.EMPTY_TEXT),
         ("caf\u00e9".encode("latin-1"), Reason.TEXT_ENCODING),
         ("hello".encode("utf-16"), Reason.TEXT_ENCODING),
         (b"\xef\xbb\xbfhello\r\n", None),

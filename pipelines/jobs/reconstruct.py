@@ -89,11 +89,13 @@ def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         yield source, output / f"{source.stem}.wav" if output.is_dir() else output
         return
     taken: set[PurePosixPath] = set()
-    for recording in FolderSource(uris.to_uri(str(source))).recordings():
+    for recording in FolderSource(uris.to_uri(str(source)), uris.to_uri(str(output))).recordings():
         path = uris.local_path(recording.uri)
         if path is None or recording.problem is not None:
             continue
-        relative = PurePosixPath(path.relative_to(source.absolute()))
+        root = source.absolute()
+        # A table may name files beside the folder; they go under their own name.
+        relative = PurePosixPath(path.relative_to(root) if path.is_relative_to(root) else path.name)
         target = relative.with_suffix(".wav")
         if target in taken:
             target = PurePosixPath(f"{relative}.wav")

@@ -32,9 +32,11 @@ def stats(recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[str
 
 
 def sized(recordings: Sequence[Recording], pool: ThreadPoolExecutor) -> list[Recording]:
-    """The recordings with sizes where none was known or could be estimated."""
+    """The recordings with sizes where none was known, and with the file where only another spelling exists."""
     unknown = [
-        index for index, one in enumerate(recordings) if one.size_bytes is None and one.problem is None
+        index
+        for index, one in enumerate(recordings)
+        if (one.size_bytes is None or (one.estimated and "#" not in one.uri)) and one.problem is None
     ]
     found = _mapped(pool, _sized, [recordings[index] for index in unknown], 32)
     result = list(recordings)
@@ -67,9 +69,11 @@ def _digest(recording: Recording) -> str | None:
 def _sized(recording: Recording) -> Recording:
     try:
         entry = filesystems.stat(recording.uri)
+        if entry is None and (entry := filesystems.alike(recording.uri)) is not None:
+            recording = replace(recording, uri=entry.uri)
     except OSError:
         entry = None
-    if entry is None:
+    if entry is None or recording.size_bytes is not None:
         return recording
     return replace(recording, size_bytes=entry.size_bytes, source_stat=entry.source_stat)
 

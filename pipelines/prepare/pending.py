@@ -231,6 +231,6 @@ def _batch(index: int, recordings: Sequence[Recording]) -> RecordingBatch:
 def _refusal(recording: Recording, digest: str, committed: str) -> str:
     return (
         f"recording {recording.recording_id!r} has changed since it was committed (sha256 {digest[:12]}, "
-        f"committed {committed[:12]}); give another output, set source.name for another source, "
-        "or retry it by its reason if it was rejected"
+        f"committed {committed[:12]}); do such recordings again with --changed redo, or give another output, "
+        "or set source.name for another source"
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -39,7 +41,7 @@ class Directory:
 
 
 def directory(uri: str) -> Directory:
-    """Regular files and directories directly in `uri`, by name; links to directories are not followed.
+    """Regular files and directories directly in `uri`, and what links lead to, by name.
 
     Raises OSError when `uri` is no directory. Of local files only the names are held, so that a million of them fit.
     """
@@ -72,6 +74,32 @@ def stat_of(uri: str) -> str | None:
     return found.source_stat if found else None
 
 
+def folded(name: str) -> str:
+    """A name in one Unicode normal form, its ending in small letters: how names compare where none is the same."""
+    stem, dot, ending = unicodedata.normalize("NFC", name).rpartition(".")
+    return f"{stem}{dot}{ending.lower()}"
+
+
+def alike(uri: str) -> Entry | None:
+    """The one file beside `uri` whose name is the same but for its normal form and the case of its ending."""
+    folder, _, name = uri.rpartition("/")
+    try:
+        found = _names(folder, stat_of(folder)).get(folded(unquote(name)))
+        return stat(f"{folder}/{quote(os.fsencode(found))}") if found else None
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4)
+def _names(folder: str, _changed: str | None) -> dict[str, str | None]:
+    """Names in a folder by how they compare, None where several compare alike; read again when it has changed."""
+    names: dict[str, str | None] = {}
+    for name in directory(folder).names:
+        key = folded(name)
+        names[key] = None if key in names else name
+    return names
+
+
 def open_whole(uri: str) -> BinaryIO:
     """A seekable binary file; raises OSError when it cannot be opened. `members.open_file` opens members, too."""
     path = local_path(uri)
@@ -84,9 +112,7 @@ def open_whole(uri: str) -> BinaryIO:
 def _local_directory(path: Path) -> Directory:
     with os.scandir(path) as scan:
         found = [
-            (item.name, is_directory)
-            for item in scan
-            if (is_directory := item.is_dir(follow_symlinks=False)) or item.is_file()
+            (item.name, is_directory) for item in scan if (is_directory := item.is_dir()) or item.is_file()
         ]
     found.sort(key=lambda item: os.fsencode(item[0]))
     return Directory([name for name, _ in found], _local_entries(path, found))

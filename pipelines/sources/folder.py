@@ -2,15 +2,18 @@
 
 Every regular file is offered, whatever its name, except hidden ones and text (`IGNORED`). Tars, and Parquet and Arrow
 files with an audio column, are read as what they hold. Where a folder has a `metadata.csv` or `metadata.jsonl`, its
-rows come first and give texts and speakers; other files take the text of the `.txt` beside them.
+rows come first and give texts and speakers; other files take the text beside them (`transcripts.TEXT_ENDINGS`).
+Links to folders are followed, each folder is read once; datasets (folders with a Delta log) are left out.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from catalog.command import UsageError
 from catalog.recordings import hashed
@@ -18,10 +21,14 @@ from pipelines.sources import columnar, filesystems, uris
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.keys import KeySet
 from pipelines.sources.recording_files import FilesSource, RecordingFile, file_recordings, or_rejected
+from pipelines.sources.transcripts import sidecars
 
-IGNORED = {".txt", ".lab", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
-TABLES = ("metadata.csv", "metadata.jsonl")
+IGNORED = {".txt", ".lab", ".list", ".psv", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 _WINDOW = 1024
+_LOG = "_delta_log"
+_OF_DATASETS = ("_", "split=")
+"""Folders of a dataset that lies at the source itself."""
 
 
 @dataclass(frozen=True)
@@ -29,47 +36,97 @@ class FolderSource:
     """Every file below `uri` that may be audio, in the order of names."""
 
     uri: str
+    leave_out: str | None = None
+    """URI of a folder that is not read: an output inside the source."""
 
     def recordings(self) -> Iterator[Recording]:
         """Every recording on offer, folder by folder."""
         try:
-            yield from self._walk(self.uri, "", KeySet())
+            yield from self._walk(self.uri, "", _Named(), set())
         except OSError as error:
             name = uris.shown(self.uri)
             raise UsageError(f"{name}: {error.strerror or error}: {error.filename or ''}") from error
 
-    def _walk(self, folder: str, prefix: str, named: KeySet) -> Iterator[Recording]:
+    def _walk(self, folder: str, prefix: str, named: _Named, linked: set[Path]) -> Iterator[Recording]:
         directory = filesystems.directory(folder)
-        texts = {name for name in directory.names if name.endswith(".txt")}
+        is_dataset = _LOG in directory.names
+        if is_dataset and prefix:
+            return
+        hidden = (".", *_OF_DATASETS) if is_dataset else (".",)
+        text_of = sidecars(directory.names)
         for name in TABLES:
             if name in directory.names:
                 yield from self._table(uris.join(folder, name), prefix + name, named)
         for window in _windows(directory.entries):
-            for entry, is_named in zip(
-                window, named.contains(hashed(one.uri for one in window)), strict=True
-            ):
-                if entry.name.startswith("."):
+            for entry, is_named in zip(window, named.names(window, directory.names), strict=True):
+                if entry.name.startswith(hidden if entry.is_directory else "."):
                     continue
                 if entry.is_directory:
-                    yield from self._walk(entry.uri, f"{prefix}{entry.name}/", named)
+                    if entry.uri != self.leave_out and self._is_new(entry.uri, linked):
+                        yield from self._walk(entry.uri, f"{prefix}{entry.name}/", named, linked)
                 elif Path(entry.name).suffix.lower() not in IGNORED and not is_named:
-                    yield from _offered(entry, folder, identifier(prefix + entry.name), texts)
+                    yield from _offered(entry, folder, identifier(prefix + entry.name), text_of(entry.name))
 
-    def _table(self, table: str, name: str, named: KeySet) -> Iterator[Recording]:
+    def _is_new(self, folder: str, linked: set[Path]) -> bool:
+        """False for a link to a folder that is read under another name; `linked` learns the others."""
+        path = uris.local_path(folder)
+        root = uris.local_path(self.uri)
+        if path is None or root is None:
+            return True
+        if not path.is_symlink() and not linked:
+            return True
+        real, inside = path.resolve(), root.resolve()
+        if path.is_symlink() and (real.is_relative_to(inside) or inside.is_relative_to(real)):
+            return False
+        if not real.is_relative_to(inside):
+            if real in linked:
+                return False
+            linked.add(real)
+        return True
+
+    def _table(self, table: str, name: str, named: _Named) -> Iterator[Recording]:
         """Rows of a folder's table; `named` learns them, so that the walk leaves them out."""
-        found = KeySet()
+        found = _Named()
         rows = FilesSource(table, (RecordingFile(table, name),)).recordings()
         while window := list(itertools.islice(rows, _WINDOW)):
-            keys = hashed(one.uri for one in window)
-            found.add(keys)
-            for recording, already in zip(window, named.contains(keys), strict=True):
+            found.add(window)
+            already_named = named.exact.contains(hashed(one.uri for one in window))
+            for recording, already in zip(window, already_named, strict=True):
                 if not already:
                     yield recording
         named.update(found)
 
 
+class _Named:
+    """Files that tables name, by URI, and by how names compare where no exact match exists."""
+
+    def __init__(self) -> None:
+        self.exact, self._alike = KeySet(), KeySet()
+
+    def add(self, recordings: Sequence[Recording]) -> None:
+        self.exact.add(hashed(one.uri for one in recordings))
+        self._alike.add(hashed(filesystems.folded(unquote(one.uri)) for one in recordings))
+
+    def update(self, other: _Named) -> None:
+        self.exact.update(other.exact)
+        self._alike.update(other._alike)
+
+    def names(self, entries: Sequence[filesystems.Entry], siblings: Sequence[str]) -> list[bool]:
+        """True for each entry that a table names; of two that compare alike, only for that with the very name."""
+        exact = self.exact.contains(hashed(one.uri for one in entries))
+        alike = self._alike.contains(hashed(filesystems.folded(unquote(one.uri)) for one in entries))
+        found: list[bool] = []
+        counts: Counter[str] = Counter()
+        for entry, is_exact, is_alike in zip(entries, exact.tolist(), alike.tolist(), strict=True):
+            if is_alike and not is_exact:
+                counts = counts or Counter(map(filesystems.folded, siblings))
+                is_alike = counts[filesystems.folded(entry.name)] == 1
+            found.append(is_exact or is_alike)
+        return found
+
+
 def _offered(
-    entry: filesystems.Entry, folder: str, recording_id: str, texts: set[str]
+    entry: filesystems.Entry, folder: str, recording_id: str, text: str | None
 ) -> Iterator[Recording]:
     if entry.name.lower().endswith((".tar", *columnar.ENDINGS)):
         try:
@@ -77,14 +134,12 @@ def _offered(
         except columnar.NoAudioColumn:
             return
     else:
-        sidecar = f"{Path(entry.name).stem}.txt"
-        found = sidecar in texts
         yield Recording(
             recording_id=recording_id,
             uri=entry.uri,
             size_bytes=entry.size_bytes,
-            text_uri=uris.join(folder, sidecar) if found else None,
-            text_source="sidecar" if found else None,
+            text_uri=uris.join(folder, text) if text else None,
+            text_source="sidecar" if text else None,
             source_stat=entry.source_stat,
         )
 

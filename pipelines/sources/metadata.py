@@ -94,6 +94,11 @@ class _Finder:
             if entry is not None and not entry.is_directory:
                 self._pattern = pattern
                 return relative, uri, entry
+        for pattern in () if whole else _PATTERNS:
+            relative, uri, _ = self._named(name, pattern)
+            entry = filesystems.alike(uri)
+            if entry is not None and not entry.is_directory:
+                return relative, entry.uri, entry
         return self._named(name, ("", ""))
 
     def _named(self, name: str, pattern: tuple[str, str]) -> tuple[str, str, None]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import stat as stat_module
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
 
 from catalog.reasons import Reason
-from pipelines.sources.filesystems import stat
+from pipelines.sources.filesystems import alike, folded, stat
 from pipelines.sources.members import open_file
 from pipelines.sources.uris import local_path
 
 TEXT_ENDINGS = (".txt", ".lab", ".normalized.txt", ".original.txt")
 """Of a transcript beside a recording of the same name, the first that exists."""
+_TIMES = re.compile(r"\s*(?:\d+[ \t]+\d+[ \t]+\S+[^\n]*(?:\n\s*|$)){2,}")
 MAX_BYTES = 1 << 20
 """Of a transcript; what is longer is no sentence."""
 
@@ -24,10 +28,30 @@ class TextError(Exception):
 
 
 def sidecar(uri: str) -> str | None:
-    """The URI of the `.txt` beside an audio file, None when there is none."""
+    """The URI of the transcript beside an audio file (`TEXT_ENDINGS`), None when there is none."""
     folder, _, name = uri.rpartition("/")
-    text_uri = f"{folder}/{name.rpartition('.')[0] or name}.txt"
-    return text_uri if stat(text_uri) is not None else None
+    stem = f"{folder}/{name.rpartition('.')[0] or name}"
+    if stat(f"{stem}.txt") is not None:
+        return f"{stem}.txt"
+    found = (alike(f"{stem}{ending}") for ending in TEXT_ENDINGS)
+    return next((entry.uri for entry in found if entry is not None), None)
+
+
+def sidecars(names: Iterable[str]) -> Callable[[str], str | None]:
+    """A look-up of the transcript's name for an audio file's, among the names of their folder."""
+    texts = {name for name in names if name.lower().endswith((".txt", ".lab"))}
+    compared = {folded(name): name for name in sorted(texts, reverse=True)}
+
+    def of(audio: str) -> str | None:
+        stem = PurePosixPath(audio).stem
+        for ending in TEXT_ENDINGS:
+            if (exact := f"{stem}{ending}") in texts:
+                return exact
+            if (found := compared.get(folded(exact))) is not None:
+                return found
+        return None
+
+    return of
 
 
 def read_transcript(uri: str) -> str:
@@ -44,7 +68,10 @@ def read_transcript(uri: str) -> str:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise TextError(Reason.TOO_LONG, f"transcript has more than {MAX_BYTES >> 20} MiB")
-        return text.decode("utf-8-sig")
+        decoded = text.decode("utf-8-sig")
+        if _TIMES.fullmatch(decoded):
+            raise TextError(Reason.MISSING_TEXT, "transcript holds times of labels (HTK), not a text")
+        return decoded
     except UnicodeDecodeError as error:
         raise TextError(Reason.TEXT_ENCODING, f"transcript is not UTF-8 at byte {error.start}") from error
     except OSError as error:

@@ -30,7 +30,7 @@ from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
-from pipelines.sources.open import open_source
+from pipelines.sources.open import described_tables, open_source
 from pipelines.speech.transcription import check_model
 
 
@@ -181,9 +181,10 @@ def describe(source: str, output: str, settings: PrepareSettings, options: RunOp
         f"  {claim.name}: {claim.workers} workers of {claim.num_cpus:g} CPU, {claim.num_gpus:g} GPU"
         for claim in layout_of(settings, here).claims.values()
     ]
+    lines += described_tables(listing.source)
     lines.append(
         f"planned: {planned.new_recordings} of {planned.recordings} recordings "
-        f"({planned.size_bytes / 1e6:.1f} MB on offer) -> {output}, codec {codec.name}@{codec.edition}"
+        f"({planned.on_offer}) -> {output}, codec {codec.name}@{codec.edition}"
     )
     return lines
 

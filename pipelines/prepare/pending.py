@@ -45,6 +45,18 @@ class Planned:
     size_bytes: int
     """Of those whose size is known or can be estimated without a look at the file."""
     new_recordings: int
+    unknown_sizes: int = 0
+    """Recordings whose size only a look at the file would tell."""
+
+    @property
+    def on_offer(self) -> str:
+        """Their sizes in words."""
+        known = f"{self.size_bytes / 1e6:.1f} MB on offer"
+        if not self.unknown_sizes:
+            return known
+        if self.unknown_sizes == self.recordings:
+            return "sizes unknown until the files are read"
+        return f"{known}, {self.unknown_sizes} of unknown size"
 
 
 @dataclass(frozen=True)
@@ -80,12 +92,13 @@ class Listing:
     def count(self, committed: pa.Table | Known) -> Planned:
         """Count all that is offered, without a look at the files; changed recordings count as done."""
         known = _known(committed)
-        recordings = size_bytes = new = 0
+        recordings = size_bytes = new = unknown = 0
         for window in self._windows():
             recordings += len(window.recordings)
             size_bytes += sum(recording.size_bytes or 0 for recording in window.recordings)
+            unknown += sum(one.size_bytes is None and one.problem is None for one in window.recordings)
             new += int((known.find(window.ids, window.keys) < 0).sum())
-        return Planned(recordings, size_bytes, new)
+        return Planned(recordings, size_bytes, new, unknown)
 
     def batches(self, committed: pa.Table | Known) -> Iterator[RecordingBatch]:
         """Batches of recordings that are not committed, in the order of the source.

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from catalog.command import UsageError
-from pipelines.sources import filesystems, uris
+from pipelines.sources import filesystems, folder, uris
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.huggingface import PREFIX, is_saved, open_hugging_face
 from pipelines.sources.interface import Source
-from pipelines.sources.recording_files import ENDINGS, FilesSource, RecordingFile, is_pattern, matching
+from pipelines.sources.metadata import describe_table
+from pipelines.sources.recording_files import (
+    ENDINGS,
+    TABLES,
+    FilesSource,
+    RecordingFile,
+    is_pattern,
+    matching,
+)
 
 KINDS = (
     "a folder, metadata.csv, manifest.jsonl, .tar, .parquet or .arrow file, a pattern of those, or hf:NAME; "
     "local or on an object store"
 )
 _PACKED = (".gz", ".tgz", ".zip", ".bz2", ".xz", ".zst")
+
+
+def described_tables(source: Source) -> list[str]:
+    """How the tables that a source reads are understood, with their first rows."""
+    files: list[str] = []
+    if isinstance(source, FolderSource):
+        places = [uris.join(source.uri, name) for name in folder.TABLES if name.endswith(TABLES)]
+        files = [place for place in places if filesystems.stat(place) is not None]
+    elif isinstance(source, FilesSource):
+        files = [one.uri for one in source.files if one.name.lower().endswith(TABLES)]
+    return [line for uri in files for line in describe_table(uri)]
 
 
 def open_source(location: str) -> Source:

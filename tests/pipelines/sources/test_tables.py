@@ -6,15 +6,18 @@ import csv
 import io
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
+from pipelines.prepare.known import Known
+from pipelines.prepare.pending import Listing, Planned
 from pipelines.sources.interface import Recording
 from pipelines.sources.metadata import describe_table
-from pipelines.sources.open import open_source
+from pipelines.sources.open import described_tables, open_source
 from pipelines.sources.table_cells import TableLineError, table_rows
 
 
@@ -26,6 +29,7 @@ def offered(folder: Path, content: str, name: str = "metadata.csv") -> list[Reco
     return list(open_source(str(folder / name)).recordings())
 
 
+NOTHING = pa.table({"recording_id": pa.array([], pa.string()), "source_digest": pa.array([], pa.string())})
 FORMS = {
     "coqui": "audio_file|text|speaker_name\nwavs/a1.wav|hello there|anna\nwavs/a2.wav|good day|anna\n",
     "f5": "audio_file|text\nwavs/a1.wav|hello there\nwavs/a2.wav|good day\n",
@@ -164,6 +168,18 @@ def test_what_was_understood_is_said(tmp_path: Path) -> None:
     assert said[1] == "  line 2: wavs/a1.wav: text 'hello there', speaker 'anna'"
     offered(tmp_path, FORMS["common voice"])
     assert describe_table((tmp_path / "metadata.csv").as_uri())[0].endswith("not read: column 'up_votes'")
+
+
+def test_a_dry_run_says_what_is_unknown(tmp_path: Path) -> None:
+    rows = "".join(f"wavs/a{at}.wav,hello\n" for at in range(1, 4))
+    offered(tmp_path, f"file_name,text\n{rows}")
+    source = open_source(str(tmp_path / "metadata.csv"))
+    assert described_tables(source) == described_tables(open_source(str(tmp_path)))
+    assert len(described_tables(source)) == 4
+    planned = Listing(source).count(Known.of(NOTHING))
+    assert planned.on_offer.startswith("0.0 MB on offer, ")
+    assert Planned(3, 0, 3, 3).on_offer == "sizes unknown until the files are read"
+    assert Planned(3, 2_000_000, 3).on_offer == "2.0 MB on offer"
 
 
 @given(st.lists(st.lists(st.text("ab,\"\n ' ", max_size=8), min_size=2, max_size=4), min_size=1, max_size=5))

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    pass
+from models.settings import dataclass_from
 
+Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -117,6 +118,31 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> N
     if differing:
         raise ValueError(f"{directory / WEIGHTS} does not fit its {CONFIG}: {', '.join(differing)}")
     module.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()})
+
+
+def write_network(network: nn.Module, directory: Path, *, kind: str, name: str, edition: str) -> None:
+    """Write a network whose `config` is a dataclass, float32."""
+    config: Any = network.config
+    weights = network.state_dict()
+    write(
+        directory,
+        kind=kind,
+        name=name,
+        edition=edition,
+        config=asdict(config),
+        weights=weights,
+        dtype=torch.float32,
+    )
+
+
+def read_network(
+    directory: Path, config: type[Config], network: Callable[[Config], Network]
+) -> tuple[Network, Stored]:
+    """Read what `write_network` wrote; FileNotFoundError or ValueError names the file that is missing or wrong."""
+    stored = read(directory)
+    built = network(dataclass_from(config, stored.config, str(directory / CONFIG)))
+    fill(built, stored.weights, directory)
+    return built, stored
 
 
 def require(path: Path) -> None:

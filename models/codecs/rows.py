@@ -50,6 +50,13 @@ class RowCodec(Identified, ABC):
     precision: torch.dtype = torch.float32
     piece_frames: int
 
+    def _identify(
+        self, named: tuple[str, str, str], rates: tuple[int, int], codebooks: tuple[int, int], channels: int
+    ) -> None:
+        """Set both identities from name, edition and digest; sample rate and hop; levels and codes of each; latents."""
+        self.identity = TokenIdentity(*named, *rates, *codebooks)
+        self.latents = TokenIdentity(*named, *rates, 0, 0, channels)
+
     def at_precision(self, precision: torch.dtype) -> Self:
         """The same codec with a copy of its networks in another precision. It rounds to other codes, so it is another
         edition.

@@ -27,7 +27,6 @@ from models.codecs.dac import descript
 from models.codecs.interface import Codes, Context, Wave
 from models.codecs.rows import RowCodec
 from models.codecs.strided_encoder import UNIT_REACH, encoder_context
-from models.identity import TokenIdentity
 
 KIND = "dac"
 
@@ -127,12 +126,12 @@ class ConvolutionalCodec(RowCodec):
     def __init__(
         self, network: nn.Module, config: ConvolutionalConfig, name: str, edition: str, weights_sha256: str
     ) -> None:
-        rates = (config.sample_rate, config.hop_length)
-        self.identity = TokenIdentity(
-            name, edition, weights_sha256, *rates, config.n_codebooks, config.codebook_size
+        self._identify(
+            (name, edition, weights_sha256),
+            (config.sample_rate, config.hop_length),
+            (config.n_codebooks, config.codebook_size),
+            config.encoder_channels * 2 ** len(config.ratios),
         )
-        channels = config.encoder_channels * 2 ** len(config.ratios)
-        self.latents = TokenIdentity(name, edition, weights_sha256, *rates, 0, 0, channels)
         self.config = config
         self.context = Context(config.encoder_context, config.decoder_context)
         self.network: Any = network.float().eval().requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,8 +12,6 @@ from models.codecs.interface import Context
 from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGCTAcousticNetwork
 from models.codecs.rows import RowCodec
 from models.codecs.strided_encoder import encoder_frames
-from models.identity import TokenIdentity
-from models.settings import dataclass_from
 
 KIND = "maskgct_acoustic"
 NAME = "maskgct-acoustic"
@@ -27,11 +24,12 @@ class MaskGCTAcousticCodec(RowCodec):
 
     def __init__(self, network: MaskGCTAcousticNetwork, name: str, edition: str, weights_sha256: str) -> None:
         config = network.config
-        rates = (config.sample_rate, config.hop_length)
-        self.identity = TokenIdentity(
-            name, edition, weights_sha256, *rates, config.n_codebooks, config.codebook_size
+        self._identify(
+            (name, edition, weights_sha256),
+            (config.sample_rate, config.hop_length),
+            (config.n_codebooks, config.codebook_size),
+            config.latent_channels,
         )
-        self.latents = TokenIdentity(name, edition, weights_sha256, *rates, 0, 0, config.latent_channels)
         self.context = Context(config.encoder_context, network.decoder_context)
         self.network: MaskGCTAcousticNetwork = network.float().eval().requires_grad_(False)
         self.device = network.head.window_F.device
@@ -55,22 +53,10 @@ class MaskGCTAcousticCodec(RowCodec):
 
 def save_directory(network: nn.Module, directory: Path, name: str = NAME, edition: str = "1") -> None:
     """Write config.json and model.safetensors, float32."""
-    assert isinstance(network, MaskGCTAcousticNetwork)
-    files.write(
-        directory,
-        kind=KIND,
-        name=name,
-        edition=edition,
-        config=asdict(network.config),
-        weights=network.state_dict(),
-        dtype=torch.float32,
-    )
+    files.write_network(network, directory, kind=KIND, name=name, edition=edition)
 
 
 def load_directory(directory: Path, device: str | torch.device = "cpu") -> MaskGCTAcousticCodec:
     """Read what `save_directory` wrote; FileNotFoundError or ValueError names the file that is missing or wrong."""
-    stored = files.read(directory)
-    config = dataclass_from(MaskGCTAcousticConfig, stored.config, str(directory / files.CONFIG))
-    network = MaskGCTAcousticNetwork(config)
-    files.fill(network, stored.weights, directory)
+    network, stored = files.read_network(directory, MaskGCTAcousticConfig, MaskGCTAcousticNetwork)
     return MaskGCTAcousticCodec(network.to(device), stored.name, stored.edition, stored.sha256)

@@ -196,6 +196,17 @@ def check_code_lengths(codes: Codes) -> None:
     _check_lengths(codes.lengths_B, codes.codes_BQT.shape[0], codes.codes_BQT.shape[2], "frames")
 
 
+def check_latents(latents: Latents, channels: int) -> None:
+    """Raise ValueError unless the latents are floating point (batch, frames, channels) and the lengths fit them."""
+    latents_BTD = latents.latents_BTD
+    if latents_BTD.dim() != 3 or not latents_BTD.is_floating_point() or latents_BTD.shape[2] != channels:
+        raise ValueError(
+            f"latents are {latents_BTD.dtype} {tuple(latents_BTD.shape)}; "
+            f"expected floating point (batch, frames, {channels})"
+        )
+    _check_lengths(latents.lengths_B, latents_BTD.shape[0], latents_BTD.shape[1], "frames")
+
+
 def _check_lengths(lengths_B: Tensor, rows: int, longest: int, unit: str) -> None:
     if lengths_B.shape != (rows,):
         raise ValueError(f"lengths have shape {tuple(lengths_B.shape)}; expected one per row, ({rows},)")

@@ -21,6 +21,7 @@ from models.codecs.interface import (
     Wave,
     check_code_lengths,
     check_codes,
+    check_latents,
     check_level_range,
     check_wave,
     frame_lengths,
@@ -125,9 +126,7 @@ class MillCodec(Identified):
     @torch.no_grad()
     def decode_latents(self, latents: Latents) -> Wave:
         """Latents (B, T, D), quantized or not -> waves as of `decode`."""
-        found, wanted = latents.latents_BTD.shape[-1], self.latents.channels
-        if found != wanted:
-            raise ValueError(f"latents have {found} channels; {self.name} has {wanted}")
+        check_latents(latents, self.latents.channels)
         latents_BTD = latents.latents_BTD.to(self.device, torch.float32)
         rows = zip(latents_BTD, latents.lengths_B.tolist(), strict=True)
         latents_DT = (latents_TD[:frames].T for latents_TD, frames in rows)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.codecs.chunking import in_pieces
 from models.codecs.interface import Context
 from models.codecs.quantizer import ResidualQuantizer
 from models.codecs.reach import decoder_reach, encoder_reach
@@ -55,31 +56,54 @@ class SplitQuantizer(nn.Module):
 
 class MimiCodec(RowCodec):
     """kyutai/mimi. Looking back a bounded time is what its sliding windows add up to: 80 s for each of the published
-    transformers, so pieces are long.
+    transformers, so pieces are long; within them the layers at sample rate run in short ones.
     """
 
     def __init__(self, model: Any, identity: TokenIdentity, latents: TokenIdentity) -> None:
         self.identity, self.latents = identity, latents
-        config, hop = model.config, identity.hop_length
-        inner_hop = hop // config.latent_stride
-        encoder, _ = encoder_reach(model.encoder.encoder_seanet)
-        decoder = decoder_reach(model.decoder.decoder_seanet, inner_hop)
+        config = model.config
+        # Mimi's transformers run at a higher rate than its codes.
+        self.inner_hop: int = identity.hop_length // config.latent_stride
+        self.reaches = (
+            encoder_reach(model.encoder.encoder_seanet)[0],
+            decoder_reach(model.decoder.decoder_seanet, self.inner_hop),
+        )
         looks_back = config.num_hidden_layers * config.sliding_window
         # Two frames more for the convolutions between the two rates.
-        reaches = [2 - (-(looks_back + reach) // config.latent_stride) for reach in (encoder, decoder)]
-        self.context = Context(*reaches)
+        contexts = [2 - (-(looks_back + reach) // config.latent_stride) for reach in self.reaches]
+        self.context = Context(*contexts)
         self.network = nn.ModuleDict({"encoder": model.encoder, "decoder": model.decoder})
         self.network["quantizer"] = SplitQuantizer(model.quantizer)
         self.device = next(model.parameters()).device
-        self.piece_frames = max(self._usual_piece(), *reaches)
+        self.short_frames = self._usual_piece() * config.latent_stride
+        self.piece_frames = max(self._usual_piece(), *contexts)
 
     def _encode_piece(self, wave_T: Tensor) -> Tensor:
-        latents_DT: Tensor = self.network["encoder"](wave_T[None, None]).latents[0]
+        encoder = self.network["encoder"]
+        pieces = in_pieces(
+            lambda piece_T: encoder.encoder_seanet(piece_T[None, None])[0],
+            wave_T,
+            piece=self.short_frames,
+            context=self.reaches[0],
+            values_per_frame=self.inner_hop,
+        )
+        hidden_BTD = torch.cat(list(pieces), dim=1).T[None]
+        read_BTD = encoder.encoder_transformer(hidden_BTD).last_hidden_state
+        latents_DT: Tensor = encoder.downsample(read_BTD.transpose(1, 2))[0]
         return latents_DT
 
     def _decode_piece(self, latents_DT: Tensor) -> Tensor:
-        wave_T: Tensor = self.network["decoder"](latents_DT[None].to(self.precision)).audio_values[0, 0]
-        return wave_T
+        decoder = self.network["decoder"]
+        hidden_BDT = decoder.upsample(latents_DT[None].to(self.precision))
+        read_BTD = decoder.decoder_transformer(hidden_BDT.transpose(1, 2)).last_hidden_state
+        pieces = in_pieces(
+            lambda piece_DT: decoder.decoder_seanet(piece_DT[None])[0, 0],
+            read_BTD[0].T,
+            piece=self.short_frames,
+            context=self.reaches[1],
+            outputs_per_frame=self.inner_hop,
+        )
+        return torch.cat(list(pieces))
 
     def _quantize(self, latents_DT: Tensor) -> Tensor:
         codes_QT: Tensor = self.network["quantizer"].encode(latents_DT, self.n_codebooks)

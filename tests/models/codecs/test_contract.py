@@ -125,8 +125,12 @@ def test_latents_are_what_is_quantized(codec: Codec, sweep: Sweep) -> None:
     by_vectors = codec.decode_latents(Latents(vectors_BTD, codes.lengths_B))
     torch.testing.assert_close(by_vectors.wave_BT, codec.decode(codes).wave_BT, rtol=0, atol=1e-4)
     assert codec.decode_latents(latents).wave_BT.shape == by_vectors.wave_BT.shape
-    with pytest.raises(ValueError, match="latents have 1 channels"):
-        codec.decode_latents(Latents(vectors_BTD[..., :1], codes.lengths_B))
+    with pytest.raises(
+        ValueError, match=rf"expected floating point \(batch, frames, {codec.latents.channels}\)"
+    ):
+        codec.decode_latents(Latents(vectors_BTD[:, :0, :0], codes.lengths_B))
+    with pytest.raises(ValueError, match=r"lengths are \[9999, 1\]"):
+        codec.decode_latents(Latents(vectors_BTD, torch.tensor([9999, 1])))
 
 
 def test_bfloat16_is_an_edition_of_its_own(codec: Codec, sweep: Sweep) -> None:

@@ -13,11 +13,6 @@ def samples_to_seconds(samples: int, sample_rate: int) -> float:
     return samples / sample_rate
 
 
-def samples_to_frames(samples: int, hop_length: int) -> int:
-    """Frames that hold `samples`; a partial hop counts as a whole frame."""
-    return -(-samples // hop_length)
-
-
 def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
     """Length of `frames` frames."""
     return frames * hop_length / sample_rate

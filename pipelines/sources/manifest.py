@@ -30,17 +30,6 @@ _BYTES_A_SECOND = 32_000
 """Of mono 16 bit PCM at 16 kHz: what a stretch of unknown size counts."""
 
 
-@dataclass(frozen=True)
-class ManifestSource:
-    """The recordings that one manifest names."""
-
-    uri: str
-
-    def recordings(self) -> Iterator[Recording]:
-        """Named recordings and stretches of them, in the order of the lines."""
-        yield from manifest_recordings(self.uri, prefix="")
-
-
 def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iterator[Recording]:
     """Recordings that the manifest at `uri` names; `prefix` leads from the source to its folder.
 

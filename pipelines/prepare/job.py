@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -114,7 +115,14 @@ def _plan(listing: Listing, output: str, settings: PrepareSettings, options: Run
         raise UsageError(f"source {listing.source.uri!r} holds no recordings")
     place = creation.restart if options.restart else creation.create
     appender = Appender(place(output, codec, settings.of_rows))
-    return _Plan(listing, codec, appender, Known.of(appender.committed(options.retry)))
+    known = Known.of(appender.committed(options.retry))
+    if len(known.keys) and settings.source.check != "none":
+        known = known.with_texts(appender.dataset.read(["id", "recording_id", "text", "text_source"]))
+        if listing.changed == "refuse" and (corrected := listing.corrected(known)):
+            sys.stderr.write(
+                f"{corrected} transcripts have changed since their commit; give --changed redo to take them\n"
+            )
+    return _Plan(listing, codec, appender, known)
 
 
 def _codec_identity(source: str) -> TokenIdentity:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,24 @@ class Known:
     """The beginning of the sha256 (hex); empty where the recording was never read."""
     stats: Keys
     """Of `source_stat`; 0 where there is none."""
+    texts: Keys | None = None
+    """Of the transcript that came with the recording; 0 where there is none, or it was cut."""
+
+    def with_texts(self, rows: pa.Table) -> Known:
+        """The same with the transcripts of `rows` (`id, recording_id, text, text_source`)."""
+        texts = np.zeros(len(self.keys), dtype=np.uint64)
+        for batch in rows.to_batches(max_chunksize=1 << 14):
+            ids = batch["recording_id"].to_pylist()
+            columns = [batch[name].to_pylist() for name in ("id", "text", "text_source")]
+            places = self.find(ids, hashed(ids))
+            for place, own, (row, text, source) in zip(places, ids, zip(*columns, strict=True), strict=True):
+                if place >= 0 and row == own and text and source in ("given", "sidecar"):
+                    texts[place] = check_of(text)
+        return replace(self, texts=texts)
+
+    def same_text(self, place: int, text: str) -> bool:
+        """False if the recording was committed with another transcript."""
+        return self.texts is None or self.texts[place] == 0 or bool(self.texts[place] == check_of(text))
 
     @staticmethod
     def of(committed: pa.Table) -> Known:

@@ -22,12 +22,14 @@ import pyarrow as pa
 from catalog.command import JobError
 from catalog.reasons import Reason
 from catalog.recordings import Keys, hashed, numbers
+from models.text.normalize import normalize_transcript
 from pipelines.execution.ray_stream import RecordingBatch
 from pipelines.prepare import file_stats
 from pipelines.prepare.duplicates import Duplicates
 from pipelines.prepare.known import Known, short
 from pipelines.sources.interface import Recording, Source, to_table
 from pipelines.sources.keys import KeySet
+from pipelines.sources.transcripts import TextError, read_transcript
 
 _FIRST_BYTES = 256 * 1024
 _LAST_BYTES = 1 << 20
@@ -127,6 +129,27 @@ class Listing:
             yield _batch(index, taken)
             index += 1
 
+    def corrected(self, committed: pa.Table | Known) -> int:
+        """The number of committed recordings whose transcript is another one now."""
+        known = _known(committed)
+        with ThreadPoolExecutor(file_stats.THREADS) as pool:
+            return sum(
+                int(self._corrected(window, known.find(window.ids, window.keys), known, pool).sum())
+                for window in self._windows()
+            )
+
+    def _corrected(
+        self, window: _Window, places: npt.NDArray[np.int64], known: Known, pool: ThreadPoolExecutor
+    ) -> npt.NDArray[np.bool_]:
+        found = np.zeros(len(places), dtype=np.bool_)
+        if known.texts is None or self.check == "none":
+            return found
+        done = [int(index) for index in np.flatnonzero(places >= 0) if known.texts[places[index]]]
+        texts = pool.map(_current_text, [window.recordings[index] for index in done])
+        for index, text in zip(done, texts, strict=True):
+            found[index] = bool(text) and not known.same_text(places[index], str(text))
+        return found
+
     def refuse_changed(self, committed: pa.Table | Known) -> None:
         """Raise JobError for a committed recording whose bytes have changed; `batches` does so on its way."""
         if self.check != "none" and self.changed == "refuse":
@@ -141,6 +164,8 @@ class Listing:
             for window in self._windows():
                 places = known.find(window.ids, window.keys)
                 offered = (places < 0) | self._changed(window, places, known, pool)
+                if self.changed == "redo":
+                    offered |= self._corrected(window, places, known, pool)
                 new = file_stats.sized([window.recordings[index] for index in np.flatnonzero(offered)], pool)
                 yield from new if duplicates is None else duplicates.marked(new, pool)
 
@@ -226,6 +251,16 @@ def _renamed(recording: Recording, again: dict[str, int], seen: KeySet) -> Recor
         if not seen.add(hashed([renamed]))[0]:
             detail = recording.detail or f"the source offers {name} more than once; the first counts"
             return replace(recording, recording_id=renamed, problem=Reason.DUPLICATE_ID, detail=detail)
+
+
+def _current_text(recording: Recording) -> str | None:
+    """The transcript as it would be committed; None where it cannot be read."""
+    try:
+        if recording.text is None and recording.text_uri is not None:
+            return normalize_transcript(read_transcript(recording.text_uri))
+    except TextError:
+        return None
+    return None if recording.text is None else normalize_transcript(recording.text)
 
 
 def _known(committed: pa.Table | Known) -> Known:

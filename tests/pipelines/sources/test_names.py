@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.prepare.file_stats import sized
+from pipelines.prepare.known import Known
+from pipelines.prepare.pending import Listing
 from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
 from pipelines.sources.transcripts import TextError, read_transcript
@@ -90,3 +94,21 @@ def test_a_dataset_inside_the_source_is_left_out(tmp_path: Path) -> None:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(b"x")
     assert list(texts(tmp_path)) == ["a.wav"]
+
+
+def test_a_corrected_transcript_is_seen(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.wav").write_bytes(b"x")
+        (tmp_path / f"{name}.txt").write_text(f"{name} wrong")
+    ids = ["a.wav", "b.wav", "c.wav"]
+    digests = [hashlib.sha256(b"x").hexdigest()] * 3
+    rows = pa.table({"recording_id": ids, "id": ids, "text": ["a wrong", "b wrong", "said"],
+                     "text_source": ["sidecar", "sidecar", "whisperx:tiny"], "source_digest": digests})  # fmt: skip
+    known = Known.of(rows).with_texts(rows)
+    listing = Listing(open_source(str(tmp_path)), changed="redo")
+    assert listing.corrected(known) == 0
+    assert list(listing.batches(known)) == []
+    (tmp_path / "b.txt").write_text("b right")
+    assert listing.corrected(known) == 1
+    (batch,) = listing.batches(known)
+    assert batch.rows["recording_id"].to_pylist() == ["b.wav"]

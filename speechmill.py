@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("generate-samples",),
         "texts of a dataset, and given ones -> speech to compare",
     ),
+    "convert": ("pipelines", ("convert",), "a recording in the voice of another"),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
     "report": (
         "pipelines",

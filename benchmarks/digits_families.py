@@ -90,5 +90,17 @@ FAMILIES = {
             prompted=False,
             longest_s=3.0,
         ),
+        DigitsFamily(
+            "soundstorm",
+            "soundstorm",
+            {"soundstorm": Network("soundstorm.yaml", 1.0)},
+            task="convert",
+        ),
+        DigitsFamily(
+            "flow_matching",
+            "flow_matching",
+            {"flow_matching": Network("flow_matching.yaml", 1.0)},
+            task="convert",
+        ),
     )
 }

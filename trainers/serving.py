@@ -10,9 +10,10 @@ import torch
 
 from models.checkpoints import Record
 from models.codecs.interface import Wave
-from models.prompt import Prompt
-from models.system import ConvertRequest, SpeakRequest, Speech, System
+from models.prompt import Prompt, prompt_samples
+from models.system import ConvertRequest, SpeakRequest, Speech, System, Task
 from models.system_files import load_system
+from models.windows import convert_in_windows
 from trainers.wav import wav_bytes
 
 if TYPE_CHECKING:
@@ -57,7 +58,34 @@ class Served:
             ConvertRequest(_wave(index, row, "source"), Prompt(_wave(index, row, "reference")))
             for index, row in enumerate(rows.to_dict("records"))
         ]
-        return task.run([task.prepare(one) for one in requests], _generators(seed, len(rows)))
+        longest_s = task.options.get("max_source_s", float("inf"))
+        assert isinstance(longest_s, int | float)
+        (generator, *_) = _generators(seed, 1)
+        short = [one for one in requests if _seconds(one.source) <= longest_s]
+        made = iter(task.run([task.prepare(one) for one in short], [generator] * len(short)) if short else [])
+        return [
+            next(made) if _seconds(one.source) <= longest_s else self._long(task, one, generator, longest_s)
+            for one in requests
+        ]
+
+    def _long(
+        self,
+        task: Task[ConvertRequest, object, Speech],
+        request: ConvertRequest,
+        generator: torch.Generator,
+        longest_s: float,
+    ) -> Speech:
+        """A recording that is too long to be converted at once."""
+        rate = self.system.sample_rate
+        source_T = prompt_samples(Prompt(request.source), rate)
+        parts = list(convert_in_windows(task, source_T, rate, request.reference, generator, longest_s))
+        wave_BT = torch.cat([part.wave_T for part in parts])[None]
+        wave = Wave(wave_BT, torch.tensor([wave_BT.shape[1]]), rate)
+        return Speech(wave, "length", sum(part.evaluations for part in parts))
+
+
+def _seconds(wave: Wave) -> float:
+    return int(wave.lengths_B[0]) / wave.sample_rate
 
 
 def _generators(seed: int, count: int) -> list[torch.Generator]:

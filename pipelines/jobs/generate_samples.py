@@ -28,7 +28,8 @@ from catalog.files import write_text
 from pipelines.audio.wav import write_wav
 from pipelines.datasets.formats.names import to_name
 from pipelines.datasets.read import batches
-from pipelines.stages.speak import REQUESTS, Speak, device_of
+from pipelines.stages.speak import REQUESTS, Speak
+from pipelines.stages.system import device_of
 
 name = "generate-samples"
 help = "what a model says of training, validation and given texts, beside the recordings"

@@ -24,6 +24,8 @@ class Recorder(System):
     def __init__(self):
         self.asked, self.options = [], {}
 
+    sample_rate = 8000
+
     def speak(self, options):
         return self
 
@@ -67,6 +69,17 @@ def test_rows_with_a_source_are_converted():
     (asked,) = system.asked
     assert isinstance(asked, ConvertRequest)
     assert (asked.source.sample_rate, asked.reference.wave.sample_rate) == (16000, 8000)
+
+
+def test_a_source_longer_than_the_maximum_is_converted_in_windows():
+    system = Recorder()
+    system.options = {"max_source_s": 1}
+    long, short = wav_bytes(torch.full((40000,), 0.1), 8000), recording(0.1)
+    found = Served(system).predict(pd.DataFrame({"source": [long, short], "reference": [recording(0.2)] * 2}))
+    assert [len(soundfile.read(io.BytesIO(audio))[0]) for audio in found["audio"]] == [40000, 800]
+    lengths = [int(asked.source.lengths_B[0]) / asked.source.sample_rate for asked in system.asked]
+    assert len(lengths) > 6
+    assert max(lengths) <= 1
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), " "])

@@ -1,0 +1,193 @@
+"""Jobs that ask a system: files of requests, the worker that answers them here or on Ray, and the job's JSON line.
+
+A rerun leaves out the requests whose WAV is already there, so an interrupted job goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from catalog.command import JobError, UsageError
+from catalog.config import Settings
+from catalog.files import write_text
+from pipelines.rows import Row
+from pipelines.stages.system import SystemStage, device_of
+
+Q = TypeVar("Q")
+
+
+class RequestSettings(Settings):
+    """Settings of such a job; `sampling` goes to the system, which refuses what it does not know."""
+
+    seed: int = Field(0, ge=0, description="the same seed, id and request give the same speech")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int = Field(16, ge=1, le=1024, description="requests answered together")
+    workers: int = Field(0, ge=0, description="Ray actors; 0 works in this process")
+    cpus_per_worker: float = Field(1.0, gt=0)
+    sampling: dict[str, object] = Field(default_factory=dict, description="steps, guidance, temperature, ...")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model and --tracking-uri."""
+    parser.add_argument(
+        "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/VERSION or a system directory"
+    )
+    parser.add_argument(
+        "--tracking-uri", help="MLflow; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
+    )
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests of one kind, each with the path of its `output`."""
+
+    rows: Sequence[Row]
+    schema: pa.Schema
+    paths: tuple[str, ...]
+    """Columns that hold paths, besides `output`."""
+    unit: str
+    """What the JSON line calls them: `sentences`."""
+    single: bool
+    """One request, which fails the job if it is refused and replaces its output."""
+    size: Callable[[Row], int]
+    """Orders requests: neighbours of like length waste the least padding."""
+
+    def answer(
+        self, worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings, output: Path
+    ) -> Row:
+        """Run what is left to do through workers built of `arguments`; returns the JSON line. JobError for a single
+        request that is refused.
+        """
+        todo = [row for row in self.rows if self.single or not Path(row["output"]).exists()]
+        started = time.perf_counter()
+        arguments = {
+            "device": device_of(settings.device),
+            "seed": settings.seed,
+            "options": settings.sampling,
+            **arguments,
+        }
+        results = list(self._run(todo, worker, arguments, settings))
+        wall_s = time.perf_counter() - started
+        rejected = [row for row in results if row["reason"]]
+        if self.single and rejected:
+            raise JobError(rejected[0]["reason"])
+        if not self.single:
+            _write_manifest(output / "manifest.jsonl", self.rows, results)
+        seconds = sum(row["duration_s"] or 0.0 for row in results)
+        return {
+            "output": str(output),
+            self.unit: len(self.rows),
+            f"new_{self.unit}": len(results) - len(rejected),
+            "rejected": len(rejected),
+            "audio_s": round(seconds, 3),
+            "wall_s": round(wall_s, 3),
+            "real_time_factor": round(wall_s / seconds, 4) if seconds else None,
+        }
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        worker: type[SystemStage[Q]],
+        arguments: Row,
+        settings: RequestSettings,
+    ) -> Iterator[Row]:
+        if settings.workers:  # Ray's workers run in another directory
+            places = ("output", *self.paths)
+            rows = [
+                row | {key: str(Path(row[key]).absolute()) for key in places if row.get(key)} for row in rows
+            ]
+        ordered = sorted(rows, key=self.size)
+        batches = pa.Table.from_pylist(ordered, schema=self.schema).to_batches(settings.batch_size)
+        tables = [pa.Table.from_batches([batch]) for batch in batches]
+        if not tables:
+            return
+        if settings.workers:
+            yield from _on_ray(tables, worker, arguments, settings)
+        else:
+            answer = worker(**arguments)
+            for table in tables:
+                yield from answer(table).to_pylist()
+
+
+def _on_ray(
+    tables: list[pa.Table], worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings
+) -> Iterator[Row]:
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    answered = ray.data.from_arrow(tables).map_batches(
+        worker,
+        fn_constructor_kwargs=arguments,
+        batch_size=settings.batch_size,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=settings.workers),
+        num_cpus=settings.cpus_per_worker,
+        num_gpus=1 if arguments["device"] == "cuda" else 0,
+    )
+    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:
+    """The lines of a file of requests that are not blank, with their numbers. UsageError names what is wrong.
+
+    `allowed` are its endings, in words.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    if path.suffix.lower() not in allowed.split():
+        raise UsageError(f"{path}: must be {allowed}")
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def parse_line(path: Path, number: int, line: str, required: Sequence[str], known: Collection[str]) -> Row:
+    """One object of a .jsonl file; its number is its id unless it has one. UsageError names what is wrong."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}:{number}: not JSON: {error.msg}") from error
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in required):
+        raise UsageError(f"{path}:{number}: must be an object with a {' and a '.join(required)}")
+    unknown = sorted(set(row) - set(known))
+    if unknown:
+        raise UsageError(f"{path}:{number}: unknown key {unknown[0]}; known: {', '.join(sorted(known))}")
+    return {"id": f"{number:06d}"} | row
+
+
+def with_outputs(rows: Sequence[Row], path: Path, folder: Path) -> list[Row]:
+    """Rows with the WAV file in `folder` that their id names. UsageError for an id that names none, or twice."""
+    seen: set[str] = set()
+    for row in rows:
+        if (
+            not isinstance(row["id"], str)
+            or not re.fullmatch(r"[\w.-]+", row["id"])
+            or row["id"].startswith(".")
+        ):
+            raise UsageError(
+                f"{path}: id {row['id']!r}: must be letters, digits, '_', '-' and '.', it names a file"
+            )
+        if row["id"] in seen:
+            raise UsageError(f"{path}: id {row['id']!r} occurs twice; each names a file of its own")
+        seen.add(row["id"])
+    return [row | {"output": str(folder / f"{row['id']}.wav")} for row in rows]
+
+
+def _write_manifest(path: Path, requests: Sequence[Row], results: Sequence[Row]) -> None:
+    """One line per request: its output, and the reason where there is none."""
+    reasons = {row["id"]: row["reason"] for row in results}
+    lines = (json.dumps(row | {"reason": reasons.get(row["id"])}, ensure_ascii=False) for row in requests)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -50,6 +50,8 @@ class RowCodec(Identified, ABC):
     network: Any
     precision: torch.dtype = torch.float32
     piece_frames: int
+    decode_factor: int = 1
+    """Decoding takes pieces that many times as long, where its context is long and its layers small."""
 
     def _identify(
         self, named: tuple[str, str, str], rates: tuple[int, int], codebooks: tuple[int, int], channels: int
@@ -153,7 +155,7 @@ class RowCodec(Identified, ABC):
         return in_pieces(
             lambda piece: self._decode_piece(vectors(piece)),
             values,
-            piece=self.piece_frames,
+            piece=self.piece_frames * self.decode_factor,
             context=self.context.decode,
             outputs_per_frame=self.hop_length,
         )

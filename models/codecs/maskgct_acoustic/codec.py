@@ -22,6 +22,8 @@ class MaskGCTAcousticCodec(RowCodec):
     one for each whole hop, and seldom one for the rest. What is left over is not coded.
     """
 
+    decode_factor = 4
+
     def __init__(self, network: MaskGCTAcousticNetwork, name: str, edition: str, weights_sha256: str) -> None:
         config = network.config
         self._identify(

@@ -108,6 +108,12 @@ def test_what_does_not_fit_is_refused(config: dict[str, int], message: str) -> N
         convert(config, StateReader("amphion-repcodec", {}))
 
 
+def test_it_has_the_published_sizes() -> None:
+    with torch.device("meta"):
+        network = RepCodec(RepCodecConfig())
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 44.29
+
+
 def test_sizes_must_be_positive() -> None:
     with pytest.raises(ValueError, match="latent_size is 0; it must be a positive integer"):
         RepCodecConfig(latent_size=0)

@@ -28,6 +28,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, all tests that use Ray stay in one, first, and a file's tests stay together."""
     on_ray = [item for item in items if _uses_ray(item)]

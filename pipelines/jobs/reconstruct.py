@@ -39,6 +39,10 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     require_absolute_under_ray_job(source=source, output=output)
     if not source.exists():
         raise UsageError(f"IN {str(source)!r} does not exist; give a recording or a folder")
+    if output.exists() and output.samefile(source):
+        raise UsageError(
+            f"OUT {str(output)!r} is IN: the recordings would be overwritten; give another place"
+        )
     from models.codec_sources import load_codec
 
     codec = load_codec(arguments.codec, arguments.device)
@@ -47,15 +51,20 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         raise UsageError(f"--levels {levels}: {codec.name} has 1 to {codec.n_codebooks}")
     started = time.perf_counter()
     seconds, rejected, done = 0.0, 0, 0
-    for recording, target in _pairs(source, output):
+    for recording, target, problem in _pairs(source, output):
         try:
+            if problem is not None:
+                raise ValueError(problem)
+            if target.exists() and target.samefile(recording):
+                raise ValueError("its WAV file would overwrite it")
             seconds += reconstruct(codec, recording, target, levels, arguments.device)
             done += 1
-        except AudioError as error:
+        except (AudioError, OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             if not source.is_dir():
-                raise JobError(f"{recording}: {error}") from error
+                raise JobError(f"{recording}: {said}") from error
             rejected += 1
-            sys.stderr.write(f"rejected {recording}: {error}\n")
+            sys.stderr.write(f"rejected {_shown(recording)}: {said}\n")
     bits = (codec.codebook_size - 1).bit_length() * levels
     return {
         "output": str(output),
@@ -83,15 +92,24 @@ def reconstruct(codec: Codec, recording: Path, target: Path, levels: int, device
     return samples_to_seconds(len(audio.samples), codec.sample_rate)
 
 
-def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Recordings and their WAV files; names that differ in their ending only keep it, so none is overwritten."""
+def _shown(path: Path) -> str:
+    """A path for people, whatever bytes and control characters its name has."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(path))
+
+
+def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path, str | None]]:
+    """Recordings, their WAV files and what their source has against them.
+
+    Names that differ in their ending only keep it, so that none is overwritten.
+    """
     if not source.is_dir():
-        yield source, output / f"{source.stem}.wav" if output.is_dir() else output
+        yield source, output / f"{source.stem}.wav" if output.is_dir() else output, None
         return
     taken: set[PurePosixPath] = set()
     for recording in FolderSource(uris.to_uri(str(source)), uris.to_uri(str(output))).recordings():
         path = uris.local_path(recording.uri)
-        if path is None or recording.problem is not None:
+        if path is None:
+            yield Path(recording.recording_id), output, recording.detail or "no file of its own"
             continue
         root = source.absolute()
         # A table may name files beside the folder; they go under their own name.
@@ -100,4 +118,4 @@ def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         if target in taken:
             target = PurePosixPath(f"{relative}.wav")
         taken.add(target)
-        yield path, output / target
+        yield path, output / target, recording.detail if recording.problem is not None else None

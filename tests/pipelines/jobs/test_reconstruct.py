@@ -1,0 +1,60 @@
+"""`reconstruct`: what cannot be read is one rejected line, and no recording is overwritten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.__main__ import main
+from pipelines.audio.wav import write_wav
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_wav(folder / f"{name}.wav", np.full(8000, 0.1, np.float32), 16000)
+    return folder
+
+
+def reconstruct(*words: str | Path) -> int:
+    return main(["reconstruct", *map(str, words), "--codec", "pcm-16khz"])
+
+
+def test_a_missing_file_of_a_table_is_one_rejected_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "metadata.csv").write_text("file,text\na.wav,one\nnowhere.wav,two\nb.wav,three\n")
+    (folder / "bad.wav").write_bytes(b"RIFF nothing")
+    assert reconstruct(folder, tmp_path / "out") == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out.strip().splitlines()[-1])
+    assert result["files"] == 2
+    assert result["rejected"] == said.err.count("rejected ")
+    assert "nowhere.wav" in said.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
+
+
+def test_an_output_that_is_its_input_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "a.wav").read_bytes()
+    assert reconstruct(folder, folder) == 2
+    assert reconstruct(folder / "a.wav", folder / "a.wav") == 2
+    assert capsys.readouterr().err.count("would be overwritten") == 2
+    assert reconstruct(folder / "a.wav", folder) == 1
+    assert "its WAV file would overwrite it" in capsys.readouterr().err
+    assert (folder / "a.wav").read_bytes() == before
+
+
+def test_a_name_that_is_not_utf_8_costs_no_other_recording(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+
+    (folder / "a.wav").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.wav"))
+    assert reconstruct(folder, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "b.wav").is_file()
+    assert "\\udcff.wav" in capsys.readouterr().err

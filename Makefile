@@ -21,8 +21,11 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/speechmill demo
 
+# In two processes, for two cores: the tests that need Ray, which mostly wait for its processes, and all others.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m ray & ray=$$!; \
+	$(BIN)/python -m pytest -m "not ray"; rest=$$?; \
+	wait $$ray && exit $$rest
 
 check: setup
 	$(BIN)/ruff check .

@@ -28,18 +28,12 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, all tests that use Ray stay in one, first, and a file's tests stay together."""
-    on_ray = [item for item in items if _uses_ray(item)]
+    """Whatever uses the session's Ray is marked so: `make test` runs those tests in a process of their own."""
     for item in items:
-        group = "ray" if _uses_ray(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items[:] = on_ray + [item for item in items if not _uses_ray(item)]
-
-
-def _uses_ray(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ray") is not None or "ray_session" in getattr(item, "fixturenames", ())
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models.codecs.interface import Codec
+from models.codecs.interface import Codec, Tokenizer
 from models.identity import source_frame
 from models.prompt import codes_of, resampled
 
@@ -18,9 +18,9 @@ from models.prompt import codes_of, resampled
 class Content:
     """Encodes recordings to content tokens, and aligns these with another codec's frames."""
 
-    def __init__(self, codec: Codec, tokenizer: Codec | None = None) -> None:
+    def __init__(self, codec: Codec, tokenizer: Tokenizer | None = None) -> None:
         """`codec` makes the waveform; without a `tokenizer` its own first codebook is the content."""
-        self.codec, self.tokenizer = codec, tokenizer or codec
+        self.codec, self.tokenizer = codec, codec if tokenizer is None else tokenizer
         self.own = tokenizer is None
         self.identity = replace(self.tokenizer.identity, n_codebooks=1)
 

@@ -9,7 +9,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from models.codecs.interface import Codec, Wave
+from models.codecs.interface import Codec, Tokenizer, Wave
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS."""
@@ -103,7 +103,7 @@ def prompt_codes(prompt: Prompt, codec: Codec) -> Tensor:
     return codes_of(prompt_samples(prompt, codec.sample_rate), codec)
 
 
-def codes_of(wave_T: Tensor, codec: Codec) -> Tensor:
+def codes_of(wave_T: Tensor, codec: Tokenizer) -> Tensor:
     """One recording at the codec's rate through it: (Q, P) int64, on the device of the codec's results."""
     codes = codec.encode(wave_T[None], torch.tensor([len(wave_T)]))
     return codes.codes_BQT[0, :, : int(codes.lengths_B[0])]

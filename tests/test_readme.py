@@ -57,7 +57,10 @@ def test_every_command_works(demo_folder: Path, capsys: pytest.CaptureFixture[st
     for words in run:
         assert words[0] == "speechmill", f"the README has a command that no test runs: {shlex.join(words)}"
         assert speechmill.main(words[1:]) == 0, shlex.join(words)
-    made = [demo_folder / name for name in ("out.wav", "prompted.wav", "spoken/a.wav", "back/00003.wav")]
+    made = [
+        demo_folder / name
+        for name in ("out.wav", "prompted.wav", "spoken/a.wav", "converted.wav", "back/00003.wav")
+    ]
     assert all(path.stat().st_size > 1000 for path in made)
     assert "Traceback" not in capsys.readouterr().err
 

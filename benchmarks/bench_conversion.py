@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.cascade import Cascade
+from models.content import Voice
 from models.flow_matching import stages as flow_stages
 from models.flow_matching.sampling import Conditions, generate
 from models.layers.levels import hidden_codes
@@ -39,7 +40,7 @@ from models.soundstorm.corruption import Corruption, CorruptionConfig, corrupt
 from models.soundstorm.network import SoundStorm, SoundStormConfig
 from models.soundstorm.sampling import SoundStormOptions
 from models.soundstorm.sampling import generate as generate_codes
-from models.soundstorm.stages import Voice, conditions_of
+from models.soundstorm.stages import conditions_of
 from models.system_files import load_system
 from pipelines.audio.decode import decode
 from pipelines.stages.system import wave_of

@@ -7,18 +7,20 @@ and joints are cross-faded. Shapes: T samples.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.checkpoints import Json
 from models.codecs.interface import Wave
 from models.prompt import SILENCE_PEAK, Prompt
 from models.system import ConvertRequest, Speech, Task
 
 CONTEXT_S, FADE_S = 0.1, 0.02
+_LONGEST_S = 30.0
 _QUIET_S = 0.1
 """Over which loudness is measured."""
 _HOP_S = 0.02
@@ -33,19 +35,26 @@ class Part(NamedTuple):
     evaluations: int
 
 
+def longest_source_s(options: Mapping[str, Json]) -> float:
+    """The longest source that a task with these options converts at once: its `max_source_s`, or 30 s."""
+    longest_s = options.get("max_source_s", _LONGEST_S)
+    assert isinstance(longest_s, int | float)
+    return float(longest_s)
+
+
 def convert_in_windows(
     task: Task[ConvertRequest, Prepared, Speech],
     source_T: Tensor,
     sample_rate: int,
     reference: Prompt,
     generator: torch.Generator,
-    longest_s: float,
 ) -> Iterator[Part]:
     """Convert a recording at the rate of the speech that `task` makes; parts joined are as long as it is.
 
-    No window is longer than `longest_s`. Silent ones stay silent. ValueError as `task.prepare`, and for windows of less
-    than a second.
+    No window is longer than `longest_source_s`. Silent ones stay silent. ValueError as `task.prepare`, and for windows
+    of less than a second.
     """
+    longest_s = longest_source_s(task.options)
     if longest_s < 1:
         raise ValueError(f"windows of {longest_s:g} s are too short for a long source; the least is 1 s")
     context, half_fade = round(CONTEXT_S * sample_rate), round(FADE_S * sample_rate / 2)

@@ -13,7 +13,7 @@ from models.codecs.interface import Wave
 from models.prompt import Prompt, prompt_samples
 from models.system import ConvertRequest, SpeakRequest, Speech, System, Task
 from models.system_files import load_system
-from models.windows import convert_in_windows
+from models.windows import convert_in_windows, longest_source_s
 from trainers.wav import wav_bytes
 
 if TYPE_CHECKING:
@@ -58,13 +58,12 @@ class Served:
             ConvertRequest(_wave(index, row, "source"), Prompt(_wave(index, row, "reference")))
             for index, row in enumerate(rows.to_dict("records"))
         ]
-        longest_s = task.options.get("max_source_s", float("inf"))
-        assert isinstance(longest_s, int | float)
+        longest_s = longest_source_s(task.options)
         (generator, *_) = _generators(seed, 1)
         short = [one for one in requests if _seconds(one.source) <= longest_s]
         made = iter(task.run([task.prepare(one) for one in short], [generator] * len(short)) if short else [])
         return [
-            next(made) if _seconds(one.source) <= longest_s else self._long(task, one, generator, longest_s)
+            next(made) if _seconds(one.source) <= longest_s else self._long(task, one, generator)
             for one in requests
         ]
 
@@ -73,12 +72,11 @@ class Served:
         task: Task[ConvertRequest, object, Speech],
         request: ConvertRequest,
         generator: torch.Generator,
-        longest_s: float,
     ) -> Speech:
         """A recording that is too long to be converted at once."""
         rate = self.system.sample_rate
         source_T = prompt_samples(Prompt(request.source), rate)
-        parts = list(convert_in_windows(task, source_T, rate, request.reference, generator, longest_s))
+        parts = list(convert_in_windows(task, source_T, rate, request.reference, generator))
         wave_BT = torch.cat([part.wave_T for part in parts])[None]
         wave = Wave(wave_BT, torch.tensor([wave_BT.shape[1]]), rate)
         return Speech(wave, "length", sum(part.evaluations for part in parts))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from models.cascade import Cascade
 from models.checkpoints import Json
 from models.codecs.latents import codebooks
-from models.content import Content
+from models.content import Content, Voice
 from models.flow_matching.network import ConditionalFlowMatcher, HierarchicalConditionalFlowMatcher
-from models.flow_matching.stages import FlowMatchingOptions, SpeechStage, Voice
+from models.flow_matching.stages import FlowMatchingOptions, SpeechStage
 from models.manifest import Parts, SystemKind
 from models.settings import replaced
 
@@ -32,7 +32,7 @@ def _build(name: str, parts: Parts) -> Cascade[object, Voice]:
 
     def stage(options: Mapping[str, Json]) -> SpeechStage:
         given = replaced(FlowMatchingOptions(), options, f"the options of {name}")
-        return SpeechStage(model, parts.codec, codebooks_QVZ, content, given)
+        return SpeechStage(model, codebooks_QVZ, content, given)
 
     return Cascade(name, parts.codec, stage, parts.text_stages.get("t2s"), parts.options)
 

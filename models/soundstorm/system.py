@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from models.cascade import Cascade
 from models.checkpoints import Json
-from models.content import Content
+from models.content import Content, Voice
 from models.manifest import Parts, SystemKind
 from models.settings import replaced
 from models.soundstorm.network import SoundStorm
-from models.soundstorm.stages import SoundStormSystemOptions, SpeechStage, Voice
+from models.soundstorm.stages import SoundStormSystemOptions, SpeechStage
 
 
 def build(parts: Parts) -> Cascade[object, Voice]:
@@ -21,7 +21,7 @@ def build(parts: Parts) -> Cascade[object, Voice]:
 
     def stage(options: Mapping[str, Json]) -> SpeechStage:
         given = replaced(SoundStormSystemOptions(), options, "the options of soundstorm")
-        return SpeechStage(model, parts.codec, content, given)
+        return SpeechStage(model, content, given)
 
     return Cascade("soundstorm", parts.codec, stage, parts.text_stages.get("t2s"), parts.options)
 

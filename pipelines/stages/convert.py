@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models.prompt import Prompt
 from models.system import ConvertRequest
-from models.windows import convert_in_windows
+from models.windows import convert_in_windows, longest_source_s
 from pipelines.audio.containers import AudioError, Samples
 from pipelines.audio.decode import Audio, Limits, Sink, decode
 from pipelines.audio.decoder_process import SharedSink
@@ -32,6 +32,8 @@ PAIRS = pa.schema(
         pa.field("output", pa.string(), nullable=False),
     ]
 )
+_LONGEST_REFERENCE_S = 60.0
+"""For systems that do not say it."""
 
 
 class Convert(SystemStage[ConvertRequest]):
@@ -50,7 +52,7 @@ class Convert(SystemStage[ConvertRequest]):
 
         system = load_system(model, device)
         super().__init__(system, system.convert(options), seed)
-        self._window_s, self._longest_s = self._seconds("max_source_s"), longest_s
+        self._window_s, self._longest_s = longest_source_s(self.task.options), longest_s
         self._reference = lru_cache(maxsize=64)(self._read_reference)
 
     def request(self, row: Row) -> ConvertRequest:
@@ -67,9 +69,7 @@ class Convert(SystemStage[ConvertRequest]):
         def parts() -> Iterator[Samples]:
             nonlocal evaluations
             generator = self.generator(row)
-            for part in convert_in_windows(
-                self.task, wave_T, sample_rate, request.reference, generator, self._window_s
-            ):
+            for part in convert_in_windows(self.task, wave_T, sample_rate, request.reference, generator):
                 evaluations += part.evaluations
                 yield part.wave_T.numpy()
 
@@ -77,17 +77,14 @@ class Convert(SystemStage[ConvertRequest]):
         samples = write_wav_parts(path, parts(), sample_rate)
         return written(path, samples, sample_rate, "length", evaluations)
 
-    def _seconds(self, option: str) -> float:
-        value = self.task.options[option]
-        assert isinstance(value, float | int)
-        return float(value)
-
     def _read_source(self, path: str) -> Audio:
         with tempfile.TemporaryFile(buffering=0) as file:
             return self._read("source", path, self._longest_s, SharedSink(file, 0))
 
     def _read_reference(self, path: str) -> Prompt:
-        return Prompt(wave_of(self._read("reference", path, self._seconds("max_prompt_s"))))
+        longest_s = self.task.options.get("max_prompt_s", _LONGEST_REFERENCE_S)
+        assert isinstance(longest_s, float | int)
+        return Prompt(wave_of(self._read("reference", path, longest_s)))
 
     def _read(self, what: str, path: str, longest_s: float, sink: Sink | None = None) -> Audio:
         try:

@@ -298,9 +298,9 @@ def test_a_reference_keeps_its_latents_from_before_quantization(parts: Path, tmp
     codec, tokenizer = load_codec(str(parts / "codec")), load_codec(str(parts / "semantic-codec"))
     model = NETWORKS["hierarchical"]
     assert isinstance(model, HierarchicalConditionalFlowMatcher)
-    stage = SpeechStage(model, codec, codebooks(codec), Content(codec, tokenizer), FlowMatchingOptions())
+    stage = SpeechStage(model, codebooks(codec), Content(codec, tokenizer), FlowMatchingOptions())
     wave = recording(0.5)
     voice = stage.voice(wave.wave_BT[0])
     latents = codec.encode_latents(wave.wave_BT, wave.lengths_B).latents_BTD[0]  # type: ignore[attr-defined]
-    assert torch.equal(voice.latents_PZ, latents)
+    assert torch.equal(voice.frames_PX, latents)
     assert (len(voice.content_S), len(latents)) == (13, 25)

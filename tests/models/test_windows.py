@@ -48,7 +48,8 @@ def words(seconds: float, pause_every_s: float = 1.0, seed: int = 0) -> Tensor:
 
 def converted(task: Louder, source_T: Tensor, longest_s: float) -> tuple[Tensor, int]:
     reference = Prompt(Wave(torch.full((1, 500), 2.0), torch.tensor([500]), RATE))
-    parts = list(convert_in_windows(task, source_T, RATE, reference, torch.Generator(), longest_s))
+    task.options = {"max_source_s": longest_s}
+    parts = list(convert_in_windows(task, source_T, RATE, reference, torch.Generator()))
     return torch.cat([part.wave_T for part in parts]), sum(part.evaluations for part in parts)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from models.checkpoints import Record
 from models.codecs.interface import Latents
 from models.codecs.latents import decode_latents, latents_of
+from models.content import Voice
 from models.flow_matching.corruption import Corruption, CorruptionConfig, DrawPer, Prompts, corrupt
 from models.flow_matching.network import (
     ConditionalFlowMatcher,
@@ -29,7 +30,7 @@ from models.flow_matching.network import (
     HierarchicalFlowMatchingConfig,
 )
 from models.flow_matching.sampling import FlowOptions, generate
-from models.flow_matching.stages import Voice, conditions_of
+from models.flow_matching.stages import conditions_of
 from models.identity import TokenIdentity
 from models.layers.checks import check_choice, check_positive
 from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds

@@ -17,6 +17,7 @@ import torch
 
 from models.checkpoints import Record
 from models.codecs.interface import Codes
+from models.content import Voice
 from models.identity import TokenIdentity
 from models.layers.checks import check_choice, check_positive
 from models.layers.initialisation import projected
@@ -25,7 +26,7 @@ from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
 from models.soundstorm.corruption import CorruptionConfig, DrawPer, Schedule, corrupt
 from models.soundstorm.network import SoundStorm, SoundStormConfig
 from models.soundstorm.sampling import SoundStormOptions, generate
-from models.soundstorm.stages import Voice, conditions_of
+from models.soundstorm.stages import conditions_of
 from trainers.data import Collator
 from trainers.objectives import DataInfo, Loss, Objective, Sample
 from trainers.objectives.network import NetworkObjective, codebooks_of, cross_entropy, frame_mask

@@ -173,7 +173,11 @@ def test_batch_and_order_change_nothing(system: Path, recordings: Path, tmp_path
 
 
 def test_a_long_source_is_converted_in_windows(
-    system: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from models.cascade import ConvertTask
 
@@ -189,6 +193,7 @@ def test_a_long_source_is_converted_in_windows(
     words = (recordings / "long.wav", recordings / "voice.wav", output)
     assert convert(system, *words, "--set", "sampling.max_source_s=1.5") == 0
     assert soundfile.info(output).frames == round(5.3 * RATE)
+    assert last_json(capsys)["audio_s"] == 5.3
     assert len(seen) >= 4
     assert max(seen) <= 1.5 * RATE
 

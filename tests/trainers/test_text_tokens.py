@@ -174,7 +174,7 @@ def test_a_fit_that_contradicts_its_column_is_refused(prepared: Prepared, run: A
             {"kind": "phonemes", "normalize": "transcript"},
             "text.normalize is 'transcript', but the dataset's column",
         ),
-        ({"kind": "phoneme"}, "text front end: kind is 'phoneme'; known: bytes, huggingface, phonemes"),
+        ({"kind": "phoneme"}, "text front end: kind is 'phoneme'; known: bytes, byt5, huggingface, phonemes"),
         (
             {"kind": "bytes", "langauge": "fr"},
             "unknown key 'langauge' in the text front end; did you mean 'language'?",

@@ -7,15 +7,31 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from models.codecs.dac.family import FAMILY as DAC
+from models.codecs.maskgct_acoustic.family import FAMILY as MASKGCT_ACOUSTIC
 from models.codecs.mill.family import FAMILY as MILL
+from models.codecs.speechtokenizer.family import FAMILY as SPEECHTOKENIZER
+from models.codecs.transformers.family import FAMILY as TRANSFORMERS
 from models.flow_matching.family import FAMILY as FLOW_MATCHING
 from models.manifest import Bundle, CodecLoader, Family, Format, SystemKind, Trainable
 from models.maskgct.family import FAMILY as MASKGCT
+from models.semantic.family import FAMILY as SEMANTIC
 from models.soundstorm.family import FAMILY as SOUNDSTORM
 from models.toktts.family import FAMILY as TOKTTS
 from models.valle.family import FAMILY as VALLE
 
-FAMILIES: tuple[Family, ...] = (MASKGCT, SOUNDSTORM, FLOW_MATCHING, VALLE, TOKTTS, MILL, DAC)
+FAMILIES: tuple[Family, ...] = (
+    MASKGCT,
+    SOUNDSTORM,
+    FLOW_MATCHING,
+    VALLE,
+    TOKTTS,
+    SEMANTIC,
+    MILL,
+    DAC,
+    MASKGCT_ACOUSTIC,
+    SPEECHTOKENIZER,
+    TRANSFORMERS,
+)
 
 T = TypeVar("T")
 

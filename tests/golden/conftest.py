@@ -1,7 +1,8 @@
 """Parity vectors: `--golden-dir DIR` holds one folder a case with case.json, weights and tensors.
 
-A test marked `@pytest.mark.golden(REPOSITORY, CLASS, convert)` asks for `section`: it runs once for every section of
-every case of that reference class, with our module holding the reference's weights.
+A test marked `@pytest.mark.golden(REPOSITORY, CLASS, FORMAT)` asks for `section`: it runs once for every section of
+every case of that reference class, with our module holding the reference's weights. FORMAT is the name of a published
+format, or its `convert`.
 """
 
 import functools
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.checkpoints import StateReader
+from models.families import checkpoint_format
 
 BESIDE_CHECKOUT = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
@@ -29,7 +31,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "golden(class, convert): run for every section of that reference class"
+        "markers", "golden(repository, class, format): run for every section of that reference class"
     )
 
 
@@ -117,9 +119,13 @@ class Section:
 
 
 @functools.lru_cache(maxsize=2)
-def load_case(folder: Path, convert: Convert) -> tuple[Mapping[str, Any], nn.Module, Mapping[str, Tensor]]:
+def load_case(
+    folder: Path, convert: Convert | str
+) -> tuple[Mapping[str, Any], nn.Module, Mapping[str, Tensor]]:
     described = json.loads((folder / "case.json").read_text())
     reader = StateReader(folder.name, load_file(folder / "weights.safetensors"))
+    if isinstance(convert, str):
+        convert = checkpoint_format(convert).convert
     module = convert(described["constructor"], reader)
     return described, module, load_file(folder / "tensors.safetensors")
 

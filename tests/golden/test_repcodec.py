@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional as F
 
 from models.codecs.factorized import quantization_errors
-from models.semantic.checkpoint_amphion_repcodec import convert
 
 COMMITMENT, CODEBOOK = 0.15, 1.0
 
@@ -55,6 +54,8 @@ def train(section):
     return {"x_rec": module.reconstruct(z, ids), "loss": loss, "all_indices": ids[None]}
 
 
-@pytest.mark.golden("raoabinav/versaface_autoencoder", "models.codec.kmeans.repcodec_model.RepCodec", convert)
+@pytest.mark.golden(
+    "raoabinav/versaface_autoencoder", "models.codec.kmeans.repcodec_model.RepCodec", "amphion-repcodec"
+)
 def test_repcodec(section):
     section.run({"encode": encode, "decode": decode, "train": train})

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from models.codecs.speechtokenizer.checkpoint_speechtokenizer import convert
 from models.codecs.speechtokenizer.codec import SpeechTokenizerCodec
 
 
@@ -40,6 +39,6 @@ def check_codec(module, wave_BT, codes_BQT, wave_out):
     torch.testing.assert_close(found_BT, wave_out.clamp(-1, 1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.golden("ZhangXInFD/SpeechTokenizer", "speechtokenizer.model.SpeechTokenizer", convert)
+@pytest.mark.golden("ZhangXInFD/SpeechTokenizer", "speechtokenizer.model.SpeechTokenizer", "speechtokenizer")
 def test_speechtokenizer(section):
     section.run({"roundtrip": roundtrip})

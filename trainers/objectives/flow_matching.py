@@ -38,7 +38,7 @@ from models.sampling.flow import FlowSteps
 from trainers.data import Collator
 from trainers.objectives import DataInfo, Loss, Objective, Sample
 from trainers.objectives.network import NetworkObjective, audible, codebooks_of, frame_mask
-from trainers.objectives.semantic import (
+from trainers.objectives.semantic_tokens import (
     Semantic,
     SemanticBatch,
     SemanticTokens,

@@ -1,4 +1,4 @@
-"""Objectives of one network over the codes of a codec: weights in and out, losses, audible samples.
+"""Objectives of one network over the tokens or features of a dataset: weights in and out, losses, audible samples.
 
 Shapes: B rows, T frames, M hidden frames, Q levels, V codes, D channels of the codec's vectors.
 """
@@ -19,10 +19,10 @@ from models.codecs.interface import Codec, Codes, Wave
 from models.codecs.latents import codebooks
 from models.generators import load_generator, save_generator
 from models.layers.masks import length_mask
-from trainers.data import CodesBatch
+from trainers.data import Batch, CodesBatch
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 
-B = TypeVar("B", bound=CodesBatch)
+B = TypeVar("B", bound=Batch)
 
 
 class NetworkObjective(Objective[B]):

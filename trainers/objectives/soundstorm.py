@@ -30,7 +30,7 @@ from models.soundstorm.stages import conditions_of
 from trainers.data import Collator
 from trainers.objectives import DataInfo, Loss, Objective, Sample
 from trainers.objectives.network import NetworkObjective, codebooks_of, cross_entropy, frame_mask
-from trainers.objectives.semantic import Semantic, SemanticBatch, SemanticTokens, codes_identity
+from trainers.objectives.semantic_tokens import Semantic, SemanticBatch, SemanticTokens, codes_identity
 from trainers.plan import Needs
 
 Start = Literal["random", "codebooks"]

@@ -28,7 +28,6 @@ from models.codecs.speechtokenizer.network import SpeechTokenizerNetwork
 from models.codecs.strided_encoder import encoder_frames
 from models.codecs.transformers.encodec import ChunkedEncodecCodec
 from models.codecs.transformers.example import MODELS
-from models.codecs.transformers.load import load_directory as load_hub_directory
 from models.codecs.transformers.xcodec2 import XCodec2
 
 TINY = MillConfig(
@@ -164,23 +163,16 @@ OWN_COUNTS: dict[type, Callable[[Any, int], int]] = {
     XCodec2: lambda codec, samples: samples // codec.hop_length + 1 if samples else 0,
 }
 """Codecs whose frames are not the samples divided by the hop, rounded up: (codec, samples) -> frames."""
-LOADERS: dict[str, Callable[[Path], Codec]] = {
-    "maskgct_acoustic": maskgct_acoustic.load_directory,
-    "speechtokenizer": speechtokenizer.load_directory,
-}
-"""Those whose families are not listed yet."""
 
 
 @pytest.fixture(scope="session", params=[*OURS, *MODELS])
 def loaded(request: pytest.FixtureRequest, hub_directory: Callable[[str], Path]) -> Codec:
     """Every codec the contract must hold for, read from a directory where it has one."""
     name = request.param
-    if name in MODELS:
-        return load_hub_directory(hub_directory(name))
     if "-" in name:
         return load_codec(name)
-    directory = request.getfixturevalue(f"{name}_directory")
-    return LOADERS.get(name, load_codec_directory)(directory)
+    directory = hub_directory(name) if name in MODELS else request.getfixturevalue(f"{name}_directory")
+    return load_codec_directory(directory)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_damage_is_named(directory: Path) -> None:
 
 def test_a_kind_that_is_not_known_is_named_with_those_that_are(directory: Path) -> None:
     change(directory, kind="other")
-    with pytest.raises(ValueError, match="unknown codec kind 'other'; known: dac, mill"):
+    with pytest.raises(ValueError, match=r"unknown codec kind 'other'; known: dac, .*, mill, "):
         load_codec(str(directory))
 
 

@@ -37,6 +37,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": ("trainers", ("fit",), "a dataset version -> a trained, registered generator or codec"),
     "assemble": ("trainers", ("assemble",), "generators and a codec -> a registered system that speaks"),
     "import": ("trainers", ("import",), "a published checkpoint -> a registered generator"),
+    "import-config": (
+        "trainers",
+        ("import-config",),
+        "a training configuration of another program -> ours",
+    ),
     "runs": ("trainers", ("runs",), "quit, save, eval or lr X: commands to a training that runs elsewhere"),
     "export-checkpoint": (
         "trainers",

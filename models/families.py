@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from models.codecs.dac.family import FAMILY as DAC
@@ -12,7 +13,16 @@ from models.codecs.mill.family import FAMILY as MILL
 from models.codecs.speechtokenizer.family import FAMILY as SPEECHTOKENIZER
 from models.codecs.transformers.family import FAMILY as TRANSFORMERS
 from models.flow_matching.family import FAMILY as FLOW_MATCHING
-from models.manifest import Bundle, CodecLoader, Family, Format, SystemKind, Trainable
+from models.manifest import (
+    Bundle,
+    CodecLoader,
+    Family,
+    ForeignConfig,
+    Format,
+    FormatGroup,
+    SystemKind,
+    Trainable,
+)
 from models.maskgct.family import FAMILY as MASKGCT
 from models.semantic.family import FAMILY as SEMANTIC
 from models.soundstorm.family import FAMILY as SOUNDSTORM
@@ -57,10 +67,31 @@ def checkpoint_format(name: str) -> Format:
     return _found("checkpoint source", name, _merged(family.formats for family in FAMILIES))
 
 
+def format_of(name: str, path: Path) -> str:
+    """The format that `name`, which may stand for several of a program, means for what is at `path`.
+
+    ValueError if that is none of them; a name that is unknown comes back as it is.
+    """
+    group = format_groups().get(name)
+    return name if group is None else group.format_of(path)
+
+
+def format_groups() -> dict[str, FormatGroup]:
+    """Names that stand for several formats."""
+    return _merged(family.format_groups for family in FAMILIES)
+
+
 def writable_formats(trainable_name: str) -> list[str]:
     """The published formats that a trainable's networks can be written in."""
     formats = _merged(family.formats for family in FAMILIES)
     return [name for name, one in formats.items() if one.write is not None and one.produces == trainable_name]
+
+
+def foreign_config(program: str) -> ForeignConfig:
+    """The configuration files of that program; ValueError naming the known ones otherwise."""
+    return _found(
+        "program", program, {key: one for family in FAMILIES for key, one in family.configs.items()}
+    )
 
 
 def bundles() -> dict[str, Bundle]:

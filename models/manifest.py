@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -89,6 +89,53 @@ class Format:
     write: Callable[[nn.Module, Path, Mapping[str, int], int], None] | None = None
     """Write a network as a file that `files` reads: (network, path, symbol map, step). ValueError for one that the
     layout cannot hold. None: nothing writes it."""
+    symbols: Callable[[Path], Mapping[str, int]] | None = None
+    """The symbol map (phone -> text token) that a file or directory holds, empty if it holds none. None: the format has
+    no place for one."""
+
+
+@dataclass(frozen=True)
+class FormatGroup:
+    """One name for the formats of a program that writes several kinds of network alike."""
+
+    formats: tuple[str, ...]
+    format_of: Callable[[Path], str]
+    """The one of `formats` that a file or directory is in. ValueError if it is in none."""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A setting of another program's configuration file."""
+
+    theirs: str
+    """Dotted; `models.size` is the key `size` of every entry of `models`."""
+    ours: str
+    """What becomes of it, in the words of the documented table; "" for a key that is read and not used."""
+    note: str
+    """How its value is translated, or why it is not used."""
+
+
+@dataclass(frozen=True)
+class ConvertedConfig:
+    """Our settings that say what another program's configuration file says."""
+
+    fits: Mapping[str, Mapping[str, Json]]
+    """Fit configurations by the name of their file."""
+    options: Mapping[str, Json]
+    """Sampling options of the assembled system."""
+    ignored: Mapping[str, str]
+    """Given keys that have no meaning here -> why."""
+
+
+@dataclass(frozen=True)
+class ForeignConfig:
+    """A kind of configuration file of another program."""
+
+    keys: tuple[ForeignKey, ...]
+    """Every key that is understood."""
+    convert: Callable[[Mapping[str, Json], Collection[str]], ConvertedConfig]
+    """(the file, further keys to ignore) -> our settings. ValueError names an unknown key or a value that has no
+    counterpart."""
 
 
 @dataclass(frozen=True)
@@ -152,5 +199,8 @@ class Family:
     systems: Mapping[str, SystemKind] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    format_groups: Mapping[str, FormatGroup] = field(default_factory=dict)
+    configs: Mapping[str, ForeignConfig] = field(default_factory=dict)
+    """Configuration files of published programs, by the program."""
     codecs: Mapping[str, CodecLoader] = field(default_factory=dict)
     """`kind` of a codec directory -> its loader."""

@@ -1,4 +1,4 @@
-"""`python -m trainers fit CONFIG | assemble ... | import FORMAT PATH | export-checkpoint ... | runs WORD RUN`."""
+"""`python -m trainers WORD ...`: fit, assemble, import, import-config, export-checkpoint, runs."""
 
 from __future__ import annotations
 
@@ -119,6 +119,33 @@ class Import:
         return import_checkpoint(arguments.source, arguments.path, arguments.name, arguments.alias, uri)
 
 
+class ImportConfig:
+    """Translate another program's training configuration."""
+
+    name = "import-config"
+    help = "a training configuration of another program as configurations for `fit`"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """PROGRAM, FILE, where to, the dataset, keys to ignore."""
+        parser.add_argument("program", metavar="PROGRAM", help="for example vall-e")
+        parser.add_argument("path", type=Path, metavar="FILE", help="its YAML file")
+        parser.add_argument(
+            "-o", "--output", type=Path, default=Path("configs"), help="folder; default: configs"
+        )
+        parser.add_argument("--dataset", help="dataset to train on; default: datasets/ and the file's name")
+        parser.add_argument(
+            "--ignore", action="append", default=[], metavar="KEY", help="an unknown key to leave out"
+        )
+
+    def run(self, arguments: argparse.Namespace) -> Values | None:
+        """Translate; see `trainers.import_config`."""
+        from trainers.import_config import import_config
+
+        return import_config(
+            arguments.program, arguments.path, arguments.output, arguments.dataset, arguments.ignore
+        )
+
+
 class ExportCheckpoint:
     """Write a trained network as a published program's file."""
 
@@ -166,7 +193,9 @@ class Runs:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line of this package; returns the exit code."""
-    return command.main("trainers", (Fit(), Assemble(), Import(), ExportCheckpoint(), Runs()), argv)
+    return command.main(
+        "trainers", (Fit(), Assemble(), Import(), ImportConfig(), ExportCheckpoint(), Runs()), argv
+    )
 
 
 if __name__ == "__main__":

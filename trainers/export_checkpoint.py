@@ -11,7 +11,7 @@ from catalog.command import JobError, UsageError
 from catalog.files import written_aside
 from catalog.models import resolve
 from models.checkpoints import Record, StateReader
-from models.families import checkpoint_format, writable_formats
+from models.families import checkpoint_format, format_groups, writable_formats
 from models.generators import load_generator
 from models.text.front_ends import PhonemeFrontEnd, text_front_end
 
@@ -43,9 +43,12 @@ def _format(family: str, wanted: str | None) -> str:
     can = writable_formats(family)
     if not can:
         raise UsageError(f"no published format is written from a {family}")
-    if wanted is not None and wanted not in can:
-        raise UsageError(f"--format {wanted}: a {family} is written as {' or '.join(can)}")
-    return wanted or can[0]
+    groups = {name: [one for one in group.formats if one in can] for name, group in format_groups().items()}
+    meant = can if wanted is None else groups.get(wanted) or [one for one in can if one == wanted]
+    if not meant:
+        names = [*can, *(name for name, formats in groups.items() if formats)]
+        raise UsageError(f"--format {wanted}: a {family} is written as {' or '.join(names)}")
+    return meant[0]
 
 
 def _symbols(directory: Path) -> dict[str, int]:

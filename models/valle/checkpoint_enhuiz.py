@@ -100,11 +100,28 @@ def read_nar(path: Path) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
 
 
 def read_symbols(path: Path) -> dict[str, int]:
-    """The symbol map of an exported network: phone -> text token."""
-    stored = _stored(path).get("symmap")
-    if not isinstance(stored, dict) or not all(isinstance(number, int) for number in stored.values()):
-        raise ValueError(f"{path} holds no symbol map under 'symmap'")
-    return {str(symbol): number for symbol, number in stored.items()}
+    """The symbol map of an exported network: phone -> text token; empty for a file without one.
+
+    ValueError for one that is no map, or that has tokens beyond the text table.
+    """
+    stored = _stored(path)
+    symbols = stored.get("symmap") or {}
+    if not isinstance(symbols, dict) or not all(isinstance(number, int) for number in symbols.values()):
+        raise ValueError(f"{path}: 'symmap' holds no map of symbols to numbers")
+    rows = _tensors(path, stored)["text_emb.weight"].shape[0]
+    for symbol, number in symbols.items():
+        if not 0 <= number < rows:
+            raise ValueError(
+                f"{path}: the symbol {symbol!r} has the number {number}; the text table has {rows} rows"
+            )
+    return {str(symbol): number for symbol, number in symbols.items()}
+
+
+def format_of(path: Path) -> str:
+    """The format of an exported network: the head of the first has a class more than its tables have rows."""
+    state = _tensors(path, _stored(path))
+    stops = state["classifier.weight"].shape[0] == state["text_emb.weight"].shape[0] + 1
+    return "enhuiz-valle-ar" if stops else "enhuiz-valle-nar"
 
 
 def write(module: ValleNetwork, path: Path, symbols: Mapping[str, int], step: int = 0) -> None:
@@ -190,9 +207,7 @@ def _names(module: ValleNetwork) -> list[Renamed]:
 
 
 def _read(path: Path, kind: Kind) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
-    state = _stored(path).get("module")
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict under 'module'")
+    state = _tensors(path, _stored(path))
     try:
         n_classes, dim = state["classifier.weight"].shape
         prompt_levels, n_prompt_codes = state["proms_emb.weight"].shape[:2]
@@ -212,6 +227,16 @@ def _read(path: Path, kind: Kind) -> tuple[Mapping[str, Json], Mapping[str, Tens
         "tasks": n_prompt_codes - n_tokens + 1,
         "arch": "retnet" if retention else "transformer",
     }, state
+
+
+def _tensors(path: Path, stored: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    state = stored.get("module")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict under 'module'")
+    for name in ("classifier.weight", "text_emb.weight"):
+        if name not in state:
+            raise ValueError(f"{path} is no network of VALL-E: {name!r} is missing")
+    return state
 
 
 def _stored(path: Path) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from torch import nn
 
 from models.checkpoints import hub_files
 from models.layers import checkpoint_torchscale
-from models.manifest import Family, Format, SystemKind, Trainable
-from models.valle import checkpoint_enhuiz, example, system
+from models.manifest import Family, ForeignConfig, Format, FormatGroup, SystemKind, Trainable
+from models.valle import checkpoint_enhuiz, config_vall_e, example, system
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
 from models.valle.nar import ValleNAR
@@ -39,13 +39,19 @@ FAMILY = Family(
             checkpoint_enhuiz.convert_ar,
             "valle_ar",
             write=checkpoint_enhuiz.export,
+            symbols=checkpoint_enhuiz.read_symbols,
         ),
         "enhuiz-valle-nar": Format(
             checkpoint_enhuiz.read_nar,
             checkpoint_enhuiz.convert_nar,
             "valle_nar",
             write=checkpoint_enhuiz.export,
+            symbols=checkpoint_enhuiz.read_symbols,
         ),
         "torchscale-retnet": Format(hub_files, checkpoint_torchscale.convert, "retnet", _not_alone),
     },
+    format_groups={
+        "vall-e": FormatGroup(("enhuiz-valle-ar", "enhuiz-valle-nar"), checkpoint_enhuiz.format_of)
+    },
+    configs={"vall-e": ForeignConfig(config_vall_e.KEYS, config_vall_e.convert)},
 )

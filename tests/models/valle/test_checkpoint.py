@@ -106,7 +106,7 @@ def test_other_files_are_refused(stored, message, tmp_path):
     torch.save(stored, tmp_path / "fp32.pth")
     with pytest.raises(ValueError, match=message):
         enhuiz.read_nar(tmp_path / "fp32.pth")
-    with pytest.raises(ValueError, match=r"must be a dictionary|holds no symbol map under 'symmap'"):
+    with pytest.raises(ValueError, match=message):
         enhuiz.read_symbols(tmp_path / "fp32.pth")
 
 

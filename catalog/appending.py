@@ -6,6 +6,7 @@ Of two jobs that offer the same recordings, the later one drops those that the e
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from catalog.schema import SPLITS, Shard
 from catalog.shards import read_columns, without_recordings
 
 _COMMITTED = ("recording_id", "source_digest", "source_stat")
+_THREADS = 16
 
 
 class Appender:
@@ -92,6 +94,7 @@ class Appender:
                 return self._head.version
             again = self._to_replace(pending, bool(retry), replace)
             carved, replaced = self._carve(again, pending[0].run_id)
+            self._refuse_gone(pending)
             if self._head.commit(pending, carved, replaced, job="prepare"):
                 self._again -= again
                 self._replaced |= again
@@ -111,6 +114,18 @@ class Appender:
             raise JobError(f"{shard.path}: {difference}")
         if shard.split not in SPLITS:
             raise ValueError(f"{shard.path}: split is {shard.split!r}, must be one of {', '.join(SPLITS)}")
+
+    def _refuse_gone(self, shards: Sequence[Shard]) -> None:
+        """A commit of a file that is not there would lose its recordings for good."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            there = pool.map(self._storage.exists, [shard.path for shard in shards])
+            gone = [shard.path for shard, is_there in zip(shards, there, strict=True) if not is_there]
+        if gone:
+            raise JobError(
+                f"{self.uri}/{gone[0]}: was deleted before it could be committed ({len(gone)} of {len(shards)} files): "
+                "the dataset was removed or replaced, or a machine whose clock is wrong took them for abandoned; "
+                "run the job again"
+            )
 
     def _plan_retry(self, retry: Collection[str]) -> None:
         self._retry = frozenset(map(str, retry))

@@ -10,13 +10,15 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.command import JobError
 from catalog.schema import Shard
 from catalog.storage import Storage
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from deltalake.transaction import AddAction, RemoveAction
 
 _CHECKPOINT = re.compile(r"_delta_log/(\d{20})\.checkpoint(?:\.\d{10}\.\d{10})?\.parquet")
+_STATS: Mapping[str, type] = {"numRecords": int, "recordings": int, "seconds": float, "sha256": str, "run_id": str,
+          "codec_digest": str, "recording_keys": str, "columns": str}  # fmt: skip
 _COMMIT = re.compile(r"_delta_log/(\d{20})\.json")
 
 
@@ -65,17 +69,35 @@ def remove_action(shard: Shard, *, data_change: bool) -> RemoveAction:
 
 
 def active_files(storage: Storage, version: int) -> dict[str, Shard]:
-    """The files of a version, oldest first: the newest checkpoint up to it, then the commits after."""
+    """The files of a version, oldest first: the newest checkpoint up to it, then the commits after.
+
+    A checkpoint only saves reading: one that is damaged is passed over. Raises JobError where a commit cannot be read.
+    """
     matches = [match for match in map(_CHECKPOINT.fullmatch, storage.listing("_delta_log")) if match]
-    start = max((int(match[1]) for match in matches if int(match[1]) <= version), default=-1)
+    parts: dict[int, list[str]] = {}
+    for match in matches:
+        if int(match[1]) <= version:
+            parts.setdefault(int(match[1]), []).append(match[0])
+    for start in sorted(parts, reverse=True):
+        try:
+            files = _checkpoint(storage, sorted(parts[start]))
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
+            continue
+        break
+    else:
+        start, files = -1, {}
+    for number in range(start + 1, version + 1):
+        apply(files, read_change(storage, number))
+    return files
+
+
+def _checkpoint(storage: Storage, parts: Sequence[str]) -> dict[str, Shard]:
     files: dict[str, Shard] = {}
-    for match in sorted((match for match in matches if int(match[1]) == start), key=lambda match: match[0]):
-        for add in pq.read_table(storage.open(match[0]), columns=["add"])["add"].to_pylist():
+    for part in parts:
+        for add in pq.read_table(storage.open(part), columns=["add"])["add"].to_pylist():
             if add is not None and add["path"] is not None:
                 shard, _ = _shard({**add, "partitionValues": dict(add["partitionValues"] or ())})
                 files[shard.path] = shard
-    for number in range(start + 1, version + 1):
-        apply(files, read_change(storage, number))
     return files
 
 
@@ -87,10 +109,27 @@ def apply(files: dict[str, Shard], change: Change) -> None:
 
 
 def read_change(storage: Storage, version: int) -> Change:
-    """One commit. Raises FileNotFoundError where the log no longer has it."""
+    """One commit. Raises JobError, naming the file, where it is damaged or the log no longer has it."""
+    path = f"_delta_log/{version:020d}.json"
+    try:
+        return _change(version, storage.read(path))
+    except FileNotFoundError as error:
+        raise JobError(f"{storage.uri}/{path}: the log lacks this entry; restore it from a backup") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise JobError(
+            f"{storage.uri}/{path}: this entry of the log is damaged ({error}), so that recordings committed with it "
+            "are missing; restore it from a backup, or, if it is the newest entry, delete it and run the job again"
+        ) from error
+
+
+def _change(version: int, data: bytes) -> Change:
+    """Raises what damaged bytes make of it; a commit without any action is no commit."""
     info: Mapping[str, Any] = {}
     change = Change(version, info)
-    for line in storage.read(f"_delta_log/{version:020d}.json").decode().splitlines():
+    lines = [line for line in data.decode().split("\n") if line.strip()]
+    if not lines:
+        raise ValueError(f"{len(data)} bytes without an action")
+    for line in lines:
         action = json.loads(line)
         if "add" in action:
             shard, carried = _shard(action["add"])
@@ -114,6 +153,11 @@ def all_changes(storage: Storage) -> Iterator[Change]:
 def _shard(add: Mapping[str, Any]) -> tuple[Shard, bool]:
     """Files written by other programs have no statistics of ours; verify says so."""
     stats = json.loads(add.get("stats") or "{}")
+    if not isinstance(stats, dict):
+        raise ValueError(f"stats of {add['path']} are no object")
+    for name, kind in _STATS.items():
+        if not isinstance(stats.get(name, kind()), kind | int if kind is float else kind):
+            raise ValueError(f"stats of {add['path']}: {name} is {stats[name]!r:.60}")
     shard = Shard(
         path=unquote(add["path"]),
         split=(add.get("partitionValues") or {}).get("split", ""),

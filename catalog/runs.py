@@ -40,7 +40,10 @@ def marked_run(dataset: Dataset) -> Iterator[str]:
 def delete_abandoned(dataset: Dataset, dry_run: bool = False) -> list[str]:
     """Delete (or only name) files of our own name pattern that no version has and that no job will commit."""
     storage = dataset.storage
-    ages = {path: time.time() - stat.modified_s for path, stat in storage.listing().items()}
+    listed = storage.listing()
+    # Not by this machine's clock alone, which may be ahead of the store's; that has come to the newest file.
+    now = min(time.time(), max((stat.modified_s for stat in listed.values()), default=0.0))
+    ages = {path: now - stat.modified_s for path, stat in listed.items()}
     markers = {path for path in ages if path.startswith("_runs/")}
     alive = {path: _is_alive(storage, path) for path in markers}
     gone = {path for path in markers if alive[path] is False or (alive[path] is None and _old(ages[path]))}
@@ -70,21 +73,26 @@ def _uncommitted(dataset: Dataset) -> list[str]:
 
 
 def _is_alive(storage: Storage, marker: str) -> bool | None:
-    """True if the process runs; None where this machine cannot tell."""
+    """True if the process runs; None where this machine cannot tell, as by a damaged marker."""
     try:
         told = json.loads(storage.read(marker))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     here = _this_process()
-    if any(told.get(key) != here[key] for key in ("host", "boot", "pid_namespace")):
+    if not isinstance(told, dict) or any(
+        told.get(key) != here[key] for key in ("host", "boot", "pid_namespace")
+    ):
+        return None
+    pid = told.get("pid")
+    if type(pid) is not int or not 0 < pid < 1 << 31:
         return None
     try:
-        os.kill(told["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return bool(told["process_start"] == _process_start(told["pid"]))
+    return bool(told.get("process_start") == _process_start(pid))
 
 
 def _this_process() -> dict[str, str | int]:

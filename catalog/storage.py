@@ -49,6 +49,9 @@ class Storage(Protocol):
     def sync(self, path: str) -> None:
         """Make a file that another library wrote survive a power cut."""
 
+    def exists(self, path: str) -> bool:
+        """True if the file is there."""
+
     def listing(self, folder: str = "") -> dict[str, FileStat]:
         """All files below a folder, {} where there is none."""
 
@@ -56,10 +59,9 @@ class Storage(Protocol):
 def canonical_uri(location: str | Path) -> str:
     """An absolute local path, or the URI without its trailing slash."""
     text = str(location)
-    parsed = urlparse(text)
-    if parsed.scheme == "file":
-        text = unquote(parsed.path)
-    elif len(parsed.scheme) > 1:
+    if text.startswith("file:"):
+        text = unquote(urlparse(text).path)
+    elif "://" in text:
         return text.rstrip("/")
     return str(Path(text).expanduser().absolute())
 
@@ -101,6 +103,9 @@ class _Local:
         target = self._root / path
         files.sync(target)
         files.sync(target.parent)
+
+    def exists(self, path: str) -> bool:
+        return (self._root / path).is_file()
 
     def listing(self, folder: str = "") -> dict[str, FileStat]:
         found = {}
@@ -151,6 +156,9 @@ class _Remote:
 
     def sync(self, path: str) -> None:
         """A finished upload is durable."""
+
+    def exists(self, path: str) -> bool:
+        return bool(self._files.get_file_info(path).is_file)
 
     def listing(self, folder: str = "") -> dict[str, FileStat]:
         selector = pa.fs.FileSelector(folder, allow_not_found=True, recursive=True)

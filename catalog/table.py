@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from catalog.command import JobError
 from catalog.identity import COLUMNS_PROPERTY, Columns, Identity, columns_to_json
@@ -23,13 +29,18 @@ _CONFIGURATION = {
     "delta.checkpointInterval": "50",
 }
 _APPLICATION = "prepare"
+_LOG = "_delta_log"
+_ODD = re.compile(r"[%\\\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def exists(uri: str) -> bool:
     """True if a Delta table is there."""
     from deltalake import DeltaTable
 
-    return bool(DeltaTable.is_deltatable(canonical_uri(uri)))
+    place = canonical_uri(uri)
+    if "://" not in place and not (Path(place) / _LOG).is_dir():
+        return False
+    return bool(DeltaTable.is_deltatable(_place(place)))
 
 
 def load(uri: str, version: int | None = None) -> DeltaTable:
@@ -39,16 +50,17 @@ def load(uri: str, version: int | None = None) -> DeltaTable:
 
     if not exists(uri):
         raise JobError(f"{uri}: no dataset there")
+    place = _place(uri)
     try:
-        newest = DeltaTable(uri)
+        newest = DeltaTable(place)
     except DeltaError as error:
-        raise JobError(f"{uri}: its log cannot be read: {_first_words(error)}") from error
+        raise JobError(f"{uri}: its log cannot be read: {_first_words(error)}{_remedy(uri)}") from error
     if version is None:
         return newest
     if not 0 <= version <= newest.version():
         raise JobError(f"{uri}: no version {version}; the newest is {newest.version()}")
     try:
-        return DeltaTable(uri, version=version)
+        return DeltaTable(place, version=version)
     except DeltaError as error:
         raise JobError(f"{uri}: version {version} cannot be read: {_first_words(error)}") from error
 
@@ -73,7 +85,9 @@ def create(uri: str, identity: Identity) -> None:
     from deltalake.exceptions import DeltaError
 
     try:
-        DeltaTable.create(uri, _schema(), **_made_with(identity))
+        if _place(uri) != uri:
+            (Path(uri) / _LOG).mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(_place(uri), _schema(), **_made_with(identity))
     except (DeltaError, OSError) as error:
         if not exists(uri):
             raise JobError(f"{uri}: cannot create a dataset: {_first_words(error)}") from error
@@ -89,7 +103,7 @@ def replace(table: DeltaTable, uri: str, identity: Identity) -> bool:
 
     try:
         DeltaTable.create(
-            uri,
+            _place(uri),
             _schema(),
             mode="overwrite",
             commit_properties=_properties(table, "restart", ""),
@@ -165,6 +179,31 @@ def set_columns(table: DeltaTable, uri: str, columns: Columns) -> bool:
             return False
         raise JobError(f"{uri}: cannot declare a column: {_first_words(error)}") from error
     return True
+
+
+def _remedy(uri: str) -> str:
+    """The checkpoint of a local log that cannot be read, if there is one, and what to do about it."""
+    for path in sorted(Path(uri, _LOG).glob("*.checkpoint*.parquet")):
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowException, OSError):
+            return f"; {path} is damaged: delete it, the other entries say all that it said"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def _place(uri: str) -> str:
+    """The location to give to deltalake, whose log reader decodes a path once more than its writer does (1.6).
+
+    Where that, or a control character, would lead astray, it is a folder of this process with a link to the log: files
+    of rows are ours to read and write, and never its.
+    """
+    if "://" in uri or not _ODD.search(uri):
+        return uri
+    folder = Path(tempfile.mkdtemp(prefix="speechmill-log-"))
+    (folder / _LOG).symlink_to(Path(uri).absolute() / _LOG, target_is_directory=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(folder)
 
 
 def _missing(table: DeltaTable) -> list[Field]:

@@ -95,6 +95,8 @@ def decode(
     if isinstance(source, AudioFile):
         return _decode(source, job)
     if isinstance(source, Path):
+        if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
+            raise AudioError(Reason.UNREADABLE, "is not a regular file")
         with source.open("rb") as opened, closing(AudioFile(opened)) as file:
             return _decode(file, job)
     with closing(AudioFile(io.BytesIO(source) if isinstance(source, bytes) else source)) as file:

@@ -38,7 +38,7 @@ from pipelines.audio.isolated_decoder import (
     Wanted,
 )
 from pipelines.sources import filesystems, uris
-from pipelines.sources.members import DamagedError, open_file
+from pipelines.sources.members import open_file
 
 IN_MEMORY_BYTES = 64 << 20
 """Local files up to this size are read once; larger ones are read for their digest and then for their audio."""
@@ -129,7 +129,7 @@ class Child:
             done = Done(0, error.reason.value, str(error))
         except (BrokenPipeError, ConnectionError, MemoryError):
             raise
-        except DamagedError as error:
+        except filesystems.DamagedError as error:
             done = Done(0, Reason.UNREADABLE.value, f"cannot be read: {error}")
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.ENOSPC):

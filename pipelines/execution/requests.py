@@ -1,15 +1,17 @@
 """Jobs that ask a system: files of requests, the worker that answers them here or on Ray, and the job's JSON line.
 
-A rerun leaves out the requests whose WAV is already there, so an interrupted job goes on where it stopped.
+A rerun leaves out what is answered already (`execution.answers`), so an interrupted job goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,11 +21,14 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError
 from catalog.config import Settings
-from catalog.files import write_text
+from pipelines.execution.answers import Answers
 from pipelines.rows import Row
 from pipelines.stages.system import SystemStage, device_of
 
 Q = TypeVar("Q")
+
+MANIFEST = "manifest.jsonl"
+_NAME_BYTES = 255
 
 
 class RequestSettings(Settings):
@@ -61,6 +66,8 @@ class Requests:
     """One request, which fails the job if it is refused and replaces its output."""
     size: Callable[[Row], int]
     """Orders requests: neighbours of like length waste the least padding."""
+    requests: Path | None = None
+    """The file that they come from."""
 
     def answer(
         self, worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings, output: Path
@@ -68,21 +75,25 @@ class Requests:
         """Run what is left to do through workers built of `arguments`; returns the JSON line. JobError for a single
         request that is refused.
         """
-        todo = [row for row in self.rows if self.single or not Path(row["output"]).exists()]
+        self._refuse_inputs(output)
         started = time.perf_counter()
-        arguments = {
-            "device": device_of(settings.device),
-            "seed": settings.seed,
-            "options": settings.sampling,
-            **arguments,
-        }
-        results = list(self._run(todo, worker, arguments, settings))
+        options = {"seed": settings.seed, "options": settings.sampling}
+        asked = options | {"system": _description(Path(arguments["model"]))}
+        answers = Answers(output / MANIFEST, self.rows, self.paths, asked)
+        todo, changed = (list(self.rows), []) if self.single else answers.outdated()
+        if changed:
+            sys.stderr.write(f"{len(changed)} {self.unit} have changed since they were made; made again\n")
+        results = [_refused(row) for row in todo if row.get("problem")]
+        fit = [row for row in todo if not row.get("problem")]
+        arguments = {"device": device_of(settings.device), **options, **arguments}
+        ready = (lambda: None) if self.single else (lambda: answers.begin(changed))
+        results += self._run(fit, worker, arguments, settings, ready)
         wall_s = time.perf_counter() - started
         rejected = [row for row in results if row["reason"]]
         if self.single and rejected:
             raise JobError(rejected[0]["reason"])
         if not self.single:
-            _write_manifest(output / "manifest.jsonl", self.rows, results)
+            answers.write({row["id"]: row["reason"] for row in results})
         seconds = sum(row["duration_s"] or 0.0 for row in results)
         return {
             "output": str(output),
@@ -100,7 +111,9 @@ class Requests:
         worker: type[SystemStage[Q]],
         arguments: Row,
         settings: RequestSettings,
+        ready: Callable[[], None],
     ) -> Iterator[Row]:
+        """Results in any order; `ready` is called when the worker is there, before it writes."""
         if settings.workers:  # Ray's workers run in another directory
             places = ("output", *self.paths)
             rows = [
@@ -110,13 +123,31 @@ class Requests:
         batches = pa.Table.from_pylist(ordered, schema=self.schema).to_batches(settings.batch_size)
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         if not tables:
+            ready()
             return
         if settings.workers:
+            ready()
             yield from _on_ray(tables, worker, arguments, settings)
         else:
             answer = worker(**arguments)
+            ready()
             for table in tables:
                 yield from answer(table).to_pylist()
+
+    def _refuse_inputs(self, output: Path) -> None:
+        """UsageError where an answer, or the manifest, would replace a file that is read."""
+        inputs = {
+            key: path
+            for row in self.rows
+            for name in self.paths
+            if (path := row.get(name)) and (key := _file_key(Path(path)))
+        }
+        if self.requests is not None and (key := _file_key(self.requests)):
+            inputs[key] = str(self.requests)
+        outputs = [Path(row["output"]) for row in self.rows]
+        for path in outputs if self.single else [output / MANIFEST, *outputs]:
+            if (key := _file_key(path)) in inputs:
+                raise UsageError(f"{path} is the input {inputs[key]}, which would be overwritten")
 
 
 def _on_ray(
@@ -144,7 +175,8 @@ def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:
     `allowed` are its endings, in words.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: a sentence may hold U+2028 and the like.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     except OSError as error:
@@ -158,8 +190,9 @@ def parse_line(path: Path, number: int, line: str, required: Sequence[str], know
     """One object of a .jsonl file; its number is its id unless it has one. UsageError names what is wrong."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}:{number}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        rule = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UsageError(f"{path}:{number}: not JSON: {rule}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in required):
         raise UsageError(f"{path}:{number}: must be an object with a {' and a '.join(required)}")
     unknown = sorted(set(row) - set(known))
@@ -168,9 +201,35 @@ def parse_line(path: Path, number: int, line: str, required: Sequence[str], know
     return {"id": f"{number:06d}"} | row
 
 
+def checked(row: Row, number: int, rules: Mapping[str, Callable[[object], str | None]]) -> Row:
+    """The row, or, where a value breaks a rule, without it and with the `problem` that its line has.
+
+    A rule says what is wrong with a value that is not null; texts must be UTF-8.
+    """
+    for name, value in list(row.items()):
+        rule = rules[name](value) if name in rules and value is not None else None
+        if rule is None and isinstance(value, str) and not _is_utf8(value):
+            rule = "must be UTF-8; it holds half a surrogate pair"
+        if rule is not None:
+            kept = "" if isinstance(value, str) else None
+            row = {"problem": f"line {number}: {name} is {value!r:.60}: {rule}"} | row | {name: kept}
+    return row
+
+
+def is_text(value: object) -> str | None:
+    """A rule of `checked`."""
+    return None if isinstance(value, str) else "must be a text"
+
+
+def beside(path: Path, row: Row, names: Sequence[str]) -> Row:
+    """The row with the files that it names found from the folder of the file that names them."""
+    return row | {name: str(path.parent / row[name]) for name in names if isinstance(row.get(name), str)}
+
+
 def with_outputs(rows: Sequence[Row], path: Path, folder: Path) -> list[Row]:
     """Rows with the WAV file in `folder` that their id names. UsageError for an id that names none, or twice."""
     seen: set[str] = set()
+    named: list[Row] = []
     for row in rows:
         if (
             not isinstance(row["id"], str)
@@ -183,11 +242,37 @@ def with_outputs(rows: Sequence[Row], path: Path, folder: Path) -> list[Row]:
         if row["id"] in seen:
             raise UsageError(f"{path}: id {row['id']!r} occurs twice; each names a file of its own")
         seen.add(row["id"])
-    return [row | {"output": str(folder / f"{row['id']}.wav")} for row in rows]
+        name = f"{row['id']}.wav"
+        if len(name.encode()) > _NAME_BYTES:
+            rule = f"a file name of {len(name.encode())} bytes; at most {_NAME_BYTES} are allowed"
+            row = row | {"problem": f"id {row['id']!r:.60}: {rule}"}
+            name = f"{hashlib.sha256(name.encode()).hexdigest()}.wav"
+        named.append(row | {"output": str(folder / name)})
+    return named
 
 
-def _write_manifest(path: Path, requests: Sequence[Row], results: Sequence[Row]) -> None:
-    """One line per request: its output, and the reason where there is none."""
-    reasons = {row["id"]: row["reason"] for row in results}
-    lines = (json.dumps(row | {"reason": reasons.get(row["id"])}, ensure_ascii=False) for row in requests)
-    write_text(path, "".join(f"{line}\n" for line in lines))
+def _refused(row: Row) -> Row:
+    return {"id": row["id"], "duration_s": None, "reason": row["problem"]}
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _file_key(path: Path) -> tuple[int, int] | None:
+    """Equal for two names of one file; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _description(system: Path) -> str:
+    from models.system_files import DESCRIPTION
+
+    return hashlib.sha256((system / DESCRIPTION).read_bytes()).hexdigest()

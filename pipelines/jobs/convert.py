@@ -1,7 +1,7 @@
 """Voice conversion: what a source recording says, in the voice of a reference recording; one pair, or a file of them.
 
 One pair, and small files, run in this process. `workers` > 0 spreads a file over Ray actors. A rerun leaves out the
-pairs whose WAV is already there. Sources may be hours long: those above the system's `max_source_s` are converted in
+pairs that are converted already. Sources may be hours long: those above the system's `max_source_s` are converted in
 windows that begin and end at quiet moments.
 """
 
@@ -19,6 +19,8 @@ from pipelines.execution.requests import (
     Requests,
     RequestSettings,
     add_model_arguments,
+    beside,
+    checked,
     parse_line,
     read_lines,
     with_outputs,
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
 
     system = resolve(arguments.model, arguments.tracking_uri)
     require(system, "convert")
-    requests = Requests(rows, PAIRS, _REQUIRED, "pairs", single, _source_bytes)
+    requests = Requests(rows, PAIRS, _REQUIRED, "pairs", single, _source_bytes, arguments.input)
     worker = {"model": str(system), "longest_s": settings.max_source_s}
     return requests.answer(Convert, worker, settings, arguments.out if single else arguments.output)
 
@@ -78,7 +80,10 @@ def _pairs(arguments: argparse.Namespace) -> tuple[list[Row], bool]:
             raise UsageError("--input takes --output FOLDER, and no SOURCE, REFERENCE and OUT")
         lines = read_lines(arguments.input, ".jsonl")
         known = ("id", *_REQUIRED)
-        rows = [parse_line(arguments.input, number, line, _REQUIRED, known) for number, line in lines]
+        numbered = [
+            (number, parse_line(arguments.input, number, line, _REQUIRED, known)) for number, line in lines
+        ]
+        rows = [beside(arguments.input, checked(row, number, {}), _REQUIRED) for number, row in numbered]
         return with_outputs(rows, arguments.input, arguments.output), False
     if not all(one) or arguments.output is not None:
         raise UsageError("give SOURCE REFERENCE OUT, or --input PAIRS.jsonl --output FOLDER")

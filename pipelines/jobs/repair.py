@@ -139,7 +139,13 @@ def _prepared_sources(
     found: dict[tuple[str, str], PreparedSource] = {}
     for path in sorted(dataset.storage.listing("_settings"), reverse=True):
         run_id = path.removeprefix("_settings/").removesuffix(".yaml")
-        recorded = parse_yaml(dataset.storage.read(path).decode(), path)
+        try:
+            recorded = parse_yaml(dataset.storage.read(path).decode(), path)
+        except (UnicodeDecodeError, UsageError, RecursionError) as error:
+            sys.stderr.write(
+                f"{dataset.uri}/{path}: cannot be read ({error}); its run's settings are left out\n"
+            )
+            continue
         if not isinstance(recorded, dict) or not isinstance(recorded.get("settings"), dict):
             continue  # another program's, or of a version that did not record its source
         try:

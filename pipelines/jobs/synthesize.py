@@ -1,7 +1,7 @@
 """Text, with or without a voice prompt, to speech: one sentence, or a file of them.
 
 One sentence, and small files, run in this process. `workers` > 0 spreads a file over Ray actors. A rerun leaves out the
-sentences whose WAV is already there, so an interrupted job goes on where it stopped.
+sentences that are spoken already, so an interrupted job goes on where it stopped; those that changed are spoken again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from pipelines.execution.requests import (
     Requests,
     RequestSettings,
     add_model_arguments,
+    beside,
+    checked,
+    is_text,
     parse_line,
     read_lines,
     with_outputs,
@@ -71,7 +74,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     system = resolve(arguments.model, arguments.tracking_uri)
     require(system, "speak")
     single = arguments.text is not None
-    requests = Requests(rows, REQUESTS, ("prompt",), "sentences", single, lambda row: len(row["text"]))
+    requests = Requests(
+        rows, REQUESTS, ("prompt",), "sentences", single, lambda row: len(row["text"]), arguments.input
+    )
     return requests.answer(Speak, {"model": str(system)}, settings, arguments.output)
 
 
@@ -83,8 +88,8 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
     }
     if arguments.prompt and not arguments.prompt.is_file():
         raise UsageError(f"--prompt {arguments.prompt}: no such file")
-    if arguments.duration is not None and not 0 < arguments.duration <= 600:
-        raise UsageError(f"--duration {arguments.duration}: must be above 0 and at most 600 seconds")
+    if arguments.duration is not None and (rule := _duration(arguments.duration)):
+        raise UsageError(f"--duration {arguments.duration}: {rule}")
     if arguments.text is not None:
         if arguments.output.suffix.lower() != ".wav":
             raise UsageError(f"--output {arguments.output}: must end in .wav when --text is given")
@@ -99,4 +104,25 @@ def _read(path: Path) -> list[Row]:
     numbered = read_lines(path, ".txt .jsonl")
     if path.suffix.lower() == ".txt":
         return [{"id": f"{number:06d}", "text": line.strip()} for number, line in numbered]
-    return [parse_line(path, number, line, ("text",), _FIELDS) for number, line in numbered]
+    rows = [(number, parse_line(path, number, line, ("text",), _FIELDS)) for number, line in numbered]
+    return [beside(path, checked(row, number, _RULES), ("prompt",)) for number, row in rows]
+
+
+def _duration(value: object) -> str | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 600:
+        return None
+    return "must be above 0 and at most 600 seconds"
+
+
+def _phones(value: object) -> str | None:
+    is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return None if is_list else "must be a list of texts"
+
+
+_RULES = {
+    "prompt": is_text,
+    "prompt_text": is_text,
+    "language": is_text,
+    "phones": _phones,
+    "duration_s": _duration,
+}

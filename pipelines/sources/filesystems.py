@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 _REVISION = re.compile(r"hf://[^#]*(?:@|%40)([0-9a-f]{40})/")
+
+
+class DamagedError(OSError):
+    """What is there is not what it should be: no trouble of the storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ def open_whole(uri: str) -> BinaryIO:
     """A seekable binary file; raises OSError when it cannot be opened. `members.open_file` opens members, too."""
     path = local_path(uri)
     if path is not None:
+        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+            raise DamagedError(f"{path} is not a regular file")
         return path.open("rb")
     opened: BinaryIO = _filesystem(uri).open_input_file(_key(uri))
     return opened

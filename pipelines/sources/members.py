@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import pyarrow as pa
 
-from pipelines.sources.filesystems import open_whole
+from pipelines.sources.filesystems import DamagedError, open_whole
 from pipelines.sources.uris import is_member, local_path, parent, resolve
 
 _ROWS = 16
@@ -25,10 +25,6 @@ _BUFFER = 1 << 20
 
 Value = bytes | Mapping[str, Any] | None
 """Of an audio column: bytes, or Hugging Face's struct of bytes and path."""
-
-
-class DamagedError(OSError):
-    """A container that can be read, but does not hold what it should: no trouble of the storage."""
 
 
 def member_uri(container: str, **address: int | str) -> str:

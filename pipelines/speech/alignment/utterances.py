@@ -15,6 +15,8 @@ _REACH_S = 0.7
 95 % of cases, and pauses between sentences were all found with this reach."""
 _FOREIGN_S = 1.0
 """Speech between two words that neither covers: the transcript lacks something, so it must not be inside."""
+_CLIPPED_S = 0.06
+"""Sound inside a word that a cut beside it may leave out."""
 _LONGEST_PAUSE_S = 3.0
 _PENALTY = {Boundary.SENTENCE: 0.0, Boundary.CLAUSE: 1.0, Boundary.WORD: 3.0}
 _NO_PAUSE_PENALTY, _FULL_PAUSE_S = 2.0, 0.3
@@ -127,15 +129,27 @@ def _gap(kind: Boundary, left: AlignedWord, right: AlignedWord, levels: Levels, 
 
 
 def _first(word: AlignedWord, levels: Levels, pad_s: float, low_s: float) -> Gap:
-    pause = levels.pause(word.start_s, word.start_s - _REACH_S, min(word.start_s + _REACH_S, word.end_s))
+    """Before the first word: not in the pause that may follow it, nor in sound where the recording begins with it."""
+    begin, low = word.start_s, word.start_s - _REACH_S
+    pause = levels.pause(begin, low, min(begin + _REACH_S, (begin + word.end_s) / 2))
+    if levels.loud_s(begin, pause.start_s) > _CLIPPED_S:
+        pause = levels.pause(begin, low, begin)
     start = max(low_s, pause.end_s - min(pad_s, pause.length_s))
+    if not pause.length_s and low <= low_s:
+        start = low_s
     return Gap(start, start, 0.0, forced=False)
 
 
 def _last(word: AlignedWord, levels: Levels, pad_s: float, high_s: float) -> Gap:
-    pause = levels.pause(word.end_s, max(word.end_s - _REACH_S, word.start_s), word.end_s + _REACH_S)
-    end = min(high_s, pause.start_s + min(pad_s, pause.length_s))
-    return Gap(end, end, 0.0, forced=False)
+    """After the last word, as `_first` is before the first."""
+    end, high = word.end_s, word.end_s + _REACH_S
+    pause = levels.pause(end, max(end - _REACH_S, (word.start_s + end) / 2), high)
+    if levels.loud_s(pause.end_s, end) > _CLIPPED_S:
+        pause = levels.pause(end, end, high)
+    stop = min(high_s, pause.start_s + min(pad_s, pause.length_s))
+    if not pause.length_s and high >= high_s:
+        stop = high_s
+    return Gap(stop, stop, 0.0, forced=False)
 
 
 def _padded(pause: Pause, pad_s: float) -> tuple[float, float]:

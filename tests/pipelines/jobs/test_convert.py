@@ -156,6 +156,30 @@ def test_a_file_of_pairs_resumes_and_rejects_with_a_reason(
     assert (folder / "good.wav").read_bytes() == before
 
 
+def test_a_changed_pair_is_converted_again_and_no_input_is_overwritten(
+    system: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("source.wav", "voice.wav"):
+        (folder / name).write_bytes((recordings / name).read_bytes())
+    listing = write_pairs(folder / "pairs.jsonl", Path(), [("a", "source.wav", "voice.wav")])
+    for made in (1, 0):
+        assert convert(system, "--input", listing, "--output", tmp_path / "out") == 0
+        assert last_json(capsys)["new_pairs"] == made
+    before = (tmp_path / "out" / "a.wav").read_bytes()
+    (folder / "voice.wav").write_bytes((recordings / "other.wav").read_bytes())
+    assert convert(system, "--input", listing, "--output", tmp_path / "out") == 0
+    assert last_json(capsys)["new_pairs"] == 1
+    assert (tmp_path / "out" / "a.wav").read_bytes() != before
+    source = (folder / "source.wav").read_bytes()
+    for target in ("source.wav", "voice.wav"):
+        pair = (folder / "source.wav", folder / "voice.wav", folder / target)
+        assert convert(system, *pair) == 2
+    assert capsys.readouterr().err.count("would be overwritten") == 2
+    assert (folder / "source.wav").read_bytes() == source
+
+
 def test_batch_and_order_change_nothing(system: Path, recordings: Path, tmp_path: Path) -> None:
     pairs: list[tuple[str | None, str, str]] = [
         ("a", "source.wav", "voice.wav"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,86 @@ def test_a_file_of_sentences_resumes_and_rejects_with_a_reason(
     assert speak(system, "--input", str(listing), "--output", str(folder)) == 0
     assert last_json(capsys)["new_sentences"] == 1
     assert (folder / "good.wav").read_bytes() == before
+
+
+def manifest_of(folder: Path) -> dict[str, dict[str, object]]:
+    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line, parse_constant=lambda word: pytest.fail(word)) for line in lines if line]
+    return {row["id"]: row for row in rows}
+
+
+def test_what_changed_is_spoken_again(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing, folder, fresh = tmp_path / "edit.txt", tmp_path / "out", tmp_path / "fresh"
+
+    def again(text: str, *words: str) -> int:
+        listing.write_text(text, encoding="utf-8")
+        assert speak(system, "--input", str(listing), "--output", str(folder), *words) == 0
+        made = last_json(capsys)["new_sentences"]
+        assert isinstance(made, int)
+        return made
+
+    assert again("one two\nthree four\n") == 2
+    assert again("one two\nthree four\n") == 0
+    assert again("zero\none two\nthree four\n") == 3
+    assert [row["text"] for row in manifest_of(folder).values()] == ["zero", "one two", "three four"]
+    assert speak(system, "--input", str(listing), "--output", str(fresh)) == 0
+    for name in ("000001", "000002", "000003"):
+        assert (folder / f"{name}.wav").read_bytes() == (fresh / f"{name}.wav").read_bytes()
+    capsys.readouterr()
+    assert again("zero\none two\n") == 0, "000003 stays, with its line"
+    assert manifest_of(folder)["000003"]["text"] == "three four"
+    assert again("zero\none two\n", "--set", "seed=1") == 2
+    assert again("zero\n\u2028one\x85 two\n", "--set", "seed=1") == 1
+
+
+def test_an_odd_value_costs_its_line_alone(
+    system: Path, speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {
+        "neg": '"duration_s": -1', "zero": '"duration_s": 0', "nan": '"duration_s": NaN',
+        "huge": '"duration_s": 1e9', "word": '"duration_s": "2"', "yes": '"duration_s": true',
+        "number": '"prompt": 7', "phones": '"phones": [1]', "half": '"language": "\\ud800"',
+        "pipe": '"prompt": "pipe", "prompt_text": "x"', "x" * 300: '"language": "en"',
+    }  # fmt: skip
+    lines = [f'{{"id": "{name}", "text": "one", {value}}}' for name, value in odd.items()]
+    lines += ['{"id": "ok", "text": "one", "prompt": "voice.wav", "prompt_text": "four five"}']
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "voice.wav").write_bytes((speech_folder / "utterance1.wav").read_bytes())
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    folder = tmp_path / "out"
+    assert speak(system, "--input", str(tmp_path / "rows.jsonl"), "--output", str(folder)) == 0
+    result = last_json(capsys)
+    assert (result["new_sentences"], result["rejected"]) == (1, len(odd))
+    reasons = {name: row["reason"] for name, row in manifest_of(folder).items()}
+    assert reasons.pop("ok") is None
+    assert reasons["neg"] == "line 1: duration_s is -1: must be above 0 and at most 600 seconds"
+    assert reasons["number"] == "line 7: prompt is 7: must be a text"
+    assert "not a regular file" in str(reasons["pipe"])
+    assert all(reasons.values())
+    assert [path.name for path in folder.glob("*.wav")] == ["ok.wav"]
+
+
+def test_no_input_is_overwritten(
+    system: Path, speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice, listing = tmp_path / "a.wav", tmp_path / "rows.jsonl"
+    voice.write_bytes((speech_folder / "utterance1.wav").read_bytes())
+    before = voice.read_bytes()
+    line = {"id": "a", "text": "one", "prompt": "a.wav", "prompt_text": "x"}
+    listing.write_text(json.dumps(line))
+    words = ["--prompt", str(voice), "--prompt-text", "x", "--output", str(voice)]
+    assert speak(system, "--text", "one", *words) == 2
+    assert speak(system, "--input", str(listing), "--output", str(tmp_path)) == 2
+    listing.rename(tmp_path / "manifest.jsonl")
+    assert speak(system, "--input", str(tmp_path / "manifest.jsonl"), "--output", str(tmp_path)) == 2
+    assert capsys.readouterr().err.count("would be overwritten") == 3
+    (tmp_path / "manifest.jsonl").write_text('{"id": "b"}\n')
+    listing.write_text('{"id": "a", "text": "one"}')
+    assert speak(system, "--input", str(listing), "--output", str(tmp_path)) == 2
+    assert "does not say what it is" in capsys.readouterr().err
+    assert voice.read_bytes() == before
 
 
 def test_batch_and_order_change_nothing(system: Path, tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ def read_text_prefix(
     """Return the state of a TextPrefixTransformer; `text_mlp` is the reference's name of the text network."""
     state = {"text_table.weight": reader.take("phone_emb.weight", vocab, dim)}
     state |= under("text_mlp", read_mlp(reader, f"diff_estimator.{text_mlp}", dim))
-    state |= under("transformer.time.mlp", read_mlp(reader, "diff_estimator.diff_step_mlp", dim))
-    state |= under("transformer.norm", _read_norm(reader, "diff_estimator.norm", dim))
-    for index in range(n_layers):
-        state |= under(
-            f"transformer.blocks.{index}", _read_block(reader, f"diff_estimator.layers.{index}", dim)
-        )
+    state |= under("transformer", read_transformer(reader, dim, n_layers))
     return under("trunk", state)
+
+
+def read_transformer(reader: StateReader, dim: int, n_layers: int) -> dict[str, Tensor]:
+    """Return the state of a NonCausalTransformer."""
+    state = under("time.mlp", read_mlp(reader, "diff_estimator.diff_step_mlp", dim))
+    state |= under("norm", _read_norm(reader, "diff_estimator.norm", dim))
+    for index in range(n_layers):
+        state |= under(f"blocks.{index}", _read_block(reader, f"diff_estimator.layers.{index}", dim))
+    return state
 
 
 def read_mlp(reader: StateReader, prefix: str, dim: int) -> dict[str, Tensor]:

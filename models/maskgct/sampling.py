@@ -1,10 +1,10 @@
-"""The two stages of MaskGCT as closures for the masked sampler: text prompt, voice prompt, guidance.
+"""The stages of MaskGCT as closures for the masked sampler: text prompt, voice prompt, guidance.
 
 Everything that no step changes is computed once: the text network, the prompt's embedding, finished levels.
-Shapes: B rows, L text tokens, P prompt frames, T frames, Q levels, D channels, V codes.
+Shapes: B rows, L text tokens, P prompt frames, N positions before the target, T frames, Q levels, D channels, V codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from models.layers.masks import length_mask
 from models.layers.packing import Packing, rows_to_positions
+from models.layers.transformer import NonCausalTransformer
+from models.maskgct.code_levels import CodeLevels
 from models.maskgct.s2a import MaskGCTS2A
+from models.maskgct.semantic_s2a import MaskGCTSemanticS2A
 from models.maskgct.t2s import MaskGCTT2S
 from models.maskgct.text_prefix import TextPrefixTransformer
 from models.sampling.draws import Draws
@@ -44,37 +47,52 @@ class Generated:
     """Passes through the network; a guided step makes two, one for each branch."""
 
 
+@dataclass(frozen=True)
+class SemanticConditions:
+    """What the rows of a batch are generated from where every frame has a semantic token; masks as in Conditions."""
+
+    semantic_BT: Tensor
+    """int64, of the frames to generate."""
+    prompt_semantic_BP: Tensor
+    """int64, of the prompt's frames; P may be 0."""
+    prompt_BPQ: Tensor
+    """Codes of the voice prompt, int64, at least of the network's levels."""
+    prompt_mask_BP: Tensor
+    lengths: Sequence[int]
+    """Frames to generate, at least 1 each."""
+
+
 class _Branches:
     """Hidden states of the target frames, guided; both branches go through the network in one call.
 
-    The unconditional branch sees the target frames alone: the same positions, with text and prompt masked
-    out, so its rotary positions start at 0 again. The rows are packed, so that what is masked out costs
-    nothing: padded, guidance was slower than with a call for each branch.
+    The unconditional branch sees the target frames alone: the same positions, with all that stands before them masked
+    out, so its rotary positions start at 0 again. The rows are packed, so that what is masked out costs nothing:
+    padded, guidance was slower than with a call for each branch.
     """
 
-    def __init__(self, trunk: TextPrefixTransformer, given: Conditions, guidance: Guidance) -> None:
-        self.transformer, self.guidance = trunk.transformer, guidance
-        self.text_BLD = trunk.embed_text(given.text_BL)
-        device, n_rows = given.text_BL.device, len(given.lengths)
-        self.target_mask_BT = length_mask(torch.tensor(given.lengths, device=device), max(given.lengths))
-        prefix_mask = torch.cat([given.text_mask_BL, given.prompt_mask_BP], dim=1)
-        conditional = torch.cat([prefix_mask, self.target_mask_BT], dim=1)
-        unconditional = torch.cat([torch.zeros_like(prefix_mask), self.target_mask_BT], dim=1)
+    def __init__(
+        self,
+        transformer: NonCausalTransformer,
+        prefix_mask_BN: Tensor,
+        lengths: Sequence[int],
+        guidance: Guidance,
+    ) -> None:
+        self.transformer, self.guidance = transformer, guidance
+        device, n_rows = prefix_mask_BN.device, len(lengths)
+        self.target_mask_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))
+        conditional = torch.cat([prefix_mask_BN, self.target_mask_BT], dim=1)
+        unconditional = torch.cat([torch.zeros_like(prefix_mask_BN), self.target_mask_BT], dim=1)
         n_branches = 2 if guidance.scale > 0 else 1
         self.evaluations, self._per_step = 0, n_branches
         self.packing = Packing(torch.cat([conditional, unconditional][:n_branches]))
         self.context = self.transformer.packed(self.packing)
-        source_BN = rows_to_positions(n_rows, prefix_mask.shape[1], max(given.lengths), device=device)
+        source_BN = rows_to_positions(n_rows, prefix_mask_BN.shape[1], max(lengths), device=device)
         self.source_M = self.packing.pack(source_BN.repeat(n_branches, 1))[0]
 
-    def prefix(self, prompt_BPD: Tensor) -> Tensor:
-        """Return the part of the input that stays the same over the steps."""
-        return torch.cat([self.text_BLD, prompt_BPD], dim=1).flatten(0, 1)
-
-    def hidden(self, prefix: Tensor, target_BTD: Tensor, time: float) -> Tensor:
-        """Return guided hidden states (B, T, D)."""
+    def hidden(self, prefix_BND: Tensor, target_BTD: Tensor, time: float) -> Tensor:
+        """Return guided hidden states (B, T, D); `prefix_BND` is what stands before the target frames."""
         self.evaluations += self._per_step
-        source = torch.cat([prefix, target_BTD.flatten(0, 1)])
+        source = torch.cat([prefix_BND.flatten(0, 1), target_BTD.flatten(0, 1)])
         time_1 = torch.full((1,), time, device=source.device)
         packed = self.transformer.run(source[self.source_M][None], time_1, self.context)
         branches = self.packing.unpack(packed)[:, -target_BTD.shape[1] :]
@@ -89,12 +107,13 @@ def generate_t2s(
     model: MaskGCTT2S, given: Conditions, n_steps: int, choice: TokenChoice, guidance: Guidance, draws: Draws
 ) -> Generated:
     """Generate codebook 0, codes (B, T, 1); of the prompt only level 0 is read."""
-    branches = _Branches(model.trunk, given, guidance)
+    branches = _prefixed(model.trunk, given, guidance)
     prompt_BP = given.prompt_BPQ[..., 0]
-    prefix = branches.prefix(model.embed_codes(prompt_BP, torch.zeros_like(prompt_BP, dtype=torch.bool)))
+    prompt_BPD = model.embed_codes(prompt_BP, torch.zeros_like(prompt_BP, dtype=torch.bool))
+    prefix_BND = torch.cat([model.trunk.embed_text(given.text_BL), prompt_BPD], dim=1)
 
     def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
-        y: Tensor = model.head(branches.hidden(prefix, model.embed_codes(codes_BT, masked_BT), time))
+        y: Tensor = model.head(branches.hidden(prefix_BND, model.embed_codes(codes_BT, masked_BT), time))
         return y
 
     codes_BT = sample_masked(logits, given.lengths, n_steps, choice, draws, given.text_BL.device)
@@ -115,33 +134,85 @@ def generate_s2a(
 
     `n_steps` has one entry a level, those of known levels unused. ValueError if it has not.
     """
-    n_levels = model.config.n_codebooks
+    text_BLD = model.trunk.embed_text(given.text_BL)
+    prompt_BPD = _prompt_codes(model, given.prompt_BPQ)
+
+    def conditioned(level: int) -> tuple[Tensor, Tensor]:
+        condition_11D = model.condition(torch.tensor([level], device=known_BTg.device))
+        return torch.cat([text_BLD, prompt_BPD + condition_11D], dim=1), condition_11D
+
+    branches = _prefixed(model.trunk, given, guidance)
+    return _by_level(model, branches, conditioned, known_BTg, n_steps, given.lengths, choice, draws)
+
+
+@torch.no_grad()
+def generate_semantic_s2a(
+    model: MaskGCTSemanticS2A,
+    given: SemanticConditions,
+    known_BTg: Tensor,
+    n_steps: Sequence[int],
+    choice: TokenChoice,
+    guidance: Guidance,
+    draws: Draws,
+) -> Generated:
+    """As `generate_s2a`, where every frame has a semantic token, which the unconditional branch sees as well."""
+    n_prompt = given.prompt_semantic_BP.shape[1]
+    semantic_BN = torch.cat([given.prompt_semantic_BP, given.semantic_BT], dim=1)
+    prompt_BPD = _prompt_codes(model, given.prompt_BPQ[..., : model.n_levels])
+
+    def conditioned(level: int) -> tuple[Tensor, Tensor]:
+        condition_BND = model.condition(semantic_BN, torch.tensor([level], device=semantic_BN.device))
+        return prompt_BPD + condition_BND[:, :n_prompt], condition_BND[:, n_prompt:]
+
+    branches = _Branches(model.transformer, given.prompt_mask_BP, given.lengths, guidance)
+    return _by_level(model, branches, conditioned, known_BTg, n_steps, given.lengths, choice, draws)
+
+
+def _prefixed(trunk: TextPrefixTransformer, given: Conditions, guidance: Guidance) -> _Branches:
+    prefix_mask_BN = torch.cat([given.text_mask_BL, given.prompt_mask_BP], dim=1)
+    return _Branches(trunk.transformer, prefix_mask_BN, given.lengths, guidance)
+
+
+def _prompt_codes(model: CodeLevels, prompt_BPQ: Tensor) -> Tensor:
+    return model.embed_codes(prompt_BPQ, torch.zeros_like(prompt_BPQ, dtype=torch.bool))
+
+
+def _by_level(
+    model: CodeLevels,
+    branches: _Branches,
+    conditioned: Callable[[int], tuple[Tensor, Tensor]],
+    known_BTg: Tensor,
+    n_steps: Sequence[int],
+    lengths: Sequence[int],
+    choice: TokenChoice,
+    draws: Draws,
+) -> Generated:
+    """Level after level. `conditioned`: level -> the input before the target frames, and what is added to theirs."""
+    n_known, n_levels = known_BTg.shape[2], model.n_levels
     if len(n_steps) != n_levels:
         raise ValueError(
             f"n_steps has {len(n_steps)} entries; it must have one for each of {n_levels} levels"
         )
-    branches = _Branches(model.trunk, given, guidance)
-    prompt_BPD = model.embed_codes(given.prompt_BPQ, torch.zeros_like(given.prompt_BPQ, dtype=torch.bool))
-    codes_BTQ = torch.cat(
-        [known_BTg, known_BTg.new_zeros(*known_BTg.shape[:2], n_levels - known_BTg.shape[2])], -1
-    )
-    for level in range(known_BTg.shape[2], n_levels):
-        logits = _level_logits(model, branches, prompt_BPD, codes_BTQ, level)
-        steps = n_steps[level]
-        codes_BTQ[..., level] = sample_masked(logits, given.lengths, steps, choice, draws, codes_BTQ.device)
+    if n_known < model.first_level:
+        raise ValueError(
+            f"{n_known} levels are given; the network generates from level {model.first_level} on"
+        )
+    codes_BTQ = torch.cat([known_BTg, known_BTg.new_zeros(*known_BTg.shape[:2], n_levels - n_known)], -1)
+    for level in range(n_known, n_levels):
+        prefix_BND, condition = conditioned(level)
+        constant_BTD = model.embed_other_levels(codes_BTQ, level) + condition
+        logits = _level_logits(model, branches, prefix_BND, constant_BTD, level)
+        codes_BTQ[..., level] = sample_masked(
+            logits, lengths, n_steps[level], choice, draws, codes_BTQ.device
+        )
     return Generated(codes_BTQ, branches.evaluations)
 
 
 def _level_logits(
-    model: MaskGCTS2A, branches: _Branches, prompt_BPD: Tensor, codes_BTQ: Tensor, level: int
+    model: CodeLevels, branches: _Branches, prefix_BND: Tensor, constant_BTD: Tensor, level: int
 ) -> LogitsFn:
-    condition_11D = model.condition(torch.tensor([level], device=codes_BTQ.device))
-    prefix = branches.prefix(prompt_BPD + condition_11D)
-    constant_BTD = model.embed_other_levels(codes_BTQ, level) + condition_11D
-
     def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
         target_BTD = constant_BTD + model.embed_level(codes_BT, masked_BT, level)
-        y: Tensor = model.heads(branches.hidden(prefix, target_BTD, time), level)
-        return y
+        return model.logits(branches.hidden(prefix_BND, target_BTD, time), level)
 
     return logits

@@ -1,12 +1,13 @@
-"""MaskGCT "T2S" without semantic tokens: text -> the first codebook of a codec.
+"""MaskGCT's T2S: text -> semantic tokens (arXiv 2409.00750), or the first codebook of a codec in their place.
 
-After choiHkk/maskgct (prefix variant of arXiv 2409.00750): a bidirectional transformer over
-[text ; speech] that predicts masked codes. Differences: adaptive norms start as identity, padding may
-stand anywhere and never changes a row's result.
+After open-mmlab/Amphion and choiHkk/maskgct: a bidirectional transformer over [text ; speech] that predicts
+masked codes. Differences: adaptive norms start as identity, padding may stand anywhere and never changes a row's
+result.
 Shapes: B rows, L text tokens, T frames, N = L + T, D channels, V codes.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,29 @@ class MaskGCTT2SConfig:
     n_layers: int = 16
     n_heads: int = 16
     feed_forward_size: int = 4096
+    padding_code: ClassVar[bool] = True
+    """Id V exists."""
 
     def __post_init__(self) -> None:
         check_transformer_sizes(self)
 
 
+@dataclass(frozen=True)
+class MaskGCTSemanticT2SConfig(MaskGCTT2SConfig):
+    """Sizes of the network that writes semantic tokens; the defaults are those of amphion/MaskGCT.
+
+    There is no id for padding: without a prompt there are no frames of it.
+    """
+
+    codebook_size: int = 8192
+    """V, ids of the semantic tokenizer."""
+    hidden_size: int = 1536
+    feed_forward_size: int = 6144
+    padding_code: ClassVar[bool] = False
+
+
 class MaskGCTT2S(nn.Module):
-    """Predicts the codes of codebook 0 at masked frames."""
+    """Predicts semantic tokens, or the codes of codebook 0, at masked frames."""
 
     def __init__(self, config: MaskGCTT2SConfig) -> None:
         super().__init__()
@@ -46,14 +63,15 @@ class MaskGCTT2S(nn.Module):
             config.n_heads,
             config.feed_forward_size,
         )
-        # Rows: V codes, the padding id V, the mask.
-        self.code_table = nn.Embedding(config.codebook_size + 2, config.hidden_size)
+        # Rows: V codes, the padding id V where there is one, the mask.
+        n_rows = config.codebook_size + int(config.padding_code) + 1
+        self.code_table = nn.Embedding(n_rows, config.hidden_size)
         self.head = nn.Linear(config.hidden_size, config.codebook_size)
         init_normal(self)
 
     def embed_codes(self, codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
-        """Map int64 codes in [0, V] to (B, T, D), the mask embedding where `masked_BT` (bool)."""
-        y: Tensor = self.code_table(torch.where(masked_BT, self.config.codebook_size + 1, codes_BT))
+        """Map int64 codes in [0, V], V with `padding_code` only, to (B, T, D), the mask's where `masked_BT` (bool)."""
+        y: Tensor = self.code_table(torch.where(masked_BT, self.code_table.num_embeddings - 1, codes_BT))
         return y
 
     def forward(

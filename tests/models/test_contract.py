@@ -12,6 +12,8 @@ from models.flow_matching import example as flow_matching
 from models.flow_matching.family import FAMILY as FLOW_MATCHING
 from models.generators import load_generator, save_generator
 from models.manifest import Example, Padding, Trainable
+from models.maskgct import example as maskgct
+from models.maskgct.family import FAMILY as MASKGCT
 from models.soundstorm import example as soundstorm
 from models.soundstorm.family import FAMILY as SOUNDSTORM
 from models.toktts import example as toktts
@@ -22,6 +24,8 @@ from models.valle.family import FAMILY as VALLE
 REGISTERED = [one for family in FAMILIES for one in family.trainables if one.example is not None]
 # Networks that a configuration builds in another way.
 VARIANTS = {
+    "maskgct_semantic_s2a-1layer": (MASKGCT.trainables[3], partial(maskgct.semantic_s2a, 1)),
+    "maskgct_semantic_s2a-full": (MASKGCT.trainables[3], partial(maskgct.semantic_s2a, 3, 1)),
     "valle_ar-retnet": (VALLE.trainables[0], partial(valle.ar, "retnet")),
     "valle_ar-chunkwise": (VALLE.trainables[0], partial(valle.ar, "retnet", 4)),
     "valle_nar-causal_retnet": (VALLE.trainables[1], partial(valle.nar, "causal_retnet")),

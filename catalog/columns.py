@@ -5,6 +5,8 @@ Whoever is killed on the way goes on with the same calls: the files that lack th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from catalog import table
@@ -51,21 +53,22 @@ def lacking(dataset: Dataset, column: str) -> list[Shard]:
     ]
 
 
-def fill(head: Head, shard: Shard, column: str, values: pa.Array, run_id: str, job: str) -> bool:
-    """Put a copy of a file with the column's values in its place, in one commit.
+def fill(head: Head, shard: Shard, values: Mapping[str, pa.Array], run_id: str, job: str) -> bool:
+    """Put a copy of a file with the values of further columns in its place, in one commit.
 
-    `values` has one value per row of the file, null for rows without. False if another job took the file away
-    meanwhile. Raises ValueError for values that break a rule, JobError.
+    `values` has one value per column and row of the file, null for rows without. False if another job took the file
+    away meanwhile. Raises ValueError for values that break a rule, JobError.
     """
-    identity = head.identity.columns.get(column)
-    if identity is None:
-        raise JobError(f"{head.uri}: has no column {column}; declare it first")
-    rows = read_shard(head.storage, shard)
-    if len(values) != len(rows):
-        raise ValueError(f"{shard.path}: {len(values)} values of {column} for {len(rows)} rows")
-    rows = rows.set_column(rows.column_names.index(column), SCHEMA.field(column), values)
-    for problem in check_values(rows, head.identity.codec, {column: identity}):
+    rows, makers = read_shard(head.storage, shard), {}
+    for column, cells in values.items():
+        if column not in head.identity.columns:
+            raise JobError(f"{head.uri}: has no column {column}; declare it first")
+        makers[column] = head.identity.columns[column]
+        if len(cells) != len(rows):
+            raise ValueError(f"{shard.path}: {len(cells)} values of {column} for {len(rows)} rows")
+        rows = rows.set_column(rows.column_names.index(column), SCHEMA.field(column), cells)
+    for problem in check_values(rows, head.identity.codec, makers):
         raise ValueError(f"{shard.path}: {problem}")
-    columns = {**stated_columns(shard, head.identity), column: identity}
+    columns = {**stated_columns(shard, head.identity), **makers}
     new = write_part(head.storage, rows, shard.split, run_id, head.identity.codec, columns)
     return head.swap(new, [shard], job, changes_rows=True)

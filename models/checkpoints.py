@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -180,6 +181,16 @@ def hub_files(folder: Path) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
     if not (folder / "config.json").is_file() or weights is None:
         raise ValueError(f"it must hold config.json and one of {', '.join(HUB_WEIGHTS)}")
     return read_json(folder / "config.json"), read_tensors(weights)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) of names, types, shapes and values, whatever file they came in."""
+    found = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def read_json(path: Path) -> Mapping[str, Json]:

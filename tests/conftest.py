@@ -121,6 +121,47 @@ def tiny_whisper_hf(_tiny_whispers: tuple[Path, Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def w2vbert_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A w2v-BERT of 4 layers and 32 channels with random weights, as users have it."""
+    import torch
+    from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("semantic") / "w2vbert"
+    config = Wav2Vec2BertConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
+        conv_depthwise_kernel_size=5, left_max_position_embeddings=4, right_max_position_embeddings=2,
+    )  # fmt: skip
+    Wav2Vec2BertModel(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def semantic_parts(w2vbert_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The parts of a tiny MaskGCT tokenizer (`models.semantic.source.TokenizerSource`): 16 codes, 4 latents."""
+    import torch
+
+    from models.generators import save_generator
+    from models.semantic.repcodec import RepCodec, RepCodecConfig
+
+    torch.manual_seed(0)
+    network = RepCodec(RepCodecConfig(32, 16, 4, 12, 16, 2))
+    for name, parameter in network.named_parameters():
+        if "weight" in name and parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    folder = tmp_path_factory.mktemp("repcodec")
+    save_generator(network, "repcodec", folder / "repcodec")
+    statistics = {"mean": torch.linspace(-0.1, 0.1, 32), "var": torch.linspace(0.5, 2.0, 32)}
+    torch.save(statistics, folder / "statistics.pt")
+    return {
+        "tokenizer": str(folder / "repcodec"),
+        "features": str(w2vbert_directory),
+        "statistics": str(folder / "statistics.pt"),
+        "layer": 2,
+    }
+
+
+@pytest.fixture(scope="session")
 def _s3_endpoint() -> Iterator[str]:
     """moto's server as a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
     pytest.importorskip("moto.server")

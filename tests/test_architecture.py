@@ -47,6 +47,7 @@ FAMILIES = ("maskgct", "valle", "soundstorm", "flow_matching", "toktts", "autoen
 MODELS = (
     ("systems", "interop"),
     ("system_files",),
+    ("tokenizer_sources",),
     ("generators", "codec_sources"),
     ("families",),
     (*FAMILIES, "codecs/", "semantic"),

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.models import promote, register
-from models.checkpoints import Record, StateReader
+from models.checkpoints import Record, StateReader, state_digest
 from models.families import checkpoint_format, format_groups, format_of
 from models.generators import save_generator
 from models.text.front_ends import PhonemeFrontEnd
@@ -38,7 +34,7 @@ def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri
         symbols = published.symbols(path) if published.symbols is not None else {}
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise JobError(f"{path} is no {source}: {error}") from error
-    record = {"family": published.produces, "source": source, "weights_sha256": _digest(state)}
+    record = {"family": published.produces, "source": source, "weights_sha256": state_digest(state)}
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"
         if published.save is not None:
@@ -70,13 +66,3 @@ def _write_text(symbols: Mapping[str, int], path: Path, directory: Path) -> None
     description = PhonemeFrontEnd(table, Treatment()).save(directory)
     description.pop("espeak_ng", None)  # nobody knows which one made its phones
     (directory / "text.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
-
-
-def _digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and values, whatever file they came in."""
-    found = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()

@@ -24,6 +24,7 @@ from models.semantic.w2vbert import check_layer
 
 PUBLISHED = "facebook/hubert-base-ls960"
 """On the Hugging Face Hub; its weights are under the Apache licence 2.0."""
+NAME = "hubert"
 UNITS = "k_means"
 """Kind of a directory that holds cells."""
 _LONGEST_S = 120
@@ -119,7 +120,7 @@ def load(directory: Path, layer: int, device: str | torch.device = "cpu") -> Hub
     described = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
     rate, normalises = described.get("sampling_rate", 16_000), bool(described.get("do_normalize", True))
     hop, channels = math.prod(config.conv_stride), config.hidden_size
-    identity = TokenIdentity("hubert", f"layer-{layer}", digest, rate, hop, 0, 0, channels)
+    identity = TokenIdentity(NAME, f"layer-{layer}", digest, rate, hop, 0, 0, channels)
     return Hubert(model.to(device), layer, normalises, identity)
 
 
@@ -136,12 +137,21 @@ def save_units(units: Units, directory: Path) -> None:
     )
 
 
+def cells_of(directory: Path) -> TokenIdentity:
+    """The identity of the features that a directory holds cells of. ValueError for another directory."""
+    described = files.read_config(directory)
+    made = described.get("config", {}).get("features")
+    if described.get("kind") != UNITS or not isinstance(made, dict):
+        raise ValueError(f"{directory} is no directory of kind {UNITS}")
+    return TokenIdentity(**made)
+
+
 def load_units(directory: Path, features: Embedder) -> Units:
     """Read what `save_units` wrote. ValueError if the cells are those of other features."""
+    made, given = cells_of(directory), features.identity
     stored = files.read(directory)
-    if files.kind_of(directory) != UNITS or set(stored.weights) != {"centroids_VD"}:
+    if set(stored.weights) != {"centroids_VD"}:
         raise ValueError(f"{directory} is no directory of kind {UNITS}")
-    made, given = TokenIdentity(**stored.config["features"]), features.identity
     if made != given:
         raise ValueError(
             f"{directory} holds cells of {made.source} (weights {made.weights_sha256[:12]}), not of {given.source} "

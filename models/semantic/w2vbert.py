@@ -22,6 +22,7 @@ from models.semantic.filter_bank import HOP, SAMPLE_RATE, frame_counts, log_mel_
 
 PUBLISHED = "facebook/w2v-bert-2.0"
 """On the Hugging Face Hub; its weights are under the MIT licence."""
+NAME = "w2v-bert-2.0"
 MASKGCT_LAYER = 17
 """Hidden state that MaskGCT's semantic codec reads."""
 _LONGEST_S = 60
@@ -94,7 +95,7 @@ def load(
             f"{digest} {hashlib.sha256(statistics.read_bytes()).hexdigest()}".encode()
         ).hexdigest()
         edition += "-normalised"
-    identity = TokenIdentity("w2v-bert-2.0", edition, digest, SAMPLE_RATE, HOP, 0, 0, channels)
+    identity = TokenIdentity(NAME, edition, digest, SAMPLE_RATE, HOP, 0, 0, channels)
     return W2vBert(model.to(device), identity, given)
 
 

@@ -25,6 +25,7 @@ from catalog.datasets import Dataset
 from catalog.strict_yaml import parse_yaml
 from pipelines.prepare.job import RunOptions, prepare
 from pipelines.prepare.settings import PrepareSettings
+from pipelines.stages.semantic import SemanticSettings
 
 name = "repair"
 help = "set damaged files of a dataset aside and prepare their recordings again"
@@ -137,6 +138,7 @@ def _prepared_sources(
 ) -> Iterator[PreparedSource]:
     """One for each source and its name in the dataset, newest first; those of another identity are left out."""
     found: dict[tuple[str, str], PreparedSource] = {}
+    semantic: SemanticSettings | None = None
     for path in sorted(dataset.storage.listing("_settings"), reverse=True):
         run_id = path.removeprefix("_settings/").removesuffix(".yaml")
         try:
@@ -156,6 +158,8 @@ def _prepared_sources(
             continue  # settings of another version of this program
         if settings.of_rows != dataset.settings:
             continue
+        # Runs before the dataset had token columns do not say who makes them; columns are never taken away again.
+        semantic = semantic or (settings.semantic if dataset.identity.columns else None)
         place = source or str(recorded.get("source"))
         key = (place, settings.source.name)
         known = found.get(key)
@@ -163,7 +167,9 @@ def _prepared_sources(
         unchecked = settings.source.model_copy(update={"check": "none"})
         found[key] = PreparedSource(
             place,
-            known.settings if known else settings.model_copy(update={"source": unchecked}),
+            known.settings
+            if known
+            else settings.model_copy(update={"source": unchecked, "semantic": semantic}),
             (*(known.run_ids if known else ()), run_id),
         )
     yield from found.values()

@@ -16,23 +16,26 @@ import pyarrow as pa
 
 from catalog import creation
 from catalog.appending import Appender
+from catalog.columns import declare
 from catalog.command import JobError, UsageError
 from catalog.config import to_yaml
-from catalog.datasets import summary
+from catalog.datasets import Dataset, summary
+from catalog.identity import Identity
 from catalog.runs import marked_run
 from catalog.strict_yaml import format_yaml
-from models.identity import TokenIdentity
 from models.text import espeak
 from pipelines.execution import cluster
 from pipelines.execution.commit import Tolerance, commit
 from pipelines.execution.progress import Progress
 from pipelines.execution.ray_stream import stream
+from pipelines.prepare.columns import files_to_fill, fill_columns
 from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
 from pipelines.prepare.settings import PrepareSettings
-from pipelines.prepare.steps import layout_of, steps_of
+from pipelines.prepare.steps import filling_step, layout_of, steps_of
 from pipelines.sources.open import described_tables, open_source
 from pipelines.speech.transcription import check_model
+from pipelines.stages.semantic import SemanticTokens
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class _Plan:
     """All that is known before the first recording is read."""
 
     listing: Listing
-    codec: TokenIdentity
+    identity: Identity
     appender: Appender
     known: Known
 
@@ -73,7 +76,7 @@ def prepare(
     if creation.exists(output):
         # What is refused, or has nothing left to do, is known without Ray.
         plan = _plan(listing, output, settings, options)
-        if not listing.any_new(plan.known):
+        if not listing.any_new(plan.known) and not _to_fill(plan, options):
             listing.refuse_changed(plan.known)
         else:
             with cluster.session():
@@ -86,7 +89,7 @@ def prepare(
                 plan = planning.result()
                 written = _work(plan, settings, options)
     return {
-        **summary(plan.appender.dataset),
+        **summary(Dataset.open(plan.appender.uri)),
         "wall_s": round(time.monotonic() - started, 3),
         "new_recordings": written,
     }
@@ -107,14 +110,17 @@ def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Lis
 
 
 def _plan(listing: Listing, output: str, settings: PrepareSettings, options: RunOptions) -> _Plan:
-    codec = _codec_identity(settings.codec.name)
+    identity = _identity(settings)
     if settings.transcribe is not None:
         check_model(settings.transcribe)
     # Before the dataset is made: a source that cannot be read leaves nothing behind.
     if listing.is_empty():
         raise UsageError(f"source {listing.source.uri!r} holds no recordings")
     place = creation.restart if options.restart else creation.create
-    appender = Appender(place(output, codec, settings.of_rows))
+    dataset = place(output, identity.codec, settings.of_rows, identity.columns)
+    for name in sorted(identity.columns.keys() - dataset.identity.columns.keys()):
+        dataset = declare(dataset, name, identity.columns[name])
+    appender = Appender(dataset)
     known = Known.of(appender.committed(options.retry))
     if len(known.keys) and settings.source.check != "none":
         known = known.with_texts(appender.dataset.read(["id", "recording_id", "text", "text_source"]))
@@ -122,15 +128,22 @@ def _plan(listing: Listing, output: str, settings: PrepareSettings, options: Run
             sys.stderr.write(
                 f"{corrected} transcripts have changed since their commit; give --changed redo to take them\n"
             )
-    return _Plan(listing, codec, appender, known)
+    return _Plan(listing, identity, appender, known)
 
 
-def _codec_identity(source: str) -> TokenIdentity:
-    """The identity of the codec that `source` names. Torch is imported here, while Ray starts."""
+def _identity(settings: PrepareSettings) -> Identity:
+    """Makers of codes and token columns, and the settings of rows. Torch is imported here, while Ray starts."""
     from models.codec_sources import load_codec
     from models.codecs.interface import identity_of
 
-    return identity_of(load_codec(source))
+    codec = identity_of(load_codec(settings.codec.name))
+    columns = {} if settings.semantic is None else SemanticTokens(settings.semantic).columns
+    return Identity(codec, settings.of_rows, columns)
+
+
+def _to_fill(plan: _Plan, options: RunOptions) -> bool:
+    """True if committed files are to get token columns; a repair leaves that to `prepare`."""
+    return options.only is None and bool(files_to_fill(plan.appender.dataset))
 
 
 def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
@@ -140,7 +153,7 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
     cluster.check_claims(list(layout.claims.values()), available)
     with marked_run(plan.appender.dataset) as run_id, Progress() as progress:
         _record(plan, settings, run_id)
-        steps = steps_of(layout, settings, plan.codec, plan.appender.uri, run_id)
+        steps = steps_of(layout, settings, plan.identity, plan.appender.uri, run_id)
         # A source of millions is still being counted while the first of it are done.
         Thread(target=_count, args=(plan, progress), daemon=True).start()
         # Closed while Ray is up: what Ray Data clears away later would start another.
@@ -154,6 +167,10 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
             progress.say(
                 f"{missing} recordings were unavailable and are not stored; the next run takes them up again"
             )
+        if settings.semantic is not None and _to_fill(plan, options):
+            step = filling_step(layout, settings, settings.semantic, plan.identity.codec, plan.appender.uri)
+            filled = fill_columns(plan.appender.uri, step, run_id, progress.say)
+            progress.say(f"{filled} files were rewritten with {', '.join(sorted(plan.identity.columns))}")
     return progress.recordings
 
 
@@ -177,10 +194,11 @@ def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
 def describe(source: str, output: str, settings: PrepareSettings, options: RunOptions) -> list[str]:
     """The resolved settings, the workers of this machine and the planned work, as lines of text; starts nothing."""
     listing = _listing(source, settings, options)
-    codec = _codec_identity(settings.codec.name)
+    identity, lacking = _identity(settings), 0
     known = Known.of(_NOTHING)
     if creation.exists(output) and not options.restart:
-        made = creation.create(output, codec, settings.of_rows)
+        made = creation.create(output, identity.codec, settings.of_rows, identity.columns)
+        lacking = len(files_to_fill(made, identity.columns))
         known = Known.of(Appender(made).committed(options.retry))
     planned = listing.count(known)
     here = [{"CPU": float(os.cpu_count() or 1), "GPU": 0.0}]
@@ -192,8 +210,10 @@ def describe(source: str, output: str, settings: PrepareSettings, options: RunOp
     lines += described_tables(listing.source)
     lines.append(
         f"planned: {planned.new_recordings} of {planned.recordings} recordings "
-        f"({planned.on_offer}) -> {output}, codec {codec.name}@{codec.edition}"
+        f"({planned.on_offer}) -> {output}, codec {identity.codec.source}"
     )
+    lines += [f"{name}: {made.source}" for name, made in sorted(identity.columns.items())]
+    lines += [f"{lacking} files get {', '.join(sorted(identity.columns))}"] if lacking else []
     return lines
 
 

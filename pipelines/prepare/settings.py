@@ -15,6 +15,7 @@ from pipelines.stages.align import AlignSettings
 from pipelines.stages.filter import PRESETS
 from pipelines.stages.quality import MEASURES, MeasureName
 from pipelines.stages.segment import SegmentSettings
+from pipelines.stages.semantic import SemanticSettings
 from pipelines.stages.speakers import SpeakerSettings
 
 
@@ -207,6 +208,9 @@ class PrepareSettings(Settings):
     )
     split: SplitSettings = SplitSettings()
     codec: CodecSettings = CodecSettings()
+    semantic: SemanticSettings | None = Field(
+        default=None, description="fills `semantic_codes`; a dataset that lacks the column gets it"
+    )
     resources: ResourceSettings = ResourceSettings()
 
     @model_validator(mode="after")

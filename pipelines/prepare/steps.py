@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from catalog.command import UsageError
+from catalog.identity import Identity
 from models.identity import TokenIdentity
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
@@ -27,7 +28,9 @@ from pipelines.stages.decode import DecodeStage
 from pipelines.stages.filter import FilterStage
 from pipelines.stages.quality import QualityStage
 from pipelines.stages.segment import SegmentStage
+from pipelines.stages.semantic import SemanticSettings, SemanticStage
 from pipelines.stages.speakers import SpeakerSettings, SpeakersStage
+from pipelines.stages.stored_tokens import StoredTokensStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.transcribe import TranscribeStage
 from pipelines.stages.write import WriteStage
@@ -78,11 +81,12 @@ def _claim(name: str, given: StepSettings, workers: int, cpus: float, gpus: floa
 
 
 def steps_of(
-    layout: Layout, settings: PrepareSettings, codec: TokenIdentity, dataset_uri: str, run_id: str
+    layout: Layout, settings: PrepareSettings, identity: Identity, dataset_uri: str, run_id: str
 ) -> list[Step]:
-    """The job's steps, in order."""
+    """The job's steps, in order; `identity` is that of the rows."""
+    codec = identity.codec
     reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
-    encoding = [_codec(settings, layout.on_gpu)]
+    encoding = [*_semantic(settings, codec, layout.on_gpu), _codec(settings, layout.on_gpu)]
     if settings.augment is not None:
         # With the codec: copies do not travel between workers.
         encoding.insert(0, Stage(AugmentStage, settings.augment.model_dump()))
@@ -93,6 +97,7 @@ def steps_of(
                 "dataset_uri": dataset_uri,
                 "run_id": run_id,
                 "codec": codec,
+                "columns": identity.columns,
                 "validation": settings.split.validation,
                 "seed": settings.split.seed,
             },
@@ -110,12 +115,8 @@ def steps_of(
 
 def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
     """From a recording to utterances: all that needs only the audio and a given text."""
-    audio, resources, rate = settings.audio, settings.resources, codec.sample_rate
-    threads = resources.threads
-    limits = Limits(audio.min_duration_s, audio.max_duration_s)
-    decoding = DecodeSettings(rate, limits, audio.loudness, audio.target_dbfs)
-    bounds = {"timeout_s": resources.decode_timeout_s, "memory_limit_bytes": resources.decode_memory_bytes}
-    stages = [Stage(DecodeStage, {"settings": decoding, **bounds})]
+    rate, threads = codec.sample_rate, settings.resources.threads
+    stages = [Stage(DecodeStage, {"settings": _decoding(settings, codec), **_bounds(settings)})]
     if settings.align is not None:
         stages.append(Stage(AlignStage, {"settings": _located(settings.align), "sample_rate": rate}))
     if settings.segmenting:
@@ -129,6 +130,17 @@ def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
         speakers = {"settings": _located(settings.speakers), "sample_rate": rate, "threads": threads}
         stages.append(Stage(SpeakersStage, speakers))
     return [*stages, *_filter(settings, "audio")]
+
+
+def _decoding(settings: PrepareSettings, codec: TokenIdentity) -> DecodeSettings:
+    audio = settings.audio
+    limits = Limits(audio.min_duration_s, audio.max_duration_s)
+    return DecodeSettings(codec.sample_rate, limits, audio.loudness, audio.target_dbfs)
+
+
+def _bounds(settings: PrepareSettings) -> dict[str, object]:
+    resources = settings.resources
+    return {"timeout_s": resources.decode_timeout_s, "memory_limit_bytes": resources.decode_memory_bytes}
 
 
 def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool) -> list[Stage]:
@@ -150,6 +162,45 @@ def _filter(settings: PrepareSettings, when: Literal["audio", "text"]) -> list[S
     return [Stage(FilterStage, {"thresholds": settings.filter, "when": when})] if on else []
 
 
+def _semantic(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool) -> list[Stage]:
+    if settings.semantic is None:
+        return []
+    arguments = _tokenizing(settings, settings.semantic, on_gpu)
+    return [Stage(SemanticStage, {**arguments, "sample_rate": codec.sample_rate})]
+
+
+def _tokenizing(settings: PrepareSettings, semantic: SemanticSettings, on_gpu: bool) -> dict[str, object]:
+    place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
+    found = dataclasses.replace(
+        semantic,
+        tokenizer=located(semantic.tokenizer),
+        features=located(semantic.features),
+        statistics=located(semantic.statistics),
+    )
+    return {"settings": found, **place}
+
+
+def filling_step(
+    layout: Layout,
+    settings: PrepareSettings,
+    semantic: SemanticSettings,
+    codec: TokenIdentity,
+    dataset_uri: str,
+) -> Step:
+    """The step that computes the token columns of committed files."""
+    resources, on_gpu = settings.resources, layout.on_gpu
+    heaviest = layout.claims["codec" if layout.apart else "prepare"]
+    claim = Claim("columns", heaviest.workers, float(resources.threads), float(on_gpu))
+    arguments = {
+        **_tokenizing(settings, semantic, on_gpu),
+        **_bounds(settings),
+        "dataset_uri": dataset_uri,
+        "decoding": _decoding(settings, codec),
+        "noise_std": settings.augment.noise_std if settings.augment is not None else 0.0,
+    }
+    return Step(claim, (Stage(StoredTokensStage, arguments),))
+
+
 def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
     arguments: dict[str, object] = {
         "name": located(settings.codec.name),
@@ -162,8 +213,8 @@ def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
 
 
 def located(model: str) -> str:
-    """A model directory as seen from workers, whose working directory may be another; names stay."""
-    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
+    """A model's file or directory as seen from workers, whose working directory may be another; names stay."""
+    return str(Path(model).absolute()) if model and Path(model).exists() else model
 
 
 def _located(settings: _Modelled) -> _Modelled:

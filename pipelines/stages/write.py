@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.identity import Columns
 from catalog.reasons import Reason
 from catalog.schema import SCHEMA, Shard
 from catalog.shards import write_shard
@@ -53,9 +54,17 @@ class WriteStage:
     """Encoded rows -> one row of `WRITTEN`; the files are durable when it returns."""
 
     def __init__(
-        self, dataset_uri: str, run_id: str, codec: TokenIdentity, validation: float, seed: int
+        self,
+        dataset_uri: str,
+        run_id: str,
+        codec: TokenIdentity,
+        validation: float,
+        seed: int,
+        columns: Columns | None = None,
     ) -> None:
+        """`codec` and `columns` are the makers of codes and of token columns."""
         self._dataset_uri, self._run_id, self._codec = dataset_uri, run_id, codec
+        self._columns = columns or {}
         self._validation, self._seed = validation, seed
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -78,6 +87,7 @@ class WriteStage:
                 self._dataset_uri,
                 self._run_id,
                 self._codec,
+                self._columns,
             ),
             recordings=pc.count_distinct(table["recording_id"]).as_py(),
             seconds=float(pc.sum(accepted).as_py() or 0.0),

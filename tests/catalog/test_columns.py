@@ -53,7 +53,7 @@ def filled(dataset: Dataset) -> Dataset:
     head = Head(dataset)
     for shard in lacking(head.dataset, "latents"):
         rows = head.dataset.read(SCHEMA.names, shard.split)
-        assert fill(head, shard, "latents", latents_of(rows), "embed1", "embed")
+        assert fill(head, shard, {"latents": latents_of(rows)}, "embed1", "embed")
     return head.dataset
 
 
@@ -91,7 +91,7 @@ def test_filling_rewrites_file_by_file(declared: Dataset) -> None:
     head = Head(declared)
     first, second = lacking(declared, "latents")
     rows = declared.read(SCHEMA.names, first.split)
-    assert fill(head, first, "latents", latents_of(rows), "embed1", "embed")
+    assert fill(head, first, {"latents": latents_of(rows)}, "embed1", "embed")
     assert lacking(head.dataset, "latents") == [second]
     assert verify(head.dataset) == [], "a dataset on the way is sound"
     found = filled(head.dataset)
@@ -149,7 +149,7 @@ def test_a_running_job_is_refused(appender: Appender, append) -> None:
 def test_files_keep_their_columns_when_they_are_rewritten(declared: Dataset, rows, codec) -> None:
     half = Head(declared)
     first, _ = lacking(declared, "latents")
-    assert fill(half, first, "latents", latents_of(declared.read(SCHEMA.names, "train")), "embed1", "embed")
+    assert fill(half, first, {"latents": latents_of(declared.read(SCHEMA.names, "train"))}, "embed1", "embed")
     table = rows(["c"])
     appender = Appender(half.dataset)
     appender.committed()
@@ -179,7 +179,7 @@ def test_files_keep_their_columns_when_they_are_rewritten(declared: Dataset, row
 def test_files_that_are_half_way_are_not_merged(declared: Dataset, append, appender: Appender) -> None:
     head = Head(declared)
     shard = lacking(declared, "latents")[0]
-    assert fill(head, shard, "latents", latents_of(declared.read(SCHEMA.names, "train")), "embed1", "embed")
+    assert fill(head, shard, {"latents": latents_of(declared.read(SCHEMA.names, "train"))}, "embed1", "embed")
     files = len(head.dataset.files)
     assert compact(head.dataset).files_after == files
 
@@ -190,7 +190,7 @@ def test_filling_gives_way_to_a_job_that_took_the_file(declared: Dataset) -> Non
     other = Head(declared)
     assert other.commit([], [], [shard], "repair")
     rows = declared.read(SCHEMA.names, "train")
-    assert not fill(stale, shard, "latents", latents_of(rows), "embed1", "embed")
+    assert not fill(stale, shard, {"latents": latents_of(rows)}, "embed1", "embed")
     assert shard.path not in stale.files
 
 
@@ -205,7 +205,7 @@ def test_filling_gives_way_to_a_job_that_took_the_file(declared: Dataset) -> Non
 def test_values_that_break_a_rule_are_refused(declared: Dataset, values, message: str) -> None:
     shard = lacking(declared, "latents")[0]
     with pytest.raises(ValueError, match=message):
-        fill(Head(declared), shard, "latents", values(declared.read(SCHEMA.names, "train")), "r", "embed")
+        fill(Head(declared), shard, {"latents": values(declared.read(SCHEMA.names, "train"))}, "r", "embed")
 
 
 def test_tokens_are_checked_against_their_codebook(rows, codec, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Tiny w2v-BERT and HuBERT directories."""
+"""Tiny HuBERT directories."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-W2VBERT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "conv_depthwise_kernel_size": 5,
-    "left_max_position_embeddings": 4,
-    "right_max_position_embeddings": 2,
-}
 HUBERT = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -27,16 +18,6 @@ HUBERT = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-
-
-@pytest.fixture(scope="session")
-def w2vbert_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
-
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("semantic") / "w2vbert"
-    Wav2Vec2BertModel(Wav2Vec2BertConfig(**W2VBERT)).save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["base", "large"])

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from catalog.appending import Appender
 from catalog.creation import create
+from catalog.identity import Identity
 from catalog.reasons import Reason
 from models.codec_sources import load_codec
-from models.codecs.interface import identity_of
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
 from pipelines.rows import SCHEMA, reject, samples_array, waves
@@ -65,7 +65,7 @@ def test_noise_follows_from_the_id_and_stays_within_full_scale(std: float, first
 
 
 def test_recordings_are_committed_once_with_all_their_rows(tmp_path: Path) -> None:
-    identity = identity_of(load_codec("pcm-16khz"))
+    identity = Identity(load_codec("pcm-16khz").identity, {})
     appender = Appender(create(tmp_path, identity, {}))
     table = CodecStage("pcm-16khz")(AugmentStage(4, 6e-4)(rows_of(5000, 3000, 4000)))
     written = Written.from_table(WriteStage(str(tmp_path), "run", identity, 0.5, 0)(table))
@@ -91,7 +91,7 @@ def test_copies_are_made_by_the_worker_of_the_codec(layout: str) -> None:
     steps = steps_of(
         layout_of(settings, [{"CPU": 4, "GPU": 0}]),
         settings,
-        identity_of(load_codec("pcm-16khz")),
+        Identity(load_codec("pcm-16khz").identity, {}),
         "data",
         "run",
     )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from catalog.identity import Identity
 from catalog.reasons import Reason
 from models.checkpoints import Json
 from models.text import espeak
@@ -87,10 +88,9 @@ def prepared(folder: Path, with_lexicon: bool, **text: Any) -> tuple[TextStage, 
     given = text | ({"lexicon": folder / "words.yaml"} if with_lexicon else {})
     of_job = PrepareSettings.model_validate({"text": given, "resources": {"device": "cpu"}})
     from models.codec_sources import load_codec
-    from models.codecs.interface import identity_of
 
     layout = layout_of(of_job, [{"CPU": 1.0, "GPU": 0.0}])
-    (step,) = steps_of(layout, of_job, identity_of(load_codec("pcm-16khz")), "data", "run")
+    (step,) = steps_of(layout, of_job, Identity(load_codec("pcm-16khz").identity, {}), "data", "run")
     (stage,) = [one for one in step.stages if one.factory is TextStage]
     return TextStage(**stage.arguments), of_job.of_rows["text"]
 

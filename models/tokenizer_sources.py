@@ -1,0 +1,88 @@
+"""Semantic tokenizers by where their parts lie: RepCodec on w2v-BERT, k-means cells, or a codec's first level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from models.checkpoints import HUB_WEIGHTS, StateReader, state_digest
+from models.codec_sources import load_codec
+from models.codecs import files
+from models.codecs.hub import local_or_hub
+from models.codecs.interface import Embedder, Tokenizer
+from models.codecs.source import first_levels
+from models.generators import load_generator
+from models.identity import TokenIdentity
+from models.semantic import hubert, w2vbert
+from models.semantic.family import FAMILY
+from models.semantic.repcodec import RepCodec
+from models.semantic.source import TokenizerSource
+from models.semantic.tokenizer import SemanticTokenizer
+
+MASKGCT = "amphion/MaskGCT"
+"""On the Hugging Face Hub; its weights are under CC BY-NC 4.0."""
+_RELEASED = "semantic_codec"
+"""Folder of that release."""
+_FORMAT = "amphion-repcodec"
+
+
+def load_tokenizer(source: TokenizerSource, device: str | torch.device = "cpu") -> Tokenizer:
+    """The tokenizer. ValueError or FileNotFoundError names the part that is missing, damaged or does not fit."""
+    place = Path(source.tokenizer)
+    if source.tokenizer == MASKGCT:
+        place = local_or_hub(MASKGCT, patterns=(f"{_RELEASED}/*",))
+    if (repcodec := _repcodec(place)) is not None:
+        return _semantic(source, repcodec, device)
+    if place.is_dir() and files.read_config(place).get("kind") == hubert.UNITS:
+        made = hubert.cells_of(place)
+        return hubert.load_units(place, load_features(source.features, made, source.statistics, device))
+    codec = load_codec(source.tokenizer, device)
+    if codec.identity.signed or codec.codebook_size > 2**15:
+        raise ValueError(f"tokenizer {source.tokenizer!r} codes samples; it has no semantic level")
+    return first_levels(codec, 1)
+
+
+def load_features(
+    source: str, made: TokenIdentity, statistics: str = "", device: str | torch.device = "cpu"
+) -> Embedder:
+    """Features of the kind and layer of an identity, w2v-BERT's or HuBERT's. ValueError for others."""
+    layer = int(made.edition.removeprefix("layer-").partition("-")[0])
+    if made.name == hubert.NAME:
+        return hubert.load(local_or_hub(source or hubert.PUBLISHED), layer, device)
+    if made.name != w2vbert.NAME:
+        raise ValueError(f"features are {made.name!r}, must be {w2vbert.NAME!r} or {hubert.NAME!r}")
+    return _w2vbert(source, statistics, layer, device)
+
+
+def _semantic(source: TokenizerSource, repcodec: RepCodec, device: str | torch.device) -> SemanticTokenizer:
+    features = _w2vbert(source.features, source.statistics, source.layer, device)
+    digest = state_digest(repcodec.state_dict())
+    return SemanticTokenizer(features, repcodec.to(device), digest, metric=source.metric)
+
+
+def _w2vbert(source: str, statistics: str, layer: int, device: str | torch.device) -> w2vbert.W2vBert:
+    directory = local_or_hub(source or w2vbert.PUBLISHED)
+    return w2vbert.load(directory, Path(statistics) if statistics else None, layer, device)
+
+
+def _repcodec(place: Path) -> RepCodec | None:
+    """The RepCodec of a directory of ours or of a release; None where there is another thing, or nothing."""
+    folder = place / _RELEASED if (place / _RELEASED).is_dir() else place
+    config = folder / files.CONFIG
+    described = files.read_config(folder) if config.is_file() else {}
+    if "family" in described:
+        if described["family"] != "repcodec":
+            raise ValueError(f"{folder} holds a {described['family']}; a semantic tokenizer is a repcodec")
+        _, module = load_generator(folder)
+        assert isinstance(module, RepCodec)
+        return module
+    if "kind" in described or "model_type" in described:
+        return None
+    if not any((folder / name).is_file() for name in HUB_WEIGHTS):
+        return None
+    published = FAMILY.formats[_FORMAT]
+    given, state = published.files(folder)
+    module = published.convert(given, StateReader(f"{_FORMAT} {folder}", state))
+    assert isinstance(module, RepCodec)
+    return module

@@ -65,7 +65,7 @@ def test_noise_follows_from_the_id_and_stays_within_full_scale(std: float, first
 
 
 def test_recordings_are_committed_once_with_all_their_rows(tmp_path: Path) -> None:
-    identity = Identity(load_codec("pcm-16khz").identity, {})
+    identity = load_codec("pcm-16khz").identity
     appender = Appender(create(tmp_path, identity, {}))
     table = CodecStage("pcm-16khz")(AugmentStage(4, 6e-4)(rows_of(5000, 3000, 4000)))
     written = Written.from_table(WriteStage(str(tmp_path), "run", identity, 0.5, 0)(table))

@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from catalog.command import JobError
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 _STARTS = 3
 
@@ -56,8 +60,13 @@ def start(options: Mapping[str, object]) -> None:
 
     for left in reversed(range(_STARTS)):
         try:
-            with _silent_stderr(), _working_directory_is_data():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            with _silent_stderr():
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    job_config=_working_directory_is_data(),
+                    **options,
+                )
             return
         except Exception as error:
             ray.shutdown()
@@ -69,22 +78,23 @@ def start(options: Mapping[str, object]) -> None:
                 ) from error
 
 
-@contextmanager
-def _working_directory_is_data() -> Iterator[None]:
-    """Start Ray where our own packages lie: it puts the working directory on its workers' import path.
+def _working_directory_is_data() -> JobConfig:
+    """The configuration of a job whose workers import our packages from where they lie, and nothing from where it runs.
 
-    A `numpy.py` among somebody's recordings would be run otherwise. Workers get this variable, too, and so do the
-    interpreters that Ray starts with `-c` and `-m`.
+    A `numpy.py` among somebody's recordings would be run otherwise: Ray 2.60 puts the driver's working directory on its
+    workers' import path unless a job brings a directory of its own, and interpreters do so that it starts with `-c` and
+    `-m`. The driver does not move elsewhere for that: another thread may be resolving a relative path.
     """
-    root = Path(__file__).resolve().parents[2]
-    paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    from ray.job_config import JobConfig
+
+    class OwnPackagesOnly(JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    return OwnPackagesOnly(_py_driver_sys_path=[root])
 
 
 @contextmanager

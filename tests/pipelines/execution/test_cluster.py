@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +71,44 @@ def test_documented_settings_are_settings(tmp_path: Path) -> None:
         "decode": 48,
         "write": 1,
     }
+
+
+def test_starting_ray_moves_nothing_and_adds_our_packages_alone(tmp_path: Path, monkeypatch) -> None:
+    import ray
+
+    from pipelines.execution.cluster import start
+
+    found: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(ray, "init", lambda **options: found.update(options, cwd=Path.cwd()))
+    start({})
+    job = found["job_config"]
+    assert found["cwd"] == tmp_path
+    assert job._runtime_env_has_working_dir()
+    assert job._get_proto_job_config().py_driver_sys_path == [str(REPOSITORY)]
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.ray
+def test_prepare_runs_among_hostile_modules_and_finds_relative_paths(
+    tmp_path: Path, speech_folder: Path
+) -> None:
+    folder = tmp_path / "a b%41é"
+    shutil.copytree(speech_folder, folder / "recordings")
+    for name in ("numpy", "ray", "pyarrow", "sitecustomize"):
+        (folder / f"{name}.py").write_text("raise SystemExit('hostile')\n")
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    command = [sys.executable, "-P", "-m", "speechmill", "prepare", "recordings", "dataset"]
+    done = subprocess.run(
+        [*command, "--set", "codec.name=pcm-16khz"],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["dataset"] == str(folder / "dataset")
+    assert (folder / "dataset" / "_delta_log").is_dir()

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "convert": ("pipelines", ("convert",), "a recording in the voice of another"),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
+    "codecs": ("pipelines", ("codecs",), "the codecs that have names: rates, levels, bit rate, licence"),
     "report": (
         "pipelines",
         ("report",),

@@ -57,6 +57,12 @@ def stored(rows: Sequence[Matrix | None]) -> pa.Array:
     return pa.ListArray.from_arrays(_offsets(levels), inner, mask=mask)
 
 
+def numbers(codes: Matrix, signed: bool) -> npt.NDArray[np.int64]:
+    """Stored codes as numbers: samples are signed, codes above 32767 are stored as two's complement."""
+    wide = codes.astype(np.int64)
+    return wide if signed else wide & 0xFFFF
+
+
 def _lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
     lengths: npt.NDArray[np.int64] = lists.value_lengths().fill_null(0).to_numpy().astype(np.int64)
     return lengths

@@ -1,4 +1,4 @@
-"""Finding a codec by its source string: a name, a name with an edition, or a directory."""
+"""Finding a codec by its source string `NAME[@EDITION][:LEVELS]` (`models.codecs.source`)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,35 @@ from pathlib import Path
 import torch
 
 from models.codecs import files
+from models.codecs.hub import ID, local_or_hub
 from models.codecs.interface import Codec
 from models.codecs.mill.editions import EMBEDDED, editions, embedded_directory
 from models.codecs.pcm import PCM_RATES, PcmCodec
+from models.codecs.published import PUBLISHED, Published, published
+from models.codecs.source import CodecSource, first_levels
 from models.families import codec_loader
+from models.identity import TokenIdentity
 
 
 def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:
-    """The codec that `source` names.
+    """The codec that `source` names, with its first LEVELS levels, all by default.
 
-    `source`: `pcm-16khz` (24khz, 44khz), `mill-16khz` (its newest embedded edition), `mill-16khz@1`, or a directory
-    that holds config.json and model.safetensors. ValueError for an unknown name, FileNotFoundError for missing weights.
+    NAME: `pcm-16khz` (24khz, 44khz); `mill-16khz` (without EDITION its newest embedded one); a published codec such as
+    `encodec-24khz` or any `OWNER/NAME` of the Hugging Face Hub (EDITION: a revision), fetched once; or a directory that
+    holds config.json and model.safetensors. ValueError for an unknown name, FileNotFoundError for missing weights.
     """
-    name, _, edition = source.partition("@")
-    if name in PCM_RATES and edition in ("", PcmCodec.edition):
-        return PcmCodec(name)
-    directory = embedded_directory(source) or Path(source)
-    if directory.is_dir():
+    directory = _directory(source)
+    if directory is not None:
         return load_codec_directory(directory, device)
-    known = [*PCM_RATES, EMBEDDED, *(f"{EMBEDDED}@{edition}" for edition in editions())]
-    raise ValueError(f"codec {source!r} is not known; use {', '.join(known)} or a directory with config.json")
+    asked = CodecSource.parse(source)
+    codec = _whole(asked, device)
+    return codec if asked.levels is None else first_levels(codec, asked.levels)
+
+
+def load_levels(source: str, levels: int, device: str | torch.device = "cpu") -> Codec:
+    """The codec that `source` names, as the maker of codes of so many levels; errors as `load_codec`."""
+    codec = load_codec(source, device)
+    return first_levels(codec, levels) if levels < codec.n_codebooks else codec
 
 
 def load_codec_directory(directory: Path, device: str | torch.device = "cpu") -> Codec:
@@ -41,3 +50,71 @@ def load_codec_directory(directory: Path, device: str | torch.device = "cpu") ->
     except ValueError as error:
         raise ValueError(f"{directory / files.CONFIG}: {error}") from error
     return loader(directory, device)
+
+
+def codec_directory(source: str) -> Path | None:
+    """Where the weights of a directory or of an id of the Hub are; None for a codec with a name of its own."""
+    if _has_name(source):
+        return None
+    return _directory(source) or _place(CodecSource.parse(source))
+
+
+def lasting_source(source: str, identity: TokenIdentity) -> str:
+    """The source under which a codec is found again: a place as it was given, a name with its edition."""
+    return identity.source if _has_name(source) else source
+
+
+def _has_name(source: str) -> bool:
+    return _directory(source) is None and CodecSource.parse(source).name in _named()
+
+
+def _directory(source: str) -> Path | None:
+    """The directory that the whole source is: its own name may hold the marks of an edition and of levels."""
+    ours = source.partition("@")[0] in (*PCM_RATES, EMBEDDED)
+    return Path(source) if not ours and Path(source).is_dir() else None
+
+
+def _whole(asked: CodecSource, device: str | torch.device) -> Codec:
+    name, edition = asked.name, asked.edition
+    if name in PCM_RATES and edition in ("", PcmCodec.edition):
+        return PcmCodec(name)
+    embedded = embedded_directory(f"{name}@{edition}" if edition else name)
+    if embedded is not None:
+        return load_codec_directory(embedded, device)
+    place = _place(asked)
+    if place is None:
+        raise ValueError(
+            f"codec {str(asked)!r} is not known; use {', '.join(_named())}, a directory with config.json, "
+            "or OWNER/NAME of the Hugging Face Hub"
+        )
+    codec = load_codec_directory(place, device)
+    if place == Path(name) and edition not in ("", codec.edition):
+        raise ValueError(f"codec {str(asked)!r}: the directory holds edition {codec.edition!r}")
+    return codec
+
+
+def _place(asked: CodecSource) -> Path | None:
+    """A directory, or what the Hub has in its cache on this machine; None for a name that is neither's."""
+    if Path(asked.name).is_dir():
+        return Path(asked.name)
+    released = published(asked.name)
+    if released is not None and released.format:
+        raise ValueError(_must_be_imported(released))
+    if released is None and not ID.fullmatch(asked.name):
+        return None
+    repository = asked.name if released is None else released.repository
+    revision = "" if asked.edition == files.HUB_EDITION else asked.edition
+    return local_or_hub(repository, revision, (files.CONFIG, files.WEIGHTS))
+
+
+def _must_be_imported(released: Published) -> str:
+    return (
+        f"codec {released.name} is published as a checkpoint of another layout: fetch {released.repository} of the "
+        f"Hugging Face Hub, run `speechmill import {released.format} PATH --name {released.name}` and give the "
+        "directory that `speechmill catalog show` names"
+    )
+
+
+def _named() -> tuple[str, ...]:
+    mill = (EMBEDDED, *(f"{EMBEDDED}@{edition}" for edition in editions()))
+    return (*PCM_RATES, *mill, *(one.name for one in PUBLISHED))

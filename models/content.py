@@ -40,8 +40,9 @@ class Content:
         """
         source, target = self.identity, self.codec.identity
         if frames is None:
-            hops, rates = source.hop_length * target.sample_rate, target.hop_length * source.sample_rate
-            frames = max(1, len(tokens_S) * hops // rates)
+            samples = source.samples(len(tokens_S)) * target.sample_rate // source.sample_rate
+            # Whole frames only.
+            frames = max(1, target.frames(samples - target.hop_length + 1))
         read = [source_frame(frame, target, source, len(tokens_S)) for frame in range(frames)]
         return tokens_S[torch.tensor(read, device=tokens_S.device)]
 

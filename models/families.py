@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,6 +107,11 @@ def codec_loader(kind: str) -> CodecLoader:
 def codec_kinds() -> tuple[str, ...]:
     """The kinds that `codec_loader` knows."""
     return tuple(_merged(family.codecs for family in FAMILIES))
+
+
+def codec_examples() -> dict[str, Callable[[Path], None]]:
+    """Tiny codecs: name -> what writes the directory of one."""
+    return _merged(family.codec_examples for family in FAMILIES)
 
 
 def _merged(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:

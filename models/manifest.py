@@ -204,3 +204,5 @@ class Family:
     """Configuration files of published programs, by the program."""
     codecs: Mapping[str, CodecLoader] = field(default_factory=dict)
     """`kind` of a codec directory -> its loader."""
+    codec_examples: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """By a name of their own: each writes the directory of a tiny codec, for contract tests and benchmarks."""

@@ -109,7 +109,7 @@ class System:
         for each text, the prompt not included.
         """
         task = self.speak(options)
-        frame_s = self.codec.hop_length / self.codec.sample_rate
+        frame_s = 1 / self.codec.identity.frame_rate
         given = list(prompts) if prompts is not None else [None] * len(texts)
         wanted = list(target_lengths) if target_lengths is not None else [None] * len(texts)
         prepared = [

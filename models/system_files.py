@@ -15,7 +15,7 @@ from torch import nn
 
 from models.cascade import TextStage
 from models.checkpoints import Json, read_json
-from models.codec_sources import load_codec
+from models.codec_sources import codec_directory, load_codec, load_levels
 from models.codecs.interface import Codec
 from models.families import system_kind, trainable
 from models.generators import load_generator
@@ -164,8 +164,9 @@ def _copy_codec(source: str, directory: Path, role: str) -> tuple[str, dict[str,
     """What `system.json` says of a codec: its source, as a folder inside `directory` where it was a directory."""
     loaded = load_codec(source)
     identity = _identity(loaded)
-    if Path(source).is_dir():
-        shutil.copytree(source, directory / role)
+    place = codec_directory(source)
+    if place is not None:
+        shutil.copytree(place, directory / role)
         return role, identity
     return f"{loaded.name}@{loaded.edition}", identity
 
@@ -174,9 +175,12 @@ def _load_codec(folder: Path, source: Json, identity: Json, device: str | torch.
     # A codec's name has no slash; anything else is a folder of the system's own.
     inside = folder / str(source)
     named = str(source) if not inside.is_dir() and Path(str(source)).name == source else None
-    codec = load_codec(named or str(_inside(folder, source)), device)
+    described = _mapping(identity)
+    levels = described["n_codebooks"]
+    assert isinstance(levels, int)
+    codec = load_levels(named or str(_inside(folder, source)), levels, device)
     now = _identity(codec)
-    for key, was in _mapping(identity).items():
+    for key, was in described.items():
         if now.get(key) != was:
             raise ValueError(
                 f"{folder}: codec {source} has {key} {now.get(key)}; the system was made with {was}"

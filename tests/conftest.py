@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder of real speech beside the checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Name of a tiny codec (`models.families.codec_examples`) -> its directory, made once."""
+    from models.families import codec_examples
+
+    place, made = tmp_path_factory.mktemp("codecs"), dict[str, Path]()
+
+    def make(name: str) -> Path:
+        if name not in made:
+            codec_examples()[name](place / name)
+            made[name] = place / name
+        return made[name]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -91,9 +91,14 @@ def collate_codes(rows: Store, items: Sequence[Item], position: Position) -> Cod
         position=position,
         ids=tuple(rows.id(item.row) for item in items),
         n_tokens=sum(lengths) * rows.n_codebooks,
-        codes_BQT=tensor if rows.signed else tensor.long(),
+        codes_BQT=tensor if rows.signed else code_numbers(tensor),
         lengths_B=torch.tensor(lengths),
     )
+
+
+def code_numbers(stored: Tensor) -> Tensor:
+    """Stored codes int16 -> int64; those above 32767 are stored as two's complement."""
+    return stored.long() & 0xFFFF
 
 
 class Batches(Generic[B]):
@@ -271,11 +276,11 @@ def open_batches(
     collate: Collator[B],
     needs: Needs | None = None,
     *,
-    codebook_size: int,
+    signed: bool,
     cache: Path | None = None,
 ) -> Batches[B]:
-    """Batches over Parquet files. Above 32768 codes a codebook the stored int16 are signed samples."""
+    """Batches over Parquet files. `signed`: the stored int16 are samples."""
     needs = needs or Needs()
     columns = {"columns": needs.required, "nullable": needs.nullable}
-    store = Store.read(files, signed=codebook_size > 2**15, cache=cache, **columns)
+    store = Store.read(files, signed=signed, cache=cache, **columns)
     return Batches(store, config, seed, collate, needs)

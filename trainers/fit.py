@@ -6,6 +6,7 @@ import fcntl
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,7 @@ def resolve(data: DataSettings) -> Source:
     if data.dataset is None:
         return _given_files(data)
     from catalog.datasets import Dataset
-    from models.codec_sources import load_codec
+    from models.codec_sources import lasting_source, load_levels
 
     dataset = Dataset.open(data.dataset, data.version)
     codec = dataset.codec
@@ -129,19 +130,26 @@ def resolve(data: DataSettings) -> Source:
     if not files:
         raise JobError(f"dataset {data.dataset} version {dataset.version} has no row in split train")
     if data.codec is not None:
-        _check_same(data.dataset, codec, data.codec, load_codec(data.codec))
-    info = DataInfo(
-        codec=data.codec if data.codec is not None and Path(data.codec).is_dir() else codec.source,
+        _check_same(data.dataset, codec, data.codec, load_levels(data.codec, codec.n_codebooks))
+    name = codec.source if data.codec is None else lasting_source(data.codec, codec)
+    made = dataset.identity.columns
+    info = replace(_info(name, codec), text=_text_settings(dataset), columns=made)
+    return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
+
+
+def _info(source: str, codec: TokenIdentity) -> DataInfo:
+    """The figures of the codec; the text's length is not known yet."""
+    return DataInfo(
+        codec=source,
         sample_rate=codec.sample_rate,
         hop_length=codec.hop_length,
         n_codebooks=codec.n_codebooks,
         codebook_size=codec.codebook_size,
         frames_per_byte=0.0,
         codec_sha256=codec.weights_sha256,
-        text=_text_settings(dataset),
-        columns=dataset.identity.columns,
+        chunk_frames=codec.chunk_frames,
+        chunk_stride=codec.chunk_stride,
     )
-    return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
 
 
 def _text_settings(dataset: Dataset) -> Record | None:
@@ -156,7 +164,7 @@ def _text_settings(dataset: Dataset) -> Record | None:
 
 
 def _given_files(data: DataSettings) -> Source:
-    from models.codec_sources import load_codec
+    from models.codec_sources import lasting_source, load_codec
 
     assert data.codec is not None
     codec = load_codec(data.codec)
@@ -164,10 +172,8 @@ def _given_files(data: DataSettings) -> Source:
     validation_files, unheard = _readable(data.validation_files)
     for path in (*files, *validation_files):
         _check_maker(path, codec, data.codec)
-    sizes = (codec.sample_rate, codec.hop_length, codec.n_codebooks, codec.codebook_size)
-    name = data.codec if Path(data.codec).is_dir() else codec.identity.source
     made = _stated_columns((*files, *validation_files))
-    info = DataInfo(name, *sizes, frames_per_byte=0.0, codec_sha256=codec.weights_sha256, columns=made)
+    info = replace(_info(lasting_source(data.codec, codec.identity), codec.identity), columns=made)
     uri = ", ".join(data.files)
     return Source(files, validation_files, uri, None, info, files_skipped=skipped + unheard)
 
@@ -200,9 +206,13 @@ def _check_same(place: str, made: TokenIdentity, given: str, codec: Codec) -> No
     now = codec.identity
     if made != now:
         raise JobError(
-            f"{place} holds codes of {made.name}@{made.edition} (weights {made.weights_sha256[:12] or 'none'}), but "
-            f"data.codec {given} is {now.name}@{now.edition} (weights {now.weights_sha256[:12] or 'none'})"
+            f"{place} holds codes of {_described(made)}, but data.codec {given} is {_described(now)}"
         )
+
+
+def _described(made: TokenIdentity) -> str:
+    weights = made.weights_sha256[:12] or "none"
+    return f"{made.name}@{made.edition} (weights {weights}, levels {made.n_codebooks})"
 
 
 def _stated_columns(paths: Sequence[str]) -> dict[str, TokenIdentity]:

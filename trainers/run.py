@@ -15,6 +15,7 @@ from catalog.config import digest, to_yaml
 from catalog.files import written_aside
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
+from models.identity import codes_are_samples
 from trainers.checkpoint import PARTS, Checkpoints, load
 from trainers.commands import of_process
 from trainers.console import console_hooks
@@ -97,7 +98,7 @@ def build(settings: FitSettings, source: Source) -> Run:
 def _read(settings: FitSettings, source: Source, files: Sequence[str], needs: Needs) -> Store | None:
     if not files:
         return None
-    signed = source.info.codebook_size > 2**15  # the stored int16 are samples
+    signed = codes_are_samples(source.info.hop_length, source.info.codebook_size)
     cache = settings.data.cache or settings.directory / "cache"
     store = Store.read(files, signed=signed, columns=needs.required, nullable=needs.nullable, cache=cache)
     _check_codes(store, source)
@@ -112,7 +113,8 @@ def _check_codes(store: Store, source: Source) -> None:
             f"but its codec {info.codec} has {info.n_codebooks}"
         )
     lowest, highest = store.code_range
-    if not store.signed and not 0 <= lowest <= highest < info.codebook_size:
+    # Above 32768 codes a codebook every int16 is a code, in two's complement.
+    if info.codebook_size <= 2**15 and not 0 <= lowest <= highest < info.codebook_size:
         raise JobError(
             f"{source.uri} holds codes from {lowest} to {highest}, "
             f"but its codec {info.codec} has {info.codebook_size} codes a codebook"

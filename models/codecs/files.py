@@ -23,6 +23,8 @@ from models.settings import dataclass_from
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+HUB_EDITION = "hub"
+"""Of directories of the Hub, which have no edition of their own: the digest of the weights tells them apart."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 WEIGHTS = ("*.json", "*.safetensors", "*.pt", "*.pth")
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def local_or_hub(source: str, revision: str = "", patterns: tuple[str, ...] = WEIGHTS) -> Path:
@@ -16,7 +16,7 @@ def local_or_hub(source: str, revision: str = "", patterns: tuple[str, ...] = WE
     """
     if source and Path(source).exists():
         return Path(source)
-    if not _ID.fullmatch(source):
+    if not ID.fullmatch(source):
         raise ValueError(f"{source!r} is no path that exists, and no id OWNER/NAME of the Hugging Face Hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError

@@ -21,7 +21,7 @@ def has_latents(codec: Codec) -> TypeGuard[LatentCodec]:
 
 def codebooks(codec: Codec) -> Tensor:
     """The vectors (Q, V, D) float32 of all codes, of which `codec.embed` returns sums. ValueError for PCM."""
-    if codec.codebook_size > 2**15:
+    if codec.identity.holds_samples:
         raise ValueError(f"{codec.name} codes samples; it has no codebooks of vectors")
     codes_11V = torch.arange(codec.codebook_size)[None, None]
     return torch.stack([codec.embed(codes_11V, level)[0].T for level in range(codec.n_codebooks)])

@@ -115,7 +115,7 @@ class TextStage:
         rate, hop, options = self.writes.sample_rate, self.writes.hop_length, self._options
         text, prompt = request.text, request.prompt
         if request.duration_s is not None:
-            frames = float(round(request.duration_s * rate / hop))
+            frames = float(round(request.duration_s * self.writes.frame_rate))
         elif prompt is not None:
             prompt_frames = math.ceil(prompt_length(prompt, rate) / hop)
             frames = prompt_frames / len((prompt.text or "").encode()) * len(text.encode()) / options.speed

@@ -77,7 +77,7 @@ class SpeakTask:
     def __init__(self, system: TokTTSSystem, options: TokTTSOptions) -> None:
         """ValueError for options that do not fit the network."""
         codec, network = system.codec, system.toktts
-        frame_rate = codec.sample_rate / codec.hop_length
+        frame_rate = codec.identity.frame_rate
         self._system = system
         self._decoding = options.decoding(network.pattern, frame_rate)
         self._max_frames = options.max_frames(network.pattern, frame_rate, network.config.most_frames)

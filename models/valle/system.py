@@ -99,7 +99,7 @@ class SpeakTask:
     def __init__(self, system: ValleSystem, options: ValleOptions) -> None:
         self._system, self._options = system, options
         self._prompt_codes = PerPrompt(lambda prompt: prompt_codes(prompt, system.codec).T)
-        self._frame_rate = system.codec.sample_rate / system.codec.hop_length
+        self._frame_rate = system.codec.identity.frame_rate
         self.options: Mapping[str, Json] = dataclasses.asdict(options)
 
     def prepare(self, request: SpeakRequest) -> PreparedSpeech:

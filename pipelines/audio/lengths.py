@@ -1,4 +1,4 @@
-"""Seconds, samples and frames: the one place that converts them."""
+"""Seconds and samples: the one place that converts them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,3 @@ def seconds_to_samples(seconds: float, sample_rate: int) -> int:
 def samples_to_seconds(samples: int, sample_rate: int) -> float:
     """Length of `samples` at `sample_rate` Hz."""
     return samples / sample_rate
-
-
-def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
-    """Length of `frames` frames."""
-    return frames * hop_length / sample_rate

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from catalog.codes import Matrix
+from catalog.codes import Matrix, numbers
 from catalog.command import JobError, UsageError
 from catalog.identity import Identity
 from models.identity import TokenIdentity
@@ -22,12 +22,12 @@ class DatasetDecoder:
 
         Raises UsageError where that is no known codec, JobError where it is another one than the dataset's.
         """
-        from models.codec_sources import load_codec
+        from models.codec_sources import load_levels
         from models.codecs.interface import identity_of
 
-        named = source or f"{identity.name}@{identity.edition}"
+        named = source or identity.source
         try:
-            self._codec = load_codec(named, device)
+            self._codec = load_levels(named, identity.n_codebooks, device)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(
                 f"codec {named} cannot be loaded ({error}); give its directory with --codec"
@@ -37,7 +37,6 @@ class DatasetDecoder:
             raise JobError(f"codec {named} did not make this dataset: {'; '.join(differences)}")
         self._device = device
         self.sample_rate = identity.sample_rate
-        self._hop_length = identity.hop_length
 
     def samples(self, codes: Matrix, duration_s: float | None = None) -> Samples:
         """The wave (T,) of codes (Q, T), cut to the utterance's own length; the last frame is seldom full."""
@@ -45,10 +44,12 @@ class DatasetDecoder:
 
         from models.codecs.interface import Codes
 
-        codes_BQT = torch.from_numpy(codes.astype(np.int64))[None].to(self._device)
+        codes_BQT = torch.from_numpy(numbers(codes, self._codec.identity.holds_samples))[None].to(
+            self._device
+        )
         with torch.inference_mode():
             wave = self._codec.decode(Codes(codes_BQT, torch.tensor([codes.shape[1]], device=self._device)))
-        length = codes.shape[1] * self._hop_length
+        length = int(wave.lengths_B[0])
         if duration_s is not None:
             length = min(length, max(1, seconds_to_samples(duration_s, self.sample_rate)))
         samples: Samples = wave.wave_BT[0, :length].cpu().numpy()

@@ -28,7 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("source", metavar="IN", type=Path, help="recording, or folder of recordings")
     parser.add_argument("output", metavar="OUT", type=Path, help="WAV file, or folder for WAV files")
-    parser.add_argument("--codec", default="mill-16khz", help="codec name, NAME@EDITION or directory")
+    parser.add_argument(
+        "--codec",
+        default="mill-16khz",
+        help="NAME[@EDITION][:LEVELS], directory, or OWNER/NAME of the Hub; `speechmill codecs` lists names",
+    )
     parser.add_argument("--levels", type=int, help="decode the first levels only; default: all")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
 
@@ -65,14 +69,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
                 raise JobError(f"{recording}: {said}") from error
             rejected += 1
             sys.stderr.write(f"rejected {_shown(recording)}: {said}\n")
-    bits = (codec.codebook_size - 1).bit_length() * levels
     return {
         "output": str(output),
         "files": done,
         "rejected": rejected,
         "audio_s": round(seconds, 3),
         "wall_s": round(time.perf_counter() - started, 3),
-        "kbit_per_s": bits * codec.sample_rate / codec.hop_length / 1000,
+        "kbit_per_s": codec.identity.kbit_s(levels),
     }
 
 

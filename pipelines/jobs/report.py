@@ -57,7 +57,7 @@ def _sounds(dataset: Dataset, arguments: argparse.Namespace) -> Iterator[Sound]:
     from pipelines.datasets.decode_rows import DatasetDecoder
 
     player = DatasetDecoder(dataset.codec, arguments.codec, arguments.device)
-    longest = round(_LISTEN_S * dataset.codec.sample_rate / dataset.codec.hop_length)
+    longest = round(_LISTEN_S * dataset.codec.frame_rate)
     for example in examples(dataset, arguments.examples, arguments.seed):
         samples = player.samples(example.codes[:, :longest], example.row["duration_s"])
         yield Sound(example.split, example.row, samples, cut=example.codes.shape[1] > longest)

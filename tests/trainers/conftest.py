@@ -173,7 +173,7 @@ def batches(tmp_path: Path) -> Batches[CodesBatch]:
 def open_toy(file: Path) -> Batches[CodesBatch]:
     """Rows of `make_rows` in a file."""
     config = BatchConfig(frames_threshold=200, max_samples=8)
-    return open_batches([file], config, 0, collate_codes, codebook_size=CODEBOOK_SIZE)
+    return open_batches([file], config, 0, collate_codes, signed=False)
 
 
 @pytest.fixture

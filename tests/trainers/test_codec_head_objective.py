@@ -98,7 +98,7 @@ def batches(tmp_path: Path) -> Batches[CodesBatch]:
     ids = [f"{index:02}" for index in range(len(made))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(made), "codes": codes}), file)
     config = BatchConfig(crop_frames=3200, max_samples=4)
-    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, signed=True)
 
 
 def build(settings: CodecHeadSettings = ALONE, init: Path | None = None) -> CodecHeadObjective:

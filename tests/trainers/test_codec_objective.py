@@ -72,7 +72,7 @@ def batches(tmp_path: Path) -> Batches[CodesBatch]:
         pa.table({"id": [f"{i:02}" for i in range(len(waves))], "text": texts, "codes": codes}), file
     )
     config = BatchConfig(crop_frames=6400, max_samples=6)
-    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, signed=True)
 
 
 def build(settings: CodecSettings = SETTINGS) -> CodecObjective:

@@ -77,7 +77,7 @@ def batches(tmp_path: Path) -> Batches[CodesBatch]:
     ids = [f"row-{index:02}" for index in range(len(waves))]
     pq.write_table(pa.table({"id": ids, "text": [""] * len(waves), "codes": codes}), file)
     config = BatchConfig(crop_frames=1600, max_samples=4)
-    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, signed=True)
 
 
 def build(

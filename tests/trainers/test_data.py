@@ -84,15 +84,25 @@ def test_order_does_not_depend_on_the_layout_of_files(tmp_path: Path) -> None:
     one = write(tmp_path / "a.parquet", codes, id=ids)
     parts = [write(tmp_path / f"{n}.parquet", codes[n::2][::-1], id=ids[n::2][::-1]) for n in (1, 0)]
     config = BatchConfig(max_samples=2)
-    left = open_batches([one], config, 0, collate_codes, codebook_size=1024)
-    right = open_batches(parts, config, 0, collate_codes, codebook_size=1024)
+    left = open_batches([one], config, 0, collate_codes, signed=False)
+    right = open_batches(parts, config, 0, collate_codes, signed=False)
     assert [b.ids for b in left.once()] == [b.ids for b in right.once()]
     assert left.store.digest == right.store.digest
 
 
+def test_codes_above_32767_are_no_samples(tmp_path: Path) -> None:
+    stored = [[[0, 32_767, -32_768, -1]]]
+    file = write(tmp_path / "a.parquet", stored)
+    (batch,) = open_batches([file], BatchConfig(), 0, collate_codes, signed=False).once()
+    assert batch.codes_BQT.tolist() == [[[0, 32_767, 32_768, 65_535]]]
+    (batch,) = open_batches([file], BatchConfig(), 0, collate_codes, signed=True).once()
+    assert batch.codes_BQT.tolist() == stored
+    assert batch.codes_BQT.dtype == torch.int16
+
+
 def test_a_batch_holds_the_rows_codes(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", [[[1, 2, 3], [4, 5, 6]], [[7], [8]]], id=["p", "q"])
-    (batch,) = open_batches([file], BatchConfig(), 0, collate_codes, codebook_size=1024).once()
+    (batch,) = open_batches([file], BatchConfig(), 0, collate_codes, signed=False).once()
     rows = {
         name: (codes, int(n))
         for name, codes, n in zip(batch.ids, batch.codes_BQT, batch.lengths_B, strict=True)
@@ -234,7 +244,7 @@ def test_rows_that_are_all_left_out_are_refused(
 def test_rows_that_are_all_too_long_are_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", [[[1] * 20]])
     with pytest.raises(ValueError, match=r"of 1 rows, 1 are empty or longer than max_token_length=10"):
-        open_batches([file], BatchConfig(max_token_length=10), 0, collate_codes, codebook_size=1024)
+        open_batches([file], BatchConfig(max_token_length=10), 0, collate_codes, signed=False)
 
 
 def test_prefetch_gives_everything_in_order_and_passes_errors_on() -> None:

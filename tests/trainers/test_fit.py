@@ -202,7 +202,10 @@ def test_rows_that_contradict_the_codec_are_refused(
     config["data"] = {"files": [str(unsigned)], "validation_files": [str(file)], "codec": "pcm-16khz"}
     code, _, error = fit(None, config=config)
     assert code == 1
-    assert f"{file} holds codes of toy@1 (weights none), but data.codec pcm-16khz is pcm-16khz@1" in error
+    assert (
+        f"{file} holds codes of toy@1 (weights none, levels 2), but data.codec pcm-16khz is pcm-16khz@1"
+        in error
+    )
 
 
 def semantic(edition: str) -> TokenIdentity:
@@ -334,6 +337,14 @@ def test_the_codecs_configurations_can_be_run(
     out, error = capfd.readouterr()
     assert code == 0, error
     assert json.loads(out.strip().splitlines()[-1])["parameters"] > 1_000_000
+
+
+def test_a_codebook_of_65536_is_read_as_codes(fit: Fit, make_dataset: MakeDataset) -> None:
+    """Samples, which as many different values of 16 bits are, are no indices."""
+    wide = make_dataset(name="xcodec2-16khz", n_codebooks=1, codebook_size=65_536)
+    code, result, error = fit(wide, "loop.max_epochs=1")
+    assert code == 0, error
+    assert result["epoch"] == 1
 
 
 CONVERSION = sorted(

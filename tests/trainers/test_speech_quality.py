@@ -121,7 +121,7 @@ def test_a_validation_of_crops_makes_whole_rows_audible_and_measures_them(
     rows = pa.array([[whole.tolist()], [whole[:24_000].tolist()]], type=pa.list_(pa.list_(pa.int16())))
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["", ""], "codes": rows}), tmp_path / "rows.parquet")
     crops = BatchConfig(crop_frames=1600)
-    batches = open_batches([tmp_path / "rows.parquet"], crops, 0, collate_codes, codebook_size=65536)
+    batches = open_batches([tmp_path / "rows.parquet"], crops, 0, collate_codes, signed=True)
     config = LoopConfig(max_steps=1, samples=3, validation_batches=1)
     objective = Echo(DataInfo("pcm-16khz@1", RATE, 1, 1, 65536, 0.0))
     validator = Validator(batches, config, Parallel.current(), torch.device("cpu"))

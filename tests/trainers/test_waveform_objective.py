@@ -85,7 +85,7 @@ def write_rows(file: Path) -> None:
 
 def read(file: Path) -> Batches[CodesBatch]:
     config = BatchConfig(crop_frames=1600, max_samples=3)
-    return open_batches([file], config, 0, collate_codes, codebook_size=PcmCodec.codebook_size)
+    return open_batches([file], config, 0, collate_codes, signed=True)
 
 
 def adversarial(**changes: Any) -> WaveformSettings:

@@ -74,6 +74,9 @@ class DataInfo:
     """The `text` settings that a dataset was prepared with; None for rows of unknown origin."""
     columns: Mapping[str, TokenIdentity] = field(default_factory=dict)
     """Makers of further token and latent columns, as far as the data name them."""
+    chunk_frames: int = 0
+    chunk_stride: int = 0
+    """Of a codec that codes overlapping chunks, as in `TokenIdentity`."""
 
     @staticmethod
     def from_record(record: Values) -> DataInfo:

@@ -269,11 +269,12 @@ class HierarchicalObjective(_FlowObjective):
 
 def _stored(data: DataInfo) -> TokenIdentity:
     """The maker of the column `latents`. ValueError if its frames are not those of the codes."""
-    maker = column_identity("latents", data)
-    if maker.hop_length * data.sample_rate != data.hop_length * maker.sample_rate:
+    maker, codes = column_identity("latents", data), codes_identity(data)
+    same = maker.hop_length * codes.sample_rate == codes.hop_length * maker.sample_rate
+    if not same or maker.frame_rate != codes.frame_rate:
         raise ValueError(
             f"latents of {maker.source} have {maker.frame_rate:g} frames a second, the codes of {data.codec} "
-            f"{data.sample_rate / data.hop_length:g}; they must have as many"
+            f"{codes.frame_rate:g}; they must have as many"
         )
     return maker
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.codec_sources import load_codec
+from models.codec_sources import load_levels
 from models.codecs.interface import Codec, Codes, Wave
 from models.codecs.latents import codebooks
 from models.generators import load_generator, save_generator
@@ -69,7 +69,7 @@ def codec_of(data: DataInfo, device: torch.device | str) -> Codec:
     """The codec of the data's codes. ValueError or FileNotFoundError if it is not there, or has other weights."""
     # Whatever device is being built on: weights are read, not made up.
     with torch.device("cpu"):
-        codec = load_codec(data.codec, device)
+        codec = load_levels(data.codec, data.n_codebooks, device)
     if codec.weights_sha256 != data.codec_sha256:
         raise ValueError(
             f"the data was made by {data.codec} with the weights {data.codec_sha256[:12]}, "
@@ -80,12 +80,12 @@ def codec_of(data: DataInfo, device: torch.device | str) -> Codec:
 
 def codebooks_of(data: DataInfo) -> Tensor:
     """The vectors (Q, V, D) of the data's codes, on the CPU. Errors as `codec_of`."""
-    return _codebooks(data.codec, data.codec_sha256)
+    return _codebooks(data.codec, data.codec_sha256, data.n_codebooks)
 
 
 @lru_cache(maxsize=1)
-def _codebooks(codec: str, sha256: str) -> Tensor:
-    data = DataInfo(codec, 1, 1, 1, 1, 0.0, sha256)
+def _codebooks(codec: str, sha256: str, levels: int) -> Tensor:
+    data = DataInfo(codec, 1, 1, levels, 1, 0.0, sha256)
     with torch.device("cpu"):
         return codebooks(codec_of(data, "cpu"))
 

@@ -69,7 +69,9 @@ def codes_identity(data: DataInfo) -> TokenIdentity:
     """The maker of `codes`."""
     name, _, edition = data.codec.partition("@")
     rates = (data.sample_rate, data.hop_length)
-    return TokenIdentity(name, edition, data.codec_sha256, *rates, data.n_codebooks, data.codebook_size)
+    sizes = (*rates, data.n_codebooks, data.codebook_size)
+    chunks = (data.chunk_frames, data.chunk_stride)
+    return TokenIdentity(name, edition, data.codec_sha256, *sizes, 0, False, *chunks)
 
 
 def column_identity(column: str, data: DataInfo) -> TokenIdentity:

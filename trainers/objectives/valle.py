@@ -32,7 +32,7 @@ from models.valle.growth import take_weights
 from models.valle.nar import ValleNAR
 from models.valle.network import ValleNetwork
 from models.valle.sampling import Conditions, generate_first_level, generate_other_levels
-from trainers.data import Collator
+from trainers.data import Collator, code_numbers
 from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 from trainers.objectives.generator import GeneratorObjective, TextBatch, collate_text
 from trainers.objectives.network import cross_entropy, frame_mask
@@ -124,7 +124,7 @@ def prompt_of(
 
     def cut(row: int, frames: int) -> Tensor:
         start = draw(0, int(rows.lengths[row]) - frames)
-        return torch.from_numpy(rows.codes(row)[:, start : start + frames].T.copy()).long()
+        return code_numbers(torch.from_numpy(rows.codes(row)[:, start : start + frames].T.copy()))
 
     frames = draw(*limits)
     own, absent = torch.rand(2, generator=generator).tolist()

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.codecs.dac import checkpoint_descript
+from models.codecs.dac import checkpoint_descript, example
 from models.codecs.dac.network import KIND, ConvolutionalModel, build_trainable, load_directory
 from models.manifest import Family, Format, Trainable
 
@@ -20,4 +20,5 @@ FAMILY = Family(
         )
     },
     codecs={KIND: load_directory},
+    codec_examples={"dac": example.write},
 )

@@ -278,7 +278,7 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> Convo
     files.fill(network, weights, directory)
     # The Hub's directories have no name of their own; their weights tell them apart.
     name = str(described["name"]) if ours else f"dac-{config.sample_rate // 1000}khz"
-    edition = str(described["edition"]) if ours else "hub"
+    edition = str(described["edition"]) if ours else files.HUB_EDITION
     return ConvolutionalCodec(network.to(device), config, name, edition, digest)
 
 

@@ -1,6 +1,6 @@
 """The manifest of MaskGCT's acoustic codec."""
 
-from models.codecs.maskgct_acoustic import checkpoint_amphion_codec
+from models.codecs.maskgct_acoustic import checkpoint_amphion_codec, example
 from models.codecs.maskgct_acoustic.codec import KIND, load_directory, save_directory
 from models.manifest import Family, Format
 
@@ -12,4 +12,5 @@ FAMILY = Family(
         )
     },
     codecs={KIND: load_directory},
+    codec_examples={"maskgct_acoustic": example.write},
 )

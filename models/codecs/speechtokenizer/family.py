@@ -1,6 +1,6 @@
 """SpeechTokenizer's manifest."""
 
-from models.codecs.speechtokenizer import checkpoint_speechtokenizer
+from models.codecs.speechtokenizer import checkpoint_speechtokenizer, example
 from models.codecs.speechtokenizer.codec import KIND, load_directory, save_directory
 from models.manifest import Family, Format
 
@@ -12,4 +12,5 @@ FAMILY = Family(
         )
     },
     codecs={KIND: load_directory},
+    codec_examples={"speechtokenizer": example.write},
 )

@@ -59,8 +59,8 @@ class ChunkedEncodecCodec(RowCodec):
     10 ms into the next, joined by fading. Mono waves are coded as both channels, whose mean is decoded.
 
     The first level is each chunk's loudness (root mean square, in steps of an eighth of a decibel), which the published
-    model keeps beside the codes; it is the first channel of the latents, in decibels. A chunk that would hold nothing
-    but the end of the one before is left out, so codes have ceil(samples / hop) frames a chunk.
+    model keeps beside the codes; it is the first channel of the latents, in decibels. Each chunk has frames of its own,
+    so a row has more of them than hops (`TokenIdentity.frames`).
     """
 
     context = Context(None, None)
@@ -71,28 +71,13 @@ class ChunkedEncodecCodec(RowCodec):
         self.network = nn.ModuleDict({"encoder": model.encoder, "decoder": model.decoder})
         self.network["quantizer"] = euclidean_codebooks(model.quantizer.layers)
         self.channels: int = config.audio_channels
-        self.chunk: int = config.chunk_length
-        self.stride: int = config.chunk_stride
+        self.chunk_frames, self.stride = identity.chunk_frames, identity.chunk_stride
+        self.chunk = self.chunk_frames * self.hop_length
         self.device = next(model.parameters()).device
-        self.chunk_frames: int = self.chunk // self.hop_length
-
-    def frames(self, samples: int) -> int:
-        """Frames of a row of so many samples."""
-        whole = self._chunks(samples) - 1
-        return whole * self.chunk_frames - (-(samples - whole * self.stride) // self.hop_length)
-
-    def samples(self, frames: int) -> int:
-        """Samples that so many frames decode to."""
-        whole = max(0, frames - 1) // self.chunk_frames
-        last = (frames - whole * self.chunk_frames) * self.hop_length
-        return whole * self.stride + (max(last, self.chunk - self.stride) if whole else last)
-
-    def _chunks(self, samples: int) -> int:
-        overlap = self.chunk - self.stride
-        return max(1, -(-(samples - overlap) // self.stride))
 
     def _encoded(self, wave_T: Tensor) -> Iterator[Tensor]:
-        for chunk in range(self._chunks(len(wave_T)) if len(wave_T) else 0):
+        chunks = -(-self.identity.frames(len(wave_T)) // self.chunk_frames)
+        for chunk in range(chunks):
             part_T = wave_T[chunk * self.stride :][: self.chunk]
             scale = part_T.float().square().mean().sqrt() + 1e-8
             scaled_T = (part_T / scale).to(self.precision)
@@ -146,8 +131,15 @@ def encodec(model: Any, identity: TokenIdentity, latents: TokenIdentity) -> RowC
     """The codec of an `EncodecModel`. ValueError for one that scales without chunks."""
     config = model.config
     if config.chunk_length is not None:
-        identity = replace(identity, n_codebooks=identity.n_codebooks + 1)
-        return ChunkedEncodecCodec(model, identity, replace(latents, channels=latents.channels + 1))
+        hop = identity.hop_length
+        if config.chunk_length % hop or not 0 < config.chunk_stride <= config.chunk_length:
+            raise ValueError(
+                f"chunks of {config.chunk_length} samples every {config.chunk_stride}; "
+                f"a chunk must be a multiple of the hop {hop}, and reach to the next one"
+            )
+        chunks = {"chunk_frames": config.chunk_length // hop, "chunk_stride": config.chunk_stride}
+        identity = replace(identity, n_codebooks=identity.n_codebooks + 1, **chunks)
+        return ChunkedEncodecCodec(model, identity, replace(latents, channels=latents.channels + 1, **chunks))
     if config.normalize or config.audio_channels != 1:
         raise ValueError(
             f"audio_channels {config.audio_channels} with normalize {config.normalize} and no chunks; "

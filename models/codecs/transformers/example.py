@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -120,6 +121,13 @@ MODELS: dict[str, Callable[[], Any]] = {
     "higgs_audio": higgs_audio,
     "xcodec2": xcodec2,
 }
+
+
+def write(name: str, directory: Path) -> None:
+    """Write one of `MODELS` as transformers does."""
+    torch.manual_seed(0)
+    MODELS[name]().save_pretrained(directory)
+
 
 _ENCODEC = {"num_filters": 2, "hidden_size": 12, "upsampling_ratios": (5, 4, 2), "codebook_size": 16}
 _HUBERT = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from models.codecs.transformers.example import MODELS, write
 from models.manifest import Family
 
 if TYPE_CHECKING:
@@ -24,4 +26,8 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> Codec
     return load.load_directory(directory, device)
 
 
-FAMILY = Family(name="transformers", codecs=dict.fromkeys(KINDS, load_directory))
+FAMILY = Family(
+    name="transformers",
+    codecs=dict.fromkeys(KINDS, load_directory),
+    codec_examples={name: partial(write, name) for name in MODELS},
+)

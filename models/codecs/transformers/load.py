@@ -79,7 +79,7 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> RowCo
     known = KINDS[kind]
     model, digest = read_pretrained(known.model, directory)
     rate, hop, levels, size, channels = known.sizes(model.config)
-    named = (f"{kind.replace('_', '-')}-{rate // 1000}khz", "hub", digest, rate, hop)
+    named = (f"{kind.replace('_', '-')}-{rate // 1000}khz", files.HUB_EDITION, digest, rate, hop)
     identities = (TokenIdentity(*named, levels, size), TokenIdentity(*named, 0, 0, channels))
     try:
         return known.codec(model.to(device), *identities)

@@ -13,7 +13,7 @@ from catalog.codes import matrices, stored
 from catalog.reasons import Reason
 from catalog.schema import SCHEMA, TOKEN_COLUMNS
 from models.identity import TokenIdentity
-from pipelines.audio.lengths import frames_to_seconds
+from pipelines.audio.lengths import samples_to_seconds
 from pipelines.rows import Row
 
 DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", *TOKEN_COLUMNS, "reason", "detail")]
@@ -41,7 +41,7 @@ def check(row: Row, codec: TokenIdentity) -> Row:
     frames = row["codes"].shape[1]
     row = {**row, "target_length": frames, "codes": _stored(row["codes"])}
     if row.get("duration_s") is None:
-        row["duration_s"] = frames_to_seconds(frames, codec.hop_length, codec.sample_rate)
+        row["duration_s"] = samples_to_seconds(codec.samples(frames), codec.sample_rate)
     return row
 
 

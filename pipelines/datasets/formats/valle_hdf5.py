@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from catalog.command import UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.reasons import Reason
-from pipelines.audio.lengths import frames_to_seconds
+from pipelines.audio.lengths import samples_to_seconds
 from pipelines.datasets.formats.interface import Export, Import, SplitTables
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import rows_with_phones
@@ -58,7 +58,7 @@ def write(batches: SplitTables, target: Path, context: Export) -> int:
                     id=row["id"],
                     type=TYPES[split],
                     speaker=row["speaker"] or "",
-                    duration=frames_to_seconds(frames, codec.hop_length, codec.sample_rate),
+                    duration=samples_to_seconds(codec.samples(frames), codec.sample_rate),
                     phonemes=len(text),
                 )
                 written += 1

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.codec_sources import load_codec
 from models.codecs.interface import Codec, Codes, Latents
 from models.codecs.latents import has_latents
 from models.codecs.rows import RowCodec
+from models.identity import TokenIdentity, aligned_frames
 
 Sweep = Callable[[int, int], Tensor]
 Frames = Callable[[int], int]
@@ -187,6 +189,32 @@ def test_the_identity_is_spelled_out(codec: Codec) -> None:
     spelled = (codec.name, codec.edition, codec.weights_sha256, codec.sample_rate, codec.hop_length)
     assert spelled == dataclasses.astuple(identity)[:5]
     assert (codec.n_codebooks, codec.codebook_size) == (identity.n_codebooks, identity.codebook_size)
+
+
+def test_the_identity_says_how_many_frames(codec: Codec, frames_of: Frames, samples_of: Frames) -> None:
+    """Where a codec counts otherwise, it is by one at most, which alignment tolerates."""
+    for samples in (1, 319, 320, 4800, 5001, 47_520, 100_003):
+        assert abs(codec.identity.frames(samples) - frames_of(samples)) <= 1
+        frames = frames_of(samples)
+        assert samples_of(frames) == codec.identity.samples(frames)
+    clock = TokenIdentity("clock", "1", "", codec.sample_rate, 480, 1, 16)
+    wave_s = 3
+    frames, ticks = frames_of(wave_s * codec.sample_rate), -(-wave_s * codec.sample_rate // 480)
+    read = aligned_frames(ticks, clock, frames, codec.identity)
+    assert read == sorted(read)
+    assert read[-1] == pytest.approx(frames - 1, abs=1 + 480 / codec.hop_length)
+    assert len(aligned_frames(frames, codec.identity, ticks, clock)) == frames
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_shapes(codec_source: str, sweep: Sweep) -> None:
+    codec, moved = load_codec(codec_source), load_codec(codec_source, "cuda")
+    wave_BT, lengths_B = padded([sweep(5000, 0), sweep(3000, 1)])
+    codes, found = codec.encode(wave_BT, lengths_B), moved.encode(wave_BT.cuda(), lengths_B.cuda())
+    assert found.codes_BQT.is_cuda
+    assert found.codes_BQT.shape == codes.codes_BQT.shape
+    wave = moved.decode(Codes(codes.codes_BQT.cuda(), codes.lengths_B.cuda()))
+    torch.testing.assert_close(wave.wave_BT.cpu(), codec.decode(codes).wave_BT, rtol=0, atol=1e-3)
 
 
 def test_an_empty_wave_has_no_codes_and_no_sound(codec: Codec) -> None:

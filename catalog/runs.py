@@ -14,11 +14,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from catalog.datasets import Dataset
 from catalog.log import all_changes
 from catalog.shards import run_id_of
 from catalog.storage import Storage
+from catalog.strict_yaml import parse_yaml
 
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -35,6 +37,13 @@ def marked_run(dataset: Dataset) -> Iterator[str]:
         # After a failure the marker stays: workers may still write files, which the next run must know as dead.
         _delete(dataset.storage, [path for path in _uncommitted(dataset) if run_id_of(path) == run_id])
     dataset.storage.delete(_marker(run_id))
+
+
+def newest_record(dataset: Dataset) -> dict[str, Any]:
+    """What the newest run of `prepare` recorded in `_settings`; empty if none did."""
+    runs = sorted(dataset.storage.listing("_settings"))
+    found = parse_yaml(dataset.storage.read(runs[-1]).decode(), runs[-1]) if runs else None
+    return found if isinstance(found, dict) else {}
 
 
 def delete_abandoned(dataset: Dataset, dry_run: bool = False) -> list[str]:

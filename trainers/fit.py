@@ -17,7 +17,7 @@ from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
-from catalog.strict_yaml import parse_yaml
+from catalog.runs import newest_record
 from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
 from models.identity import TokenIdentity
@@ -153,14 +153,12 @@ def _info(source: str, codec: TokenIdentity) -> DataInfo:
 
 
 def _text_settings(dataset: Dataset) -> Record | None:
-    """How its texts were prepared, with the version of espeak-ng that its newest run recorded, if one did."""
+    """How its texts were prepared, with the versions of what made them, as its newest run recorded them."""
     settings = dataset.settings.get("text")
     if not isinstance(settings, dict):
         return None
-    runs = sorted(dataset.storage.listing("_settings"))
-    newest = parse_yaml(dataset.storage.read(runs[-1]).decode(), runs[-1]) if runs else None
-    version = newest.get("espeak_ng") if isinstance(newest, dict) else None
-    return {**settings, **({"espeak_ng": version} if version else {})}
+    recorded = newest_record(dataset)
+    return settings | {name: recorded[name] for name in ("espeak_ng", "spoken_forms") if name in recorded}
 
 
 def _given_files(data: DataSettings) -> Source:

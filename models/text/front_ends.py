@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,15 +16,19 @@ from models.text import espeak
 from models.text.byte_level import ByT5Tokens, ByteTokens
 from models.text.hugging_face import HuggingFaceTokens
 from models.text.lexicon import Lexicon, read_lexicon
+from models.text.makers import Makers
 from models.text.settings import TextSettings, column_of, contradiction, text_settings
 from models.text.symbols import SymbolTable, symbol_table, write_symbols
 from models.text.treatment import Treatment
+from models.text.verbalize import EDITION
 
 _LEXICON, _SYMBOLS = "text/lexicon.json", "text/symbols.json"
 _FILES = ("source", "lexicon", "symbols")
 """Settings that may be paths."""
-_RECORDS = ("lexicon_sha256", "symbols_sha256", "espeak_ng")
+_RECORDS = ("lexicon_sha256", "symbols_sha256", "espeak_ng", "spoken_forms")
 """What a description says besides settings."""
+_FIRST_EDITION = "1"
+"""Of the spoken forms, where a description or a dataset records none."""
 
 
 class TextFrontEnd(Protocol):
@@ -69,8 +72,10 @@ class Tokens(Protocol):
 class WrittenFrontEnd:
     """Tokens of the text's letters: bytes, or a tokenizer's pieces."""
 
-    def __init__(self, kind: str, tokens: Tokens, treatment: Treatment, column: str = "text") -> None:
-        self._kind, self._tokens, self._treatment = kind, tokens, treatment
+    def __init__(
+        self, kind: str, tokens: Tokens, treatment: Treatment, makers: Makers, column: str = "text"
+    ) -> None:
+        self._kind, self._tokens, self._treatment, self._makers = kind, tokens, treatment, makers
         self.vocab_size, self.column = tokens.vocab_size, column
         spelled_by_language = treatment.normalize == "spoken" or bool(treatment.lexicon.entries)
         self.needs_language = column == "text" and spelled_by_language
@@ -81,6 +86,7 @@ class WrittenFrontEnd:
         """See `TextFrontEnd`."""
         if phones is not None:
             raise ValueError(f"the text front end {self._kind} reads no phones; give the text alone")
+        _compare_spoken_forms(self._treatment, self._makers)
         return self._tokens.ids(self._treatment.text(text, language))
 
     def encode_stored(self, value: str | Sequence[str], language: str | None = None) -> list[int]:
@@ -92,7 +98,7 @@ class WrittenFrontEnd:
         """See `TextFrontEnd`."""
         return {
             "kind": self._kind,
-            **_save_treatment(self._treatment, directory),
+            **_save_treatment(self._treatment, self._makers, directory),
             **self._tokens.save(directory),
         }
 
@@ -103,11 +109,10 @@ class PhonemeFrontEnd:
     column = "phonemes"
     needs_language = False
 
-    def __init__(self, table: SymbolTable, treatment: Treatment, espeak_ng: str = "") -> None:
-        """`espeak_ng` is the version that made the phones it was trained on, if that is known."""
-        self._table, self._treatment, self._espeak_ng = table, treatment, espeak_ng
+    def __init__(self, table: SymbolTable, treatment: Treatment, makers: Makers | None = None) -> None:
+        """`makers` are the versions that made the phones it was trained on, as far as they are known."""
+        self._table, self._treatment, self._makers = table, treatment, makers or Makers({})
         self.vocab_size = table.vocab_size
-        self._warned = False
 
     @property
     def symbols(self) -> Mapping[str, int]:
@@ -117,10 +122,11 @@ class PhonemeFrontEnd:
     def encode(
         self, text: str, language: str | None = None, phones: Sequence[str] | None = None
     ) -> list[int]:
-        """See `TextFrontEnd`. Warns once if another espeak-ng makes the phones than made those of the training."""
+        """See `TextFrontEnd`. Warns once if others than in training make them."""
         if phones is None:
             phones = self._treatment.phones(text, language)
-            self._compare_versions()
+            self._makers.compare("espeak_ng", espeak.version())
+            _compare_spoken_forms(self._treatment, self._makers)
         return self._table.encode(phones)
 
     def encode_stored(self, value: str | Sequence[str], language: str | None = None) -> list[int]:  # noqa: ARG002
@@ -130,7 +136,10 @@ class PhonemeFrontEnd:
 
     def save(self, directory: Path) -> dict[str, Json]:
         """See `TextFrontEnd`."""
-        found: dict[str, Json] = {"kind": "phonemes", **_save_treatment(self._treatment, directory)}
+        found: dict[str, Json] = {
+            "kind": "phonemes",
+            **_save_treatment(self._treatment, self._makers, directory),
+        }
         found["language"] = self._treatment.language
         if self._table.spelled:
             found["symbols"] = self._table.name
@@ -138,18 +147,8 @@ class PhonemeFrontEnd:
             _make_folder(directory)
             write_symbols(self._table, directory / _SYMBOLS)
             found |= {"symbols": _SYMBOLS, "symbols_sha256": _sha256(self._table.ids)}
-        version = self._espeak_ng or _installed_espeak()
+        version = self._makers.version("espeak_ng", "") or _installed_espeak()
         return {**found, "espeak_ng": version} if version else found
-
-    def _compare_versions(self) -> None:
-        here = espeak.version()
-        if self._espeak_ng and here != self._espeak_ng and not self._warned:
-            logging.getLogger("speechmill.text").warning(
-                "espeak-ng here is %s; the model was trained on phones of %s, and may know some words otherwise",
-                here,
-                self._espeak_ng,
-            )
-            self._warned = True
 
 
 def text_front_end(description: Mapping[str, Json], root: Path | None = None) -> TextFrontEnd:
@@ -160,6 +159,8 @@ def text_front_end(description: Mapping[str, Json], root: Path | None = None) ->
     """
     records = {key: str(value) for key, value in description.items() if key in _RECORDS}
     given = {key: value for key, value in description.items() if key not in _RECORDS}
+    if given.get("normalize") == "spoken":
+        records.setdefault("spoken_forms", _FIRST_EDITION)
     unstated = {} if given.get("kind") == "phonemes" else {"normalize": "none"}
     settings = text_settings(unstated | located(given, root))
     lexicon = _lexicon(settings, records.get("lexicon_sha256", ""))
@@ -176,8 +177,11 @@ def training_front_end(given: Mapping[str, Json], dataset: Mapping[str, Json] | 
     reason = contradiction(settings, lexicon.sha256, dataset)
     if reason is not None:
         raise ValueError(reason)
+    column = column_of(settings, dataset)
     recorded = {} if dataset is None else {"espeak_ng": str(dataset.get("espeak_ng", ""))}
-    return _build(settings, lexicon, column_of(settings, dataset), recorded)
+    if dataset is not None and column != "text":
+        recorded["spoken_forms"] = str(dataset.get("spoken_forms", _FIRST_EDITION))
+    return _build(settings, lexicon, column, recorded)
 
 
 def located(description: Mapping[str, Json], root: Path | None) -> dict[str, Json]:
@@ -192,11 +196,14 @@ def located(description: Mapping[str, Json], root: Path | None) -> dict[str, Jso
 
 def _build(settings: TextSettings, lexicon: Lexicon, column: str, records: Mapping[str, str]) -> TextFrontEnd:
     treatment = Treatment(settings.normalize, settings.language, lexicon)
+    makers = Makers(
+        {name: version for name, version in records.items() if name in ("espeak_ng", "spoken_forms")}
+    )
     if settings.kind != "phonemes":
-        return WrittenFrontEnd(settings.kind, _tokens(settings), treatment, column)
+        return WrittenFrontEnd(settings.kind, _tokens(settings), treatment, makers, column)
     table = symbol_table(settings.symbols)
     _check_sha256("symbols", settings.symbols, records.get("symbols_sha256", ""), _sha256(table.ids))
-    return PhonemeFrontEnd(table, treatment, records.get("espeak_ng", ""))
+    return PhonemeFrontEnd(table, treatment, makers)
 
 
 def _tokens(settings: TextSettings) -> Tokens:
@@ -219,11 +226,18 @@ def _check_sha256(what: str, source: str, recorded: str, found: str) -> None:
         )
 
 
-def _save_treatment(treatment: Treatment, directory: Path) -> dict[str, Json]:
+def _compare_spoken_forms(treatment: Treatment, makers: Makers) -> None:
+    if treatment.normalize == "spoken":
+        makers.compare("spoken_forms", EDITION)
+
+
+def _save_treatment(treatment: Treatment, makers: Makers, directory: Path) -> dict[str, Json]:
     """Nothing for a text that is read as it is given, as before there was any treatment."""
     found: dict[str, Json] = {} if treatment.normalize == "none" else {"normalize": treatment.normalize}
     if treatment.normalize == "spoken" or treatment.lexicon.entries:
         found["language"] = treatment.language
+    if treatment.normalize == "spoken":
+        found["spoken_forms"] = makers.version("spoken_forms", EDITION)
     if treatment.lexicon.entries:
         _make_folder(directory)
         (directory / _LEXICON).write_text(treatment.lexicon.to_json(), encoding="utf-8")

@@ -21,9 +21,10 @@ from catalog.command import JobError, UsageError
 from catalog.config import to_yaml
 from catalog.datasets import Dataset, summary
 from catalog.identity import Identity
-from catalog.runs import marked_run
+from catalog.runs import marked_run, newest_record
 from catalog.strict_yaml import format_yaml
 from models.text import espeak
+from models.text.verbalize import EDITION
 from pipelines.execution import cluster
 from pipelines.execution.commit import Tolerance, commit
 from pipelines.execution.progress import Progress
@@ -188,6 +189,14 @@ def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
     }
     if settings.text.phonemes:
         asked["espeak_ng"] = espeak.version()
+    if settings.text.normalize:
+        asked["spoken_forms"] = EDITION
+        earlier = newest_record(plan.appender.dataset).get("spoken_forms", "1")
+        if len(plan.known.keys) and earlier != EDITION:
+            sys.stderr.write(
+                f"numbers in new rows are written out by edition {EDITION} of the spoken forms, "
+                f"in those of earlier runs by edition {earlier}\n"
+            )
     plan.appender.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 

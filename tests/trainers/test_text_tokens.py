@@ -120,6 +120,7 @@ def test_a_generator_of_phonemes_speaks_the_sentence_that_it_learned(
     description = json.loads((parts["t2s"] / "text.json").read_text())
     assert description == {
         "kind": "phonemes", "normalize": "spoken", "language": "en", "symbols": "ipa@1", "espeak_ng": "1.99",
+        "spoken_forms": "1",
     }  # fmt: skip
     directory = tmp_path / "system"
     found = located(description, parts["t2s"])

@@ -17,6 +17,7 @@ from models.checkpoints import Json
 from models.text import espeak
 from models.text.front_ends import located, text_front_end, training_front_end
 from models.text.settings import contradiction, text_settings
+from models.text.verbalize import EDITION
 
 VOCABULARY = {"[UNK]": 0, "one": 1, "two": 2, "three": 3}
 BYT5 = ByT5Tokenizer()
@@ -153,6 +154,32 @@ def test_another_espeak_warns_once_and_works(caplog: pytest.LogCaptureFixture, t
     (record,) = caplog.records
     assert record.getMessage().startswith(f"espeak-ng here is {espeak.version()}; the model was trained on")
     assert other.save(tmp_path)["espeak_ng"] == "1.49"
+
+
+def test_another_edition_of_the_spoken_forms_warns_once_and_works(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    now = training_front_end({"kind": "bytes", "normalize": "spoken"}).save(tmp_path)
+    assert now["spoken_forms"] == EDITION
+    unrecorded = {key: value for key, value in now.items() if key != "spoken_forms"}
+    older = text_front_end(unrecorded)
+    with caplog.at_level(logging.WARNING):
+        assert text_front_end(now).encode("5 km") == older.encode("5 km") == older.encode("five kilometers")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"numbers are said by edition {EDITION} of the spoken forms; the model was trained on edition 1, "
+        "and may know some of them otherwise"
+    )
+    assert older.save(tmp_path)["spoken_forms"] == "1"
+    assert text_front_end(older.save(tmp_path)).save(tmp_path) == older.save(tmp_path)
+
+
+@pytest.mark.parametrize(("prepared", "edition"), [({"spoken_forms": "7"}, "7"), ({}, "1")])
+def test_a_column_keeps_the_edition_that_made_it(
+    prepared: dict[str, Json], edition: str, tmp_path: Path
+) -> None:
+    front_end = training_front_end({"kind": "bytes", "normalize": "spoken"}, {"normalize": True} | prepared)
+    assert front_end.save(tmp_path)["spoken_forms"] == edition
 
 
 def test_files_that_changed_are_refused(tmp_path: Path) -> None:

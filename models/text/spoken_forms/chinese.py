@@ -1,0 +1,73 @@
+"""Mandarin Chinese."""
+
+from models.text.spoken_forms.language import Language, Money, Noun, words
+
+
+def _same(word: str) -> Noun:
+    return Noun(word, word)
+
+
+CHINESE = Language(
+    code="zh",
+    num2words="",
+    point=".",
+    point_word="点",
+    grouping=",",
+    minus="负",
+    plus="加",
+    dot="点",
+    conjunction="",
+    number_sign="",
+    months=tuple(f"{month}月" for month in words("一 二 三 四 五 六 七 八 九 十 十一 十二")),
+    symbols={"&": "和", "+": "加", "=": "等于", "×": "乘"},
+    money={
+        "$": Money(_same("美元")),
+        "US$": Money(_same("美元")),
+        "USD": Money(_same("美元")),
+        "HK$": Money(_same("港元")),
+        "€": Money(_same("欧元")),
+        "£": Money(_same("英镑")),
+        "¥": Money(_same("元")),
+        "RMB": Money(_same("元")),
+    },
+    units={
+        "km/h": _same("公里每小时"),
+        "m/s": _same("米每秒"),
+        "km²": _same("平方公里"),
+        "m²": _same("平方米"),
+        "cm²": _same("平方厘米"),
+        "m³": _same("立方米"),
+        "km": _same("公里"),
+        "m": _same("米"),
+        "cm": _same("厘米"),
+        "mm": _same("毫米"),
+        "kg": _same("公斤"),
+        "g": _same("克"),
+        "mg": _same("毫克"),
+        "t": _same("吨"),
+        "l": _same("升"),
+        "L": _same("升"),
+        "ml": _same("毫升"),
+        "mL": _same("毫升"),
+        "Hz": _same("赫兹"),
+        "kHz": _same("千赫"),
+        "MHz": _same("兆赫"),
+        "GHz": _same("吉赫"),
+        "W": _same("瓦"),
+        "kW": _same("千瓦"),
+        "kWh": _same("千瓦时"),
+        "V": _same("伏"),
+        "dB": _same("分贝"),
+        "%": _same("百分之"),
+        "°": _same("度"),
+        "°C": _same("摄氏度"),
+        "°F": _same("华氏度"),
+    },
+    powers={"²": "的平方", "³": "的立方"},
+    denominators=dict.fromkeys(range(2, 101), ("", "")),
+    time="{hour}点{minute}分",
+    full_hour="{hour}点",
+    magnitudes={"万": ("万", "万"), "亿": ("亿", "亿"), "万亿": ("万亿", "万亿")},
+    date="{year}年{month}{day}日",
+    separator="",
+)

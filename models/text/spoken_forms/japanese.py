@@ -1,0 +1,72 @@
+"""Japanese."""
+
+from models.text.spoken_forms.language import Language, Money, Noun, words
+
+
+def _same(word: str) -> Noun:
+    return Noun(word, word)
+
+
+JAPANESE = Language(
+    code="ja",
+    num2words="ja",
+    point=".",
+    point_word="点",
+    grouping=",",
+    minus="マイナス",
+    plus="プラス",
+    dot="点",
+    conjunction="",
+    number_sign="",
+    months=tuple(f"{month}月" for month in words("一 二 三 四 五 六 七 八 九 十 十一 十二")),
+    symbols={"&": "アンド", "+": "プラス", "%": "パーセント", "=": "イコール", "×": "かける"},
+    money={
+        "$": Money(_same("ドル"), _same("セント")),
+        "US$": Money(_same("米ドル"), _same("セント")),
+        "€": Money(_same("ユーロ"), _same("セント")),
+        "£": Money(_same("ポンド")),
+        "¥": Money(_same("円")),
+    },
+    units={
+        "km/h": Noun("キロメートル毎時", "キロメートル毎時"),
+        "m/s": _same("メートル毎秒"),
+        "km²": _same("平方キロメートル"),
+        "m²": _same("平方メートル"),
+        "cm²": _same("平方センチメートル"),
+        "m³": _same("立方メートル"),
+        "km": _same("キロメートル"),
+        "m": _same("メートル"),
+        "cm": _same("センチメートル"),
+        "mm": _same("ミリメートル"),
+        "kg": _same("キログラム"),
+        "g": _same("グラム"),
+        "mg": _same("ミリグラム"),
+        "t": _same("トン"),
+        "l": _same("リットル"),
+        "L": _same("リットル"),
+        "ml": _same("ミリリットル"),
+        "mL": _same("ミリリットル"),
+        "Hz": _same("ヘルツ"),
+        "kHz": _same("キロヘルツ"),
+        "MHz": _same("メガヘルツ"),
+        "GHz": _same("ギガヘルツ"),
+        "W": _same("ワット"),
+        "kW": _same("キロワット"),
+        "kWh": _same("キロワット時"),
+        "V": _same("ボルト"),
+        "MB": _same("メガバイト"),
+        "GB": _same("ギガバイト"),
+        "dB": _same("デシベル"),
+        "%": _same("パーセント"),
+        "°": _same("度"),
+        "°C": _same("度"),
+    },
+    powers={"²": "の二乗", "³": "の三乗"},
+    denominators=dict.fromkeys(range(2, 101), ("", "")),
+    time="{hour}時{minute}分",
+    full_hour="{hour}時",
+    magnitudes={"億": ("億", "億"), "万": ("万", "万"), "兆": ("兆", "兆")},
+    date="{year}年{month}{day}日",
+    money_joint="",
+    separator="",
+)

@@ -43,6 +43,12 @@ class StateReader:
             return tensor
         return torch.zeros(shape)
 
+    def below(self, prefix: str) -> StateReader:
+        """A reader of its own for all that stands below `prefix.`, which counts as read here."""
+        names = [name for name in self._unread if name.startswith(f"{prefix}.")]
+        state = {name.removeprefix(f"{prefix}."): self._unread.pop(name) for name in names}
+        return StateReader(f"{self.source} {prefix}", state)
+
     def ignore(self, name: str, reason: str) -> None:
         """Skip a key that the reference stores without using it. It may be absent. `reason` says why."""
         if not reason:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from models.autoencoder8d.family import FAMILY as AUTOENCODER8D
 from models.codecs.dac.family import FAMILY as DAC
 from models.codecs.maskgct_acoustic.family import FAMILY as MASKGCT_ACOUSTIC
 from models.codecs.mill.family import FAMILY as MILL
@@ -31,6 +32,7 @@ from models.valle.family import FAMILY as VALLE
 
 FAMILIES: tuple[Family, ...] = (
     MASKGCT,
+    AUTOENCODER8D,
     SOUNDSTORM,
     FLOW_MATCHING,
     VALLE,

@@ -83,7 +83,8 @@ class Format:
     convert: Callable[[Mapping[str, Json], StateReader], nn.Module]
     """Build our module with those weights; every key must be taken or ignored by name."""
     produces: str
-    """The trainable whose weights these are, or `codec`."""
+    """The trainable whose weights these are, `codec`, or `parts`: networks of several kinds, which nothing stores but
+    `models.interop` loads."""
     save: Callable[[nn.Module, Path], None] | None = None
     """Write a codec directory; None for a trainable, which becomes a generator directory."""
     write: Callable[[nn.Module, Path, Mapping[str, int], int], None] | None = None

@@ -178,6 +178,41 @@ def semantic_parts(w2vbert_directory: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
+def maskgct_parts(semantic_parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Directories of the parts of a tiny MaskGCT with random weights: 16 semantic tokens, 3 codebooks of 20 codes."""
+    import torch
+
+    from models.codecs.maskgct_acoustic.codec import save_directory
+    from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGCTAcousticNetwork
+    from models.generators import load_generator, save_generator
+    from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
+    from models.maskgct.t2s import MaskGCTSemanticT2SConfig, MaskGCTT2S
+    from models.semantic import directory as semantic
+
+    folder = tmp_path_factory.mktemp("maskgct")
+    torch.manual_seed(0)
+    sizes = MaskGCTAcousticConfig(24_000, (3, 4, 5, 8), 4, 8, 3, 20, 4, 8, 12, 1, 960)
+    acoustic = MaskGCTAcousticNetwork(sizes)
+    # Quiet enough not to be clipped.
+    acoustic.head.spectrum.weight.data.mul_(0.1)
+    acoustic.head.spectrum.bias.data.sub_(3.0)
+    save_directory(acoustic, folder / "codec")
+    _, repcodec = load_generator(Path(semantic_parts["tokenizer"]))
+    features = semantic.Features(semantic_parts["features"], 2, Path(semantic_parts["statistics"]))
+    semantic.save_directory(repcodec, features, folder / "semantic")
+    networks = {
+        "t2s": MaskGCTT2S(MaskGCTSemanticT2SConfig(512, 16, 16, 1, 2, 24)),
+        "s2a_first": MaskGCTSemanticS2A(MaskGCTSemanticS2AConfig(16, 1, 20, 16, 1, 2, 24)),
+        "s2a": MaskGCTSemanticS2A(MaskGCTSemanticS2AConfig(16, 3, 20, 16, 1, 2, 24, first_level=1)),
+    }
+    for role, network in networks.items():
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+        save_generator(network, f"maskgct_semantic_{role[:3]}", folder / role)
+    return {path.name: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
 def _s3_endpoint() -> Iterator[str]:
     """moto's server as a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
     pytest.importorskip("moto.server")

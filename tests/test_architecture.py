@@ -43,13 +43,15 @@ PIPELINES = (
     ("audio",),
     ("sources",),
 )
-FAMILIES = ("maskgct", "valle", "soundstorm", "flow_matching", "toktts", "autoencoder8d")
+FAMILIES = ("maskgct", "valle", "soundstorm", "flow_matching", "toktts")
 MODELS = (
     ("systems", "interop"),
     ("system_files",),
     ("tokenizer_sources",),
     ("generators", "codec_sources"),
     ("families",),
+    # No networks of its own: it stands on those of MaskGCT, RepCodec and the acoustic codec.
+    ("autoencoder8d",),
     (*FAMILIES, "codecs/", "semantic"),
     ("manifest",),
     ("cascade", "content", "windows"),

@@ -29,6 +29,10 @@ def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri
     try:
         source = format_of(source, path)
         published = checkpoint_format(source)
+        if published.produces == "parts":
+            raise UsageError(
+                f"{source} is of several networks: models.interop loads it, nothing registers it"
+            )
         config, state = published.files(path)
         module = published.convert(config, StateReader(source, state))
         symbols = published.symbols(path) if published.symbols is not None else {}

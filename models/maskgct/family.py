@@ -10,6 +10,7 @@ from models.maskgct import (
     checkpoint_choihkk_s2a,
     checkpoint_choihkk_t2s,
     example,
+    semantic_system,
     stages,
     system,
 )
@@ -22,13 +23,20 @@ FAMILY = Family(
     trainables=(
         Trainable("maskgct_t2s", MaskGCTT2SConfig, MaskGCTT2S, example.t2s, stages.text_stage),
         Trainable("maskgct_s2a", MaskGCTS2AConfig, MaskGCTS2A, example.s2a),
-        Trainable("maskgct_semantic_t2s", MaskGCTSemanticT2SConfig, MaskGCTT2S, example.semantic_t2s),
+        Trainable(
+            "maskgct_semantic_t2s",
+            MaskGCTSemanticT2SConfig,
+            MaskGCTT2S,
+            example.semantic_t2s,
+            stages.semantic_text_stage,
+        ),
         Trainable("maskgct_semantic_s2a", MaskGCTSemanticS2AConfig, MaskGCTSemanticS2A, example.semantic_s2a),
     ),
     systems={
         "maskgct": SystemKind(
             system.build, {"t2s": ("maskgct_t2s",), "s2a": ("maskgct_s2a",)}, text_roles=("t2s", "s2a")
-        )
+        ),
+        "maskgct_semantic": semantic_system.SYSTEM,
     },
     formats={
         "choihkk-maskgct-t2s": Format(hub_files, checkpoint_choihkk_t2s.convert, "maskgct_t2s"),

@@ -1,13 +1,17 @@
-"""Sampling settings of MaskGCT without semantic tokens."""
+"""Sampling settings of MaskGCT's stages."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from models.content import RecordingLimits
+from models.layers.checks import check_choice, check_positive
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
+
+LengthBy = Literal["bytes", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class TextOptions:
     """Of one sentence and its prompt's text."""
     max_frames: int = 4096
     """Of one sentence."""
+    length_by: LengthBy = "bytes"
+    """With a voice prompt a sentence is as much longer than it as it has more bytes of text, or text tokens."""
 
     def __post_init__(self) -> None:
         positive = ("frames_per_token", "speed", "t2s_steps", "max_prompt_s", "max_text_tokens", "max_frames")
@@ -39,6 +45,7 @@ class TextOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.no_prompt not in ("none", "pad_frame"):
             raise ValueError(f"no_prompt is {self.no_prompt!r}; it must be 'none' or 'pad_frame'")
+        check_choice(self, "length_by", get_args(LengthBy))
         self.choice()
         self.guide()
 
@@ -52,6 +59,19 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
+class SemanticTextOptions(TextOptions):
+    """How text becomes semantic tokens; the sampling defaults are those of amphion/MaskGCT."""
+
+    frames_per_token: float = 4.0
+    """Length of a sentence without a prompt; an assembled system has its dataset's mean."""
+    t2s_steps: int = 25
+    temperature: float = 0.9
+    guidance: float = 2.5
+    rescale: float = 0.75
+    length_by: LengthBy = "tokens"
+
+
+@dataclass(frozen=True)
 class MaskGCTOptions(TextOptions):
     """The same with the steps of the finer codebooks."""
 
@@ -60,17 +80,68 @@ class MaskGCTOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.s2a_steps or min(self.s2a_steps) < 1:
-            raise ValueError(
-                f"s2a_steps is {list(self.s2a_steps)}; it needs at least one entry, each at least 1"
-            )
+        _check_steps(self.s2a_steps)
 
     def steps_of(self, n_codebooks: int) -> list[int]:
         """Steps of every codebook."""
-        given = list(self.s2a_steps[:n_codebooks])
-        return given + [given[-1]] * (n_codebooks - len(given))
+        return _steps_of(self.s2a_steps, n_codebooks)
 
     def text(self) -> TextOptions:
         """Those of the first stage."""
         names = [field.name for field in dataclasses.fields(TextOptions)]
         return TextOptions(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class SemanticS2AOptions(RecordingLimits):
+    """How semantic tokens become codes; the sampling defaults are those of amphion/MaskGCT."""
+
+    first_steps: int = 25
+    """Of codebook 0, where a network of its own makes it."""
+    first_guidance: float = 2.5
+    """Of the same; 0 switches it off, which is twice as fast."""
+    s2a_steps: tuple[int, ...] = (25, 10, 1)
+    """Steps of each codebook, the last one for all that follow; codebook 0 has its entry where no other network makes
+    it."""
+    temperature: float = 1.5
+    filter_threshold: float = 0.98
+    guidance: float = 2.5
+    rescale: float = 0.75
+    voice_s: float = 0.0
+    """Only so much of a reference's beginning is used, and not more than the length of what is made; 0: all of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, ["first_steps"])
+        _check_steps(self.s2a_steps)
+        if not self.voice_s >= 0:
+            raise ValueError(f"voice_s is {self.voice_s}; it must not be negative")
+        self.choice()
+        self.guide()
+        self.guide_first()
+
+    def choice(self) -> TokenChoice:
+        """How codes are drawn."""
+        return TokenChoice(self.temperature, self.filter_threshold)
+
+    def guide(self) -> Guidance:
+        """How guidance acts."""
+        return Guidance(self.guidance, self.rescale)
+
+    def guide_first(self) -> Guidance:
+        """How it acts on the network of codebook 0."""
+        return Guidance(self.first_guidance, self.rescale)
+
+    def steps_of(self, n_codebooks: int) -> list[int]:
+        """Steps of every codebook."""
+        return _steps_of(self.s2a_steps, n_codebooks)
+
+
+def _check_steps(steps: tuple[int, ...]) -> None:
+    if not steps or min(steps) < 1:
+        raise ValueError(f"s2a_steps is {list(steps)}; it needs at least one entry, each at least 1")
+
+
+def _steps_of(steps: tuple[int, ...], n_codebooks: int) -> list[int]:
+    given = list(steps[:n_codebooks])
+    return given + [given[-1]] * (n_codebooks - len(given))

@@ -1,4 +1,4 @@
-"""The text stage: a sentence to the codes of codebook 0, in MaskGCT's own system and in cascades of other families.
+"""The text stage: a sentence to semantic tokens or codebook 0, in MaskGCT's systems and in cascades of other families.
 
 Shapes: B rows, L text tokens, P prompt frames, T frames.
 """
@@ -17,7 +17,7 @@ from models.cascade import Made
 from models.checkpoints import Json
 from models.identity import TokenIdentity
 from models.layers.masks import pad_rows
-from models.maskgct.options import TextOptions
+from models.maskgct.options import SemanticTextOptions, TextOptions
 from models.maskgct.sampling import Conditions, Generated, generate_t2s
 from models.maskgct.t2s import MaskGCTT2S
 from models.prompt import check_prompt, prompt_length
@@ -42,7 +42,7 @@ class TextStage:
     def __init__(
         self, t2s: MaskGCTT2S, front_end: TextFrontEnd, writes: TokenIdentity, options: TextOptions
     ) -> None:
-        """`writes` identifies codebook 0. ValueError for a network that does not fit it or the front end."""
+        """`writes` identifies what is made. ValueError for a network that does not fit it, the front end or options."""
         if t2s.config.codebook_size != writes.codebook_size:
             raise ValueError(
                 f"t2s has codebooks of {t2s.config.codebook_size}; the codec's have {writes.codebook_size}"
@@ -53,6 +53,8 @@ class TextStage:
                 f"t2s has a text table of {t2s.config.text_vocab_size} rows; "
                 f"the text front end needs {front_end.vocab_size}"
             )
+        if options.no_prompt == "pad_frame" and not t2s.config.padding_code:
+            raise ValueError("no_prompt is 'pad_frame'; t2s has no id of padding, so it must be 'none'")
         self.writes, self._t2s, self._front_end, self._options = writes, t2s.eval(), front_end, options
         self.device = next(t2s.parameters()).device
         self.options: Mapping[str, Json] = dataclasses.asdict(options)
@@ -87,7 +89,7 @@ class TextStage:
         )
 
     def generate(self, conditions: Conditions, draws: Draws) -> Generated:
-        """Codebook 0 of every row."""
+        """Tokens of every row, as codebook 0."""
         options = self._options
         return generate_t2s(
             self._t2s, conditions, options.t2s_steps, options.choice(), options.guide(), draws
@@ -111,14 +113,15 @@ class TextStage:
         return encode(f"{prompt.text} {request.text}", request.language or prompt.language)
 
     def _frames(self, request: SpeakRequest) -> int:
-        """Frames to generate: the wanted ones, else as long a byte as in the prompt, else a constant a token."""
+        """Frames to generate: as wanted, else as long a byte or token as in the prompt, else a constant per token."""
         rate, hop, options = self.writes.sample_rate, self.writes.hop_length, self._options
         text, prompt = request.text, request.prompt
         if request.duration_s is not None:
             frames = float(round(request.duration_s * self.writes.frame_rate))
         elif prompt is not None:
             prompt_frames = math.ceil(prompt_length(prompt, rate) / hop)
-            frames = prompt_frames / len((prompt.text or "").encode()) * len(text.encode()) / options.speed
+            frames = prompt_frames / self._size(prompt.text or "", prompt.language) / options.speed
+            frames *= self._size(text, request.language or prompt.language)
         else:
             tokens = self._front_end.encode(text, request.language, request.phones)
             frames = len(tokens) * options.frames_per_token / options.speed
@@ -128,15 +131,33 @@ class TextStage:
             )
         return int(frames)
 
+    def _size(self, text: str, language: str | None) -> int:
+        """What the length of speech is proportional to."""
+        if self._options.length_by == "bytes":
+            return len(text.encode())
+        return len(self._front_end.encode(text, language))
+
 
 def text_stage(
     module: nn.Module, front_end: TextFrontEnd, wanted: TokenIdentity, options: Mapping[str, Json]
 ) -> TextStage:
     """The stage that other families' cascades start from. ValueError for parts or options that do not fit."""
+    return _stage(module, front_end, wanted, replaced(TextOptions(), options, "the options of maskgct_t2s"))
+
+
+def semantic_text_stage(
+    module: nn.Module, front_end: TextFrontEnd, wanted: TokenIdentity, options: Mapping[str, Json]
+) -> TextStage:
+    """The same with the defaults of a network that writes semantic tokens."""
+    what = "the options of maskgct_semantic_t2s"
+    return _stage(module, front_end, wanted, replaced(SemanticTextOptions(), options, what))
+
+
+def _stage(
+    module: nn.Module, front_end: TextFrontEnd, wanted: TokenIdentity, options: TextOptions
+) -> TextStage:
     assert isinstance(module, MaskGCTT2S)
-    return TextStage(
-        module, front_end, wanted, replaced(TextOptions(), options, "the options of maskgct_t2s")
-    )
+    return TextStage(module, front_end, wanted, options)
 
 
 def _start(text: str) -> str:

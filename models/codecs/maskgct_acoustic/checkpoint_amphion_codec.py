@@ -19,7 +19,11 @@ from models.checkpoints import (
     under,
 )
 from models.codecs.checkpoint_amphion import take_backbone, take_codebook
-from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGCTAcousticNetwork
+from models.codecs.maskgct_acoustic.network import (
+    MaskGCTAcousticConfig,
+    MaskGCTAcousticDecoder,
+    MaskGCTAcousticNetwork,
+)
 from models.codecs.strided_encoder import take_encoder
 
 ENCODER = {"d_model": 96, "up_ratios": (3, 4, 5, 8), "out_channels": 256}
@@ -65,17 +69,32 @@ def files(folder: Path) -> tuple[Mapping[str, Json], Mapping[str, Tensor]]:
 def convert(config: Mapping[str, Any], reader: StateReader) -> nn.Module:
     """Build our network with the weights of the reference, which are below `encoder.` and `decoder.`."""
     sizes = _sizes(config, reader.source)
+    encoder = take_encoder(reader, "encoder", sizes.encoder_channels, sizes.ratios, sizes.latent_channels)
+    state = under("encoder", encoder) | _decoder(reader, sizes, "decoder.")
+    return filled(MaskGCTAcousticNetwork(sizes), state, reader)
+
+
+def convert_decoder(config: Mapping[str, Any], reader: StateReader) -> nn.Module:
+    """Build the decoder alone, from the weights and configuration of a `CodecDecoder`."""
+    decoder = read_config(reader.source, config, [], DECODER | FIXED_DECODER | UNUSED)
+    # The encoder's strides are not known, and not needed: their product is the hop.
+    given = {"up_ratios": (decoder["hop_size"],), "out_channels": decoder["in_channels"]}
+    sizes = _sizes({"encoder": given, "decoder": config}, reader.source)
+    return filled(MaskGCTAcousticDecoder(sizes), _decoder(reader, sizes, ""), reader)
+
+
+def _decoder(reader: StateReader, sizes: MaskGCTAcousticConfig, prefix: str) -> dict[str, Tensor]:
     latents, codebook = sizes.latent_channels, (sizes.codebook_size, sizes.codebook_channels)
     blocks = (latents, sizes.hidden_size, sizes.feed_forward_size, sizes.n_layers)
     out = (sizes.fft_length + 2, sizes.hidden_size)
-    state = under("encoder", take_encoder(reader, "encoder", sizes.encoder_channels, sizes.ratios, latents))
+    state: dict[str, Tensor] = {}
     for level in range(sizes.n_codebooks):
-        taken = take_codebook(reader, f"decoder.quantizer.quantizers.{level}", latents, *codebook)
+        taken = take_codebook(reader, f"{prefix}quantizer.quantizers.{level}", latents, *codebook)
         state |= under(f"quantizer.levels.{level}", taken)
-    state |= under("backbone", take_backbone(reader, "decoder.model.backbone", *blocks))
-    state |= under("head.spectrum", take_affine(reader, "decoder.model.head.out", *out))
-    reader.ignore("decoder.model.head.istft.window", "a periodic Hann window, which we make")
-    return filled(MaskGCTAcousticNetwork(sizes), state, reader)
+    state |= under("backbone", take_backbone(reader, f"{prefix}model.backbone", *blocks))
+    state |= under("head.spectrum", take_affine(reader, f"{prefix}model.head.out", *out))
+    reader.ignore(f"{prefix}model.head.istft.window", "a periodic Hann window, which we make")
+    return state
 
 
 def _sizes(config: Mapping[str, Any], source: str) -> MaskGCTAcousticConfig:

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from models.codecs import files
 from models.codecs.interface import Context
-from models.codecs.maskgct_acoustic.network import MaskGCTAcousticConfig, MaskGCTAcousticNetwork
+from models.codecs.maskgct_acoustic.network import (
+    MaskGCTAcousticConfig,
+    MaskGCTAcousticDecoder,
+    MaskGCTAcousticNetwork,
+)
 from models.codecs.rows import RowCodec
 from models.codecs.strided_encoder import encoder_frames
 
@@ -24,7 +28,8 @@ class MaskGCTAcousticCodec(RowCodec):
 
     decode_factor = 4
 
-    def __init__(self, network: MaskGCTAcousticNetwork, name: str, edition: str, weights_sha256: str) -> None:
+    def __init__(self, network: MaskGCTAcousticDecoder, name: str, edition: str, weights_sha256: str) -> None:
+        """A `network` that is a decoder alone cannot encode."""
         config = network.config
         self._identify(
             (name, edition, weights_sha256),
@@ -33,12 +38,14 @@ class MaskGCTAcousticCodec(RowCodec):
             config.latent_channels,
         )
         self.context = Context(config.encoder_context, network.decoder_context)
-        self.network: MaskGCTAcousticNetwork = network.float().eval().requires_grad_(False)
+        self.network: MaskGCTAcousticDecoder = network.float().eval().requires_grad_(False)
         self.device = network.head.window_F.device
         self.piece_frames = self._usual_piece()
 
     def _encode_piece(self, wave_T: Tensor) -> Tensor:
         config = self.network.config
+        if not isinstance(self.network, MaskGCTAcousticNetwork):
+            raise ValueError(f"{self.name} is a decoder alone here; it cannot encode")
         if not encoder_frames(len(wave_T), config.ratios):
             return wave_T.new_zeros(config.latent_channels, 0)
         return self.network.encode(wave_T[None])[0].T

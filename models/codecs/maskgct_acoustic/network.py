@@ -93,13 +93,12 @@ class WaveHead(nn.Module):
         return summed_BT[:, edge : length - edge]
 
 
-class MaskGCTAcousticNetwork(nn.Module):
-    """Encoder, quantizer and decoder; no batching rules (see `codec.py`)."""
+class MaskGCTAcousticDecoder(nn.Module):
+    """Quantizer and decoder, which is all that codes need; no batching rules (see `codec.py`)."""
 
     def __init__(self, config: MaskGCTAcousticConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder_channels, config.ratios, config.latent_channels)
         self.quantizer = FactorizedResidualQuantizer(
             config.n_codebooks, config.latent_channels, config.codebook_size, config.codebook_channels
         )
@@ -113,12 +112,20 @@ class MaskGCTAcousticNetwork(nn.Module):
         """Frames to each side that a frame's samples depend on."""
         return self.backbone.context + self.head.context
 
-    def encode(self, wave_BT: Tensor) -> Tensor:
-        """Waves -> latents (B, frames, D), not quantized; `strided_encoder.encoder_frames` frames."""
-        latents_BDT: Tensor = self.encoder(wave_BT[:, None])
-        return latents_BDT.transpose(1, 2)
-
     def decode(self, latents_BTD: Tensor) -> Tensor:
         """Latents, quantized or not -> waves (B, frames * hop)."""
         wave_BT: Tensor = self.head(self.backbone(latents_BTD))
         return wave_BT
+
+
+class MaskGCTAcousticNetwork(MaskGCTAcousticDecoder):
+    """The same with an encoder."""
+
+    def __init__(self, config: MaskGCTAcousticConfig) -> None:
+        super().__init__(config)
+        self.encoder = build_encoder(config.encoder_channels, config.ratios, config.latent_channels)
+
+    def encode(self, wave_BT: Tensor) -> Tensor:
+        """Waves -> latents (B, frames, D), not quantized; `strided_encoder.encoder_frames` frames."""
+        latents_BDT: Tensor = self.encoder(wave_BT[:, None])
+        return latents_BDT.transpose(1, 2)

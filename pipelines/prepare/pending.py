@@ -268,7 +268,8 @@ def _known(committed: pa.Table | Known) -> Known:
 
 
 def _size(recording: Recording) -> int:
-    return max(_UNKNOWN_BYTES if recording.size_bytes is None else recording.size_bytes, _LEAST_BYTES)
+    size = _UNKNOWN_BYTES if recording.size_bytes is None else recording.size_bytes
+    return max(size, _LEAST_BYTES) + len(recording.text or "")
 
 
 def _batch(index: int, recordings: Sequence[Recording]) -> RecordingBatch:

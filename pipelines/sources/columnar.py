@@ -7,19 +7,27 @@ binary of a known name. Listing reads the other columns only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import NAMES, Fields, attributes, known
+from pipelines.sources.column_texts import is_text, lengths, rows_of
 from pipelines.sources.interface import PARSING, BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
+from pipelines.sources.transcripts import MAX_BYTES
 
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_LISTED = 1024
+"""Rows that are read together."""
 ENDINGS = (".parquet", ".arrow", ".feather")
 _AUDIO = ("audio", "audio_bytes", "bytes", "wav", "flac", "mp3", "content")
 _IDS = ("id", "utterance_id", "utt_id", "segment_id", "key", "__key__")
@@ -60,7 +68,7 @@ class _Layout:
         features = (features.get("info") or {}).get("features") or {}
         kinds = {column: kind for column, kind in features.items() if isinstance(kind, dict)}
         labels = {one: kind["names"] for one, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
-        texts = {field.name for field in schema if _is_text(field.type)}
+        texts = {field.name for field in schema if is_text(field.type)}
         numbers = {field.name for field in schema if pa.types.is_integer(field.type)}
         speakers = [schema.names[at] for at in known(NAMES["speaker"], schema.names)]
         usable = texts | set(labels) | (numbers & set(speakers))
@@ -112,17 +120,14 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-                or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)))  # fmt: skip
-
-
 def _parquet(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Recording]:
     import pyarrow.parquet as pq
 
     with open_file(part.uri) as file:
         table = pq.ParquetFile(file)
         layout = _Layout.of(table.schema_arrow)
+        texts = [one for one in layout.columns if is_text(table.schema_arrow.field(one).type)]
+        table = pq.ParquetFile(file, read_dictionary=texts)
         first = 0
         for group in range(table.num_row_groups):
             about = table.metadata.row_group(group)
@@ -133,12 +138,31 @@ def _parquet(part: filesystems.Entry, name: str, split: str | None) -> Iterator[
                 if one.path_in_schema.partition(".")[0] == layout.audio
             )
             size = audio // max(1, about.num_rows)
-            rows = table.read_row_group(group, columns=layout.columns).to_pylist() if layout.columns else []
-            for row in range(about.num_rows):
+            for row, (values, too_long) in enumerate(
+                _described(table, group, about.num_rows, layout.columns)
+            ):
                 uri = member_uri(part.uri, row_group=group, row=row, column=layout.audio)
-                values = rows[row] if rows else {}
-                yield _recording(part, uri, size, True, layout, values, f"{name}#{first + row}", split)
+                one = _recording(part, uri, size, True, layout, values, f"{name}#{first + row}", split)
+                yield _without_text(one, too_long)
             first += about.num_rows
+
+
+def _described(
+    table: pq.ParquetFile, group: int, rows: int, columns: Sequence[str]
+) -> Iterator[tuple[Fields, str | None]]:
+    """Rows of a row group by column, and which text is too long."""
+    if not columns:
+        yield from (({}, None) for _ in range(rows))
+        return
+    for batch in table.iter_batches(_LISTED, row_groups=[group], columns=list(columns), use_threads=False):
+        yield from rows_of(batch)
+
+
+def _without_text(one: Recording, too_long: str | None) -> Recording:
+    if too_long is None:
+        return one
+    detail = f"{too_long} has more than {MAX_BYTES >> 20} MiB"
+    return replace(one, problem=Reason.TOO_LONG, detail=detail)
 
 
 def _arrow(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Recording]:
@@ -151,11 +175,13 @@ def _arrow(part: filesystems.Entry, name: str, split: str | None) -> Iterator[Re
                 # Offsets that point elsewhere end the process where they are followed.
                 batch[column].validate(full=True)
             sizes = _sizes(batch[layout.audio])
-            rows = batch.select(layout.columns).to_pylist() if layout.columns else []
-            for row, size in enumerate(sizes):
+            described: Iterable[tuple[Fields, str | None]] = repeat(({}, None), len(sizes))
+            if layout.columns:
+                described = rows_of(batch.select(layout.columns))
+            for row, (size, (values, too_long)) in enumerate(zip(sizes, described, strict=True)):
                 uri = member_uri(part.uri, **address, row=row, column=layout.audio)
-                values = rows[row] if rows else {}
-                yield _recording(part, uri, size, False, layout, values, f"{name}#{first + row}", split)
+                one = _recording(part, uri, size, False, layout, values, f"{name}#{first + row}", split)
+                yield _without_text(one, too_long)
             first += len(sizes)
 
 
@@ -181,10 +207,8 @@ def _arrow_batches(
 
 def _sizes(column: pa.Array) -> list[int | None]:
     data = column.field("bytes") if pa.types.is_struct(column.type) else column
-    if pa.types.is_binary_view(data.type):
-        data = data.cast(pa.large_binary())
-    sizes: list[int | None] = pc.binary_length(data).to_pylist()
-    return sizes
+    valid = data.is_valid().to_pylist()
+    return [size if is_there else None for size, is_there in zip(lengths(data).tolist(), valid, strict=True)]
 
 
 def _recording(

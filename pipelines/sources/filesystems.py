@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import ENAMETOOLONG
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
@@ -35,6 +36,7 @@ class Entry:
     size_bytes: int
     source_stat: str | None = None
     """`bytes:nanoseconds`: size and time of the last change, null where the store tells none."""
+    is_link: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def stat(uri: str) -> Entry | None:
     if path is not None:
         try:
             found = path.stat()
-        except OSError:
+        except (OSError, ValueError):
             return None
         return Entry(path.name, uri, path.is_dir(), found.st_size, f"{found.st_size}:{found.st_mtime_ns}")
     from pyarrow import fs
@@ -109,34 +111,54 @@ def open_whole(uri: str) -> BinaryIO:
     """A seekable binary file; raises OSError when it cannot be opened. `members.open_file` opens members, too."""
     path = local_path(uri)
     if path is not None:
-        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
-            raise DamagedError(f"{path} is not a regular file")
-        return path.open("rb")
+        try:
+            if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+                raise DamagedError("is not a regular file")
+            return path.open("rb")
+        except ValueError as error:
+            raise DamagedError(str(error)) from error
+        except OSError as error:
+            if error.errno == ENAMETOOLONG:  # no storage will ever give it
+                raise DamagedError(error.strerror) from error
+            raise
     opened: BinaryIO = _filesystem(uri).open_input_file(_key(uri))
     return opened
 
 
 def _local_directory(path: Path) -> Directory:
     with os.scandir(path) as scan:
-        found = [
-            (item.name, is_directory) for item in scan if (is_directory := item.is_dir()) or item.is_file()
-        ]
+        found = [(item.name, *kind) for item in scan if (kind := _kind(item)) is not None]
     found.sort(key=lambda item: os.fsencode(item[0]))
-    return Directory([name for name, _ in found], _local_entries(path, found))
+    return Directory([name for name, _, _ in found], _local_entries(path, found))
 
 
-def _local_entries(path: Path, found: list[tuple[str, bool]]) -> Iterator[Entry]:
+def _kind(item: os.DirEntry[str]) -> tuple[bool, bool] | None:
+    """True for a directory, and for a link; None for pipes, devices and the like."""
+    is_link = item.is_symlink()
+    try:
+        if item.is_dir():
+            return True, is_link
+        # A link that leads nowhere is offered, so that it is missed.
+        return (False, is_link) if item.is_file() or (is_link and not Path(item.path).exists()) else None
+    except OSError:  # a link to itself, say
+        return False, is_link
+
+
+def _local_entries(path: Path, found: list[tuple[str, bool, bool]]) -> Iterator[Entry]:
     folder = f"{path.as_uri().rstrip('/')}/"
-    for name, is_directory in found:
+    for name, is_directory, is_link in found:
         uri = folder + quote(os.fsencode(name))
         if is_directory:
-            yield Entry(name, uri, True, 0)
+            yield Entry(name, uri, True, 0, is_link=is_link)
             continue
         try:
             file = os.stat(f"{path}/{name}")  # noqa: PTH116 - a third of the time of Path.stat
-        except FileNotFoundError:  # gone since
+        except OSError as error:
+            if is_link or not isinstance(error, FileNotFoundError):
+                yield Entry(name, uri, False, 0, is_link=is_link)  # whoever reads it says what is wrong
             continue
-        yield Entry(name, uri, False, file.st_size, f"{file.st_size}:{file.st_mtime_ns}")
+        stat = f"{file.st_size}:{file.st_mtime_ns}"
+        yield Entry(name, uri, False, file.st_size, stat, is_link)
 
 
 def _remote_directory(uri: str) -> Directory:
@@ -172,9 +194,30 @@ def _key(uri: str) -> str:
 _opened: dict[tuple[str, ...], fs.FileSystem] = {}
 
 
+@dataclass
+class _Remote:
+    allowed: bool = True
+
+
+_remote = _Remote()
+
+
+def allow_remote(allowed: bool) -> None:
+    """Let this process read remote files, or not: a manifest may name any address."""
+    _remote.allowed = allowed
+
+
 def _filesystem(uri: str) -> fs.FileSystem:
-    """Arrow's own file system, or fsspec's for a scheme that Arrow does not know; one for each host."""
-    parts = urlsplit(uri)
+    """Arrow's own file system, or fsspec's for a scheme that Arrow does not know; one for each host.
+
+    DamagedError for a URI that is none or of an unknown scheme, or where remote files are forbidden.
+    """
+    if not _remote.allowed:
+        raise DamagedError("is a remote file, which source.remote forbids")
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise DamagedError(f"is not a URI: {error}") from error
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     key = (parts.scheme, parts.netloc, region, endpoint)
@@ -197,4 +240,9 @@ def _connect(scheme: str, host: str, region: str, endpoint: str) -> fs.FileSyste
     except (ValueError, OSError):
         import fsspec  # type: ignore[import-untyped]
 
-        return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme)))
+        try:
+            return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme)))
+        except ImportError as error:
+            raise OSError(f"{scheme}:// needs another package: {error}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DamagedError(f"{scheme}:// cannot be read: {error}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from catalog.command import UsageError
+from catalog.reasons import Reason
 from catalog.recordings import hashed
 from pipelines.sources import columnar, filesystems, uris
 from pipelines.sources.interface import Recording, identifier
@@ -63,9 +64,18 @@ class FolderSource:
                     continue
                 if entry.is_directory:
                     if entry.uri != self.leave_out and self._is_new(entry.uri, linked):
-                        yield from self._walk(entry.uri, f"{prefix}{entry.name}/", named, linked)
+                        yield from self._below(entry.uri, f"{prefix}{entry.name}/", named, linked)
                 elif Path(entry.name).suffix.lower() not in IGNORED and not is_named:
                     yield from _offered(entry, folder, identifier(prefix + entry.name), text_of(entry.name))
+
+    def _below(self, folder: str, prefix: str, named: _Named, linked: set[Path]) -> Iterator[Recording]:
+        """A sub-folder; one recording that is unavailable stands for what cannot be listed now."""
+        try:
+            yield from self._walk(folder, prefix, named, linked)
+        except OSError as error:
+            name = identifier(prefix.rstrip("/"))
+            detail = f"the folder cannot be read: {error.strerror or error}"
+            yield Recording(name, folder, 0, problem=Reason.UNAVAILABLE, detail=detail)
 
     def _is_new(self, folder: str, linked: set[Path]) -> bool:
         """False for a link to a folder that is read under another name; `linked` learns the others."""

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO
+from urllib.parse import unquote
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
@@ -26,6 +27,9 @@ from pipelines.sources.repeated import mark_repeated
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 _PATHS = tuple(name for name in PATHS if name not in ("id", "utterance_id", "utt_id"))
+_MOST_CHARACTERS = 16 << 20
+"""Of a line."""
+_LONGEST_S = 365 * 24 * 3600.0
 _BYTES_A_SECOND = 32_000
 """Of mono 16 bit PCM at 16 kHz: what a stretch of unknown size counts."""
 
@@ -40,11 +44,11 @@ def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iter
 
 def _numbered(uri: str, prefix: str, split: str | None) -> Iterator[tuple[int, Recording]]:
     name = uris.shown(uri)
-    lines = _Lines(uris.parent(uri), prefix, split)
+    lines = _Lines(uri, prefix, split)
     number = 0
     try:
         with open_file(uri) as opened, _unpacked(opened, uri) as text:
-            for number, line in enumerate(text, start=1):
+            for number, line in _bounded(text):
                 if not line.isspace():
                     for recording in lines.read(line, number):
                         yield number, recording
@@ -62,6 +66,16 @@ def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(raw, encoding="utf-8-sig")
 
 
+def _bounded(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
+    """Numbered lines; of one that is too long the beginning."""
+    number = 0
+    while line := text.readline(_MOST_CHARACTERS):
+        number += 1
+        yield number, line
+        while len(line) == _MOST_CHARACTERS and not line.endswith("\n"):
+            line = text.readline(_MOST_CHARACTERS)
+
+
 class _LineError(Exception):
     """A line that names no file we can read; its number is added above."""
 
@@ -74,11 +88,23 @@ class _ValueError(Exception):
 class _Lines:
     """Recordings of single lines."""
 
-    folder: str
+    uri: str
+    """Of the manifest."""
     prefix: str
     split: str | None
 
+    @property
+    def folder(self) -> str:
+        return uris.parent(self.uri)
+
+    @property
+    def name(self) -> str:
+        return f"{self.prefix}{unquote(self.uri.rpartition('/')[2])}"
+
     def read(self, line: str, number: int) -> Iterator[Recording]:
+        if len(line) == _MOST_CHARACTERS:
+            yield self._rejected(number, f"is longer than {_MOST_CHARACTERS >> 20} MB")
+            return
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -88,7 +114,12 @@ class _Lines:
             raise _LineError(f"holds a {type(row).__name__}, not an object; write one object a line")
         if "tracks" in row:
             raise _LineError(f"is a {row.get('type', 'cut')} of several tracks; give simple cuts")
-        path, own_id = self._file(row)
+        try:
+            path, own_id = self._file(row)
+        except (_ValueError, ValueError, TypeError, AttributeError, LookupError) as error:
+            rule = str(error) if isinstance(error, _ValueError) else f"cannot be used: {error}"
+            yield self._rejected(number, rule)
+            return
         try:
             if isinstance(row.get("recording"), dict):
                 yield from self._cuts(row, path)
@@ -96,7 +127,7 @@ class _Lines:
                 yield self._recording(path, _whole(row), attributes({}, self.split), own_id)
             else:
                 yield self._plain(row, path)
-        except (_ValueError, ValueError, OverflowError, AttributeError) as error:
+        except (_ValueError, ValueError, OverflowError, AttributeError, TypeError, LookupError) as error:
             rule = str(error) if isinstance(error, _ValueError) else f"cannot be used: {error}"
             yield Recording(
                 identifier(self.prefix + (own_id or path.removeprefix("./"))),
@@ -105,6 +136,11 @@ class _Lines:
                 problem=Reason.INVALID_ROW,
                 detail=f"line {number} {rule}",
             )
+
+    def _rejected(self, number: int, rule: str) -> Recording:
+        """Stands for a line that does not say which recording it is about."""
+        name = identifier(f"{self.name}#line={number}")
+        return Recording(name, self.uri, None, problem=Reason.INVALID_ROW, detail=f"line {number} {rule}")
 
     def _file(self, row: Fields) -> tuple[str, str]:
         """The file that a line names, and the id of its own that a cut has."""
@@ -115,7 +151,7 @@ class _Lines:
             path, own_id = _plain_path(row), ""
         for text in (path, own_id):
             if "\0" in text or not _is_utf8(text):
-                raise _LineError(f"names the file {path!r:.80}, which no file can be called")
+                raise _ValueError(f"names the file {path!r:.80}, which no file can be called")
         return path, own_id
 
     def _plain(self, row: Fields, path: str) -> Recording:
@@ -200,8 +236,8 @@ def _whole(row: Fields) -> tuple[None, float | None]:
 
 def _seconds(row: Fields, name: str, default: float | None) -> float | None:
     value = _number(row, name, default)
-    if value is not None and value < 0:
-        raise _ValueError(f"has {name} = {value:g}; it must be at least 0 s")
+    if value is not None and not 0 <= value <= _LONGEST_S:
+        raise _ValueError(f"has {name} = {value:g}; it must be at least 0 s and at most a year")
     return None if value is None else float(value)
 
 

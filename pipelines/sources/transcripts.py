@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 from catalog.reasons import Reason
-from pipelines.sources.filesystems import alike, folded, stat
+from pipelines.sources.filesystems import DamagedError, alike, folded, stat
 from pipelines.sources.members import open_file
 from pipelines.sources.uris import local_path
 
@@ -74,6 +74,8 @@ def read_transcript(uri: str) -> str:
         return decoded
     except UnicodeDecodeError as error:
         raise TextError(Reason.TEXT_ENCODING, f"transcript is not UTF-8 at byte {error.start}") from error
+    except (DamagedError, ValueError) as error:
+        raise TextError(Reason.MISSING_TEXT, f"transcript cannot be read: {error}") from error
     except OSError as error:
         raise TextError(
             Reason.UNAVAILABLE, f"transcript cannot be read: {error.strerror or error}"

@@ -83,14 +83,19 @@ class _Member:
         return f"{folder}{slash}{name.partition('.')[0]}"
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[_Member]:
+def forward_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Members in order; tarfile.ReadError for one that leads back to where it came from (CVE-2025-8194)."""
     at = -1
     while (member := archive.next()) is not None:
-        # A negative size leads back to where it came from (CVE-2025-8194).
         if member.size < 0 or archive.offset <= at:
             raise tarfile.ReadError(f"member {member.name[:80]!r} leads back to byte {archive.offset}")
         at = archive.offset
         archive.members.clear()  # type: ignore[attr-defined] # a tar may have millions, and tarfile keeps them all
+        yield member
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[_Member]:
+    for member in forward_members(archive):
         if PurePosixPath(member.name).name.startswith("."):
             continue
         if member.isreg():

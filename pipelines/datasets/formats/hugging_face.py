@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.codes import matrices
-from catalog.command import UsageError
+from catalog.command import JobError, UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.schema import SCHEMA
 from models.identity import TokenIdentity
@@ -19,6 +19,7 @@ from pipelines.datasets.formats.interface import Export, Import, SplitTables
 from pipelines.datasets.formats.rows import DESCRIPTIVE
 from pipelines.datasets.formats.splits import stored_split
 from pipelines.rows import Row
+from pipelines.sources.interface import PARSING
 
 FILE_BYTES = 256 << 20
 """Of a Parquet file, before compression of what is not audio."""
@@ -54,6 +55,15 @@ def write(batches: SplitTables, target: Path, context: Export) -> int:
 
 def read(source: Path, context: Import) -> Iterator[Row]:
     """Rows in the order of the files; a row without id gets `SPLIT/NNNNNNNN`. Columns of other names are left out."""
+    try:
+        yield from _read(source, context)
+    except (RuntimeError, *PARSING) as error:
+        raise JobError(
+            f"SOURCE {source}: damaged: {' '.join(str(error).split())}; nothing was imported"
+        ) from error
+
+
+def _read(source: Path, context: Import) -> Iterator[Row]:
     splits = _load(source)
     for path in sorted((source / "data").glob("*.parquet"))[:1]:
         said = (pq.read_schema(path).metadata or {}).get(CODEC_PROPERTY.encode())

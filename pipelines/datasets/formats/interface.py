@@ -18,6 +18,10 @@ from models.identity import TokenIdentity
 from pipelines.rows import Row
 
 _NAMED = 5
+MOST_BYTES = 256 << 20
+"""Of the codes of an utterance, in a file or in memory."""
+MOST_TEXT_BYTES = 16 << 20
+"""Of what a file says of an utterance besides its codes."""
 
 SplitTables = Iterator[tuple[str, pa.Table]]
 """A split and some of its accepted rows, columns of SCHEMA."""

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from catalog.command import UsageError
+from catalog.command import JobError, UsageError
 from catalog.identity import CODEC_PROPERTY
 from catalog.reasons import Reason
 from pipelines.audio.lengths import samples_to_seconds
-from pipelines.datasets.formats.interface import Export, Import, SplitTables
+from pipelines.datasets.formats.interface import (
+    MOST_BYTES,
+    MOST_TEXT_BYTES,
+    Export,
+    Import,
+    SplitTables,
+)
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import rows_with_phones
 from pipelines.datasets.formats.splits import stored_split
 from pipelines.rows import Row
+from pipelines.sources.interface import PARSING
 
 if TYPE_CHECKING:
     import h5py
@@ -75,16 +83,16 @@ def read(source: Path, context: Import) -> Iterator[Row]:
         file = h5py.File(source, "r")
     except OSError as error:
         raise UsageError(f"SOURCE {source} cannot be read as HDF5: {error}") from error
-    with file:
+    with file, _named(source):
         if CODEC_PROPERTY in file.attrs:
             context.check_codec(file.attrs[CODEC_PROPERTY])
         phones = _phones_by_number(file, source)
-        kinds = [kind for kind in file if isinstance(file[kind], h5py.Group) and kind != "noise"]
+        kinds = [kind for kind in file if isinstance(_child(file, kind), h5py.Group) and kind != "noise"]
         if not kinds:
             raise UsageError(f"SOURCE {source} has no group `training` or `validation`")
         for kind in sorted(kinds):
             split = stored_split(kind, context.splits)
-            for parts, group in _utterances(file[kind]) if split else ():
+            for parts, group in _utterances(file[kind], (), set()) if split else ():
                 yield {**_row(parts, group, phones), "split": split, "source": source.absolute().as_uri()}
 
 
@@ -97,29 +105,61 @@ def _phones_by_number(file: h5py.File, source: Path) -> Mapping[int, str] | None
     """Of two symbols with one number the later one counts: it was added later. None where the map is missing."""
     if "symmap" not in file:
         return None
-    text = file["symmap"][()]
     try:
+        text = _read(file, "symmap", MOST_TEXT_BYTES)
         symbols = json.loads(text)
         return {int(number): str(symbol) for symbol, number in symbols.items()}
-    except (TypeError, ValueError, AttributeError) as error:
+    except PARSING as error:
         raise UsageError(
             f"SOURCE {source}: `symmap` must be a JSON map of symbols to numbers: {error}"
         ) from error
 
 
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    """Whatever a damaged file raises names the file."""
+    try:
+        yield
+    except (RuntimeError, *PARSING) as error:
+        raise JobError(f"SOURCE {source}: damaged: {error}; nothing was imported") from error
+
+
+def _child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """A group or dataset of this very file; None for links, which may lead nowhere, around or into another file."""
+    import h5py
+
+    return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+
+
+def _read(group: h5py.Group, name: str, most: int) -> Any:
+    """The whole of a dataset. ValueError for a link, and for more than `most` bytes in memory."""
+    import h5py
+
+    found = _child(group, name)
+    if not isinstance(found, h5py.Dataset) or found.shape is None:
+        raise ValueError(f"{name} is a link, or no dataset")
+    if found.size * found.dtype.itemsize > most:
+        raise ValueError(f"{name} has {found.size} entries of {found.dtype}; at most {most} bytes are read")
+    return found[()]
+
+
 def _utterances(
-    group: h5py.Group, parts: tuple[str, ...] = ()
+    group: h5py.Group, parts: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], h5py.Group]]:
-    """Groups that hold `audio`, however deep."""
+    """Groups that hold `audio`, however deep, each once."""
     import h5py
 
     for name in sorted(group):
-        child = group[name]
+        child = _child(group, name)
         if isinstance(child, h5py.Group):
+            at = h5py.h5o.get_info(child.id).addr
+            if at in seen:  # a second name, which may lead around
+                continue
+            seen.add(at)
             if "audio" in child:
                 yield (*parts, name), child
             else:
-                yield from _utterances(child, (*parts, name))
+                yield from _utterances(child, (*parts, name), seen)
 
 
 def _row(parts: tuple[str, ...], group: h5py.Group, phones: Mapping[int, str] | None) -> Row:
@@ -129,15 +169,15 @@ def _row(parts: tuple[str, ...], group: h5py.Group, phones: Mapping[int, str] | 
         "speaker": None if speaker == NOTHING else from_name(speaker),
     }
     try:
-        row["codes"] = group["audio"][()].T
+        row["codes"] = _read(group, "audio", MOST_BYTES).T
         if "text" in group and phones is not None:
-            numbers = group["text"][()].tolist()
+            numbers = _read(group, "text", MOST_TEXT_BYTES).reshape(-1).tolist()
             unknown = [number for number in numbers if number not in phones]
             if unknown:
                 detail = f"text holds {unknown[0]}, which `symmap` does not have"
                 return {**row, "reason": Reason.INVALID_ROW.value, "detail": detail}
             said = [phones[number] for number in numbers]
             row["phonemes"] = [phone for phone in said if phone not in (START, STOP)] or None
-    except (OSError, ValueError, AttributeError) as error:
+    except (RuntimeError, *PARSING) as error:
         return {**row, "reason": Reason.UNREADABLE.value, "detail": " ".join(str(error).split())[:200]}
     return row

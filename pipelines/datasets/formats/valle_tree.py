@@ -7,6 +7,7 @@ empty field. Text and every other column have no place there.
 from __future__ import annotations
 
 import pickle
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,19 @@ import numpy.typing as npt
 
 from catalog.command import UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Export, Import, SplitTables, codec_file
+from pipelines.datasets.formats.interface import (
+    MOST_BYTES,
+    MOST_TEXT_BYTES,
+    Export,
+    Import,
+    SplitTables,
+    codec_file,
+)
 from pipelines.datasets.formats.names import NOTHING, from_name, to_name
 from pipelines.datasets.formats.phones import from_line, rows_with_phones, to_line
 from pipelines.datasets.formats.splits import stored_split
 from pipelines.rows import Row
+from pipelines.sources.interface import PARSING
 
 CODES, PHONES = ".qnt.pt", ".phn.txt"
 
@@ -78,6 +87,7 @@ def _row(path: Path, parts: tuple[str, ...], split: str) -> Row:
     try:
         row["codes"] = _codes(path)
         phones = path.with_name(path.name.removesuffix(CODES) + PHONES)
+        _refuse_odd(phones, MOST_TEXT_BYTES)
         row["phonemes"] = from_line(phones.read_bytes().decode().strip("\r\n")) or None
     except FileNotFoundError as error:
         return {
@@ -90,16 +100,24 @@ def _row(path: Path, parts: tuple[str, ...], split: str) -> Row:
     except pickle.UnpicklingError:  # torch's message goes on to explain how to run the file's code
         detail = f"{path.name}: damaged, or holds more than tensors"
         return {**row, "reason": Reason.UNREADABLE.value, "detail": detail}
-    except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
+    except (RuntimeError, EOFError, *PARSING) as error:
         detail = f"{path.name}: {' '.join(str(error).split())[:200]}"
         return {**row, "reason": Reason.UNREADABLE.value, "detail": detail}
     return row
+
+
+def _refuse_odd(path: Path, most: int) -> None:
+    """ValueError for what is no regular file, or too large. Raises FileNotFoundError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        raise ValueError(f"{path.name} is no regular file of at most {most} bytes")
 
 
 def _codes(path: Path) -> npt.NDArray[np.generic]:
     """The array (Q, T) of whatever type is there; ValueError for anything but a tensor (1, Q, T)."""
     import torch
 
+    _refuse_odd(path, MOST_BYTES)
     tensor = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(tensor, torch.Tensor) or tensor.dim() != 3 or tensor.shape[0] != 1:
         shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__

@@ -15,14 +15,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from catalog.command import JobError, UsageError
 from catalog.reasons import Reason
-from pipelines.datasets.formats.interface import Export, Import, SplitTables, codec_file
+from pipelines.datasets.formats.interface import (
+    MOST_BYTES,
+    MOST_TEXT_BYTES,
+    Export,
+    Import,
+    SplitTables,
+    codec_file,
+)
 from pipelines.datasets.formats.names import from_name, to_name
 from pipelines.datasets.formats.rows import DESCRIPTIVE, described, rows_of
 from pipelines.datasets.formats.splits import is_split, stored_split
 from pipelines.rows import Row
+from pipelines.sources.interface import PARSING
+from pipelines.sources.webdataset import forward_members
 
 SHARD_BYTES = 256 << 20
 JSON, CODES, FLAC = "json", "codes.npy", "flac"
@@ -57,7 +67,7 @@ def read(source: Path, context: Import) -> Iterator[Row]:
         try:
             for key, members in _samples(path):
                 yield {**_row(key, members), "split": split}
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, EOFError, *PARSING) as error:
             raise JobError(f"{path}: damaged: {error}; nothing was imported") from error
 
 
@@ -120,7 +130,7 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Members by key: neighbours whose names agree up to the first dot."""
     key, members = "", dict[str, bytes]()
     with tarfile.open(path, "r:") as tar:
-        for member in tar:
+        for member in forward_members(tar):
             if not member.isfile():
                 continue
             folder, _, name = member.name.rpartition("/")
@@ -130,10 +140,32 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                 yield key, members
                 members = {}
             key = found
-            file = tar.extractfile(member) if ending in (JSON, CODES) else None
+            most = {JSON: MOST_TEXT_BYTES, CODES: MOST_BYTES}.get(ending, 0)
+            if most and member.size > most:
+                raise tarfile.ReadError(
+                    f"member {member.name[:80]!r} has {member.size} bytes; at most {most} are read"
+                )
+            file = tar.extractfile(member) if most else None
             members[ending] = file.read() if file is not None else b""
     if members:
         yield key, members
+
+
+def _array(data: bytes) -> npt.NDArray[np.generic]:
+    """The array of an npy file; ValueError for anything else, and for a header that promises more than follows."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)  # refuses a zip of arrays, and pickles
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        shape, _, kind = read(file)
+    except Exception as error:  # numpy reads it as Python: TokenError, SyntaxError, whatever that raises
+        raise ValueError(f"{CODES} has a damaged header: {error}") from error
+    size = math.prod(shape) * kind.itemsize
+    if kind.hasobject or size != len(data) - file.tell():
+        raise ValueError(f"{CODES} promises {size} bytes of {kind}, {len(data) - file.tell()} follow")
+    file.seek(0)
+    found: npt.NDArray[np.generic] = np.load(file, allow_pickle=False)
+    return found
 
 
 def _row(key: str, members: dict[str, bytes]) -> Row:
@@ -145,8 +177,8 @@ def _row(key: str, members: dict[str, bytes]) -> Row:
         row |= {name: value for name, value in fields.items() if name in DESCRIPTIVE and value is not None}
         if "duration" in fields:
             row.setdefault("duration_s", fields["duration"])
-        row["codes"] = np.load(io.BytesIO(members[CODES]), allow_pickle=False) if CODES in members else None
-    except (ValueError, OSError, EOFError) as error:
+        row["codes"] = _array(members[CODES]) if CODES in members else None
+    except (EOFError, *PARSING) as error:
         detail = f"{key}: {' '.join(str(error).split())[:200]}"
         return {**row, "reason": Reason.UNREADABLE.value, "detail": detail}
     return row

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,10 @@ import pytest
 
 from catalog.reasons import Reason
 from pipelines.audio.wav import write_wav
+from pipelines.prepare import file_stats
+from pipelines.sources.filesystems import DamagedError
 from pipelines.sources.interface import Recording
+from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
 
 
@@ -127,3 +133,96 @@ def test_a_tar_with_a_name_of_a_terabyte(tmp_path: Path, offered: Callable[[], l
     found = offered()
     assert "good.wav" in [one.recording_id for one in found]
     assert len(found) <= 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"audio_filepath": "a\\u0000b.wav"}',
+        '{"audio_filepath": "\\ud800.wav"}',
+        '{"recording": {"sources": [{"type": "file", "source": "a.wav"}]}, "channel": [{}]}',
+        '{"recording": {"sources": [{"type": "file", "source": "a.wav", "channels": 3}]}, "channel": 0}',
+        '{"recording": {"sources": [{"type": "file", "source": "a.wav"}]}, "supervisions": "abc"}',
+        '{"audio_filepath": "a.wav", "offset": 1e300, "duration": 1}',
+        '{"audio_filepath": "a.wav", "offset": 1, "duration": 1e300}',
+        '{"audio_filepath": "a.wav", "text": "' + "x" * (16 << 20) + '"}',
+    ],
+    ids=["nul", "half", "channel", "channels", "supervisions", "offset", "duration", "long"],
+)
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_a_hostile_line_of_a_manifest(tmp_path: Path, line: str, ending: str) -> None:
+    path = tmp_path / f"m{ending}"
+    data = f'{line}\n{{"audio_filepath": "good.wav", "text": "one"}}\n'.encode()
+    path.write_bytes(gzip.compress(data, 1) if ending.endswith("gz") else data)
+    bad, good = open_source(str(path)).recordings()
+    assert bad.problem is Reason.INVALID_ROW
+    assert str(bad.detail).startswith("line 1 ")
+    assert (good.recording_id, good.problem) == ("good.wav", None)
+
+
+@pytest.mark.parametrize(
+    "uri", ["foo://a/b.wav", "http://[::1/b.wav", f"file:///{'x' * 5000}.wav", "ssh://h/a.wav"]
+)
+def test_a_file_that_no_storage_has_is_no_trouble_of_the_storage(tmp_path: Path, uri: str) -> None:
+    """Only a scheme whose package is absent is: its files may come."""
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": uri, "text": "one"}))
+    recordings = list(open_source(str(tmp_path / "m.jsonl")).recordings())
+    with ThreadPoolExecutor(1) as pool:
+        assert file_stats.sized(recordings, pool) == recordings
+    with pytest.raises(OSError, match=r"URI|scheme|cannot be read|another package|too long") as refused:
+        open_file(recordings[0].uri)
+    assert isinstance(refused.value, DamagedError) == (not uri.startswith("ssh"))
+
+
+def test_folders_and_links_that_cannot_be_followed_cost_themselves_alone(
+    tmp_path: Path, offered: Callable[[], list[Recording]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    (tmp_path / "gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = {one.recording_id: one.problem for one in offered()}
+    assert found == {
+        "closed": Reason.UNAVAILABLE, "gone.wav": None, "good.wav": None, "loop.wav": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "views"])
+def test_texts_without_end(tmp_path: Path, offered: Callable[[], list[Recording]], kind: str) -> None:
+    """A few kilobytes that stand for gigabytes: too long texts are left out, equal ones are one object."""
+    words = pa.array(["x" * (2 << 20), "y" * 100_000])
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 2000, pa.int32()), words)
+    if kind == "views":
+        views = b"".join(
+            np.array([len(word), 0, 0, at], np.int32).tobytes()[:4] + word[:4].encode()
+            + np.array([0, at], np.int32).tobytes()
+            for word, at in ((words[0].as_py(), 0), (words[1].as_py(), 2 << 20))
+        )  # fmt: skip
+        data = "".join(words.to_pylist()).encode()
+        buffers = [None, pa.py_buffer(views * 2000), pa.py_buffer(data)]
+        texts = pa.Array.from_buffers(pa.string_view(), 4000, buffers)
+    table = pa.table({"audio": pa.array([b"x"] * 4000, pa.binary()), "text": texts})
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "bomb.parquet")
+        assert (tmp_path / "bomb.parquet").stat().st_size < 200_000
+    else:
+        with (
+            pa.OSFile(str(tmp_path / "bomb.arrow"), "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
+            writer.write_table(table)
+    before, seen = pa.total_allocated_bytes(), []
+    for one in offered():
+        seen.append(one)
+        assert pa.total_allocated_bytes() - before < 100 << 20
+    assert [one.problem for one in seen[:4000]] == [Reason.TOO_LONG, None] * 2000
+    assert "text has more than 1 MiB" in str(seen[0].detail)
+    assert kind == "views" or seen[1].text is seen[3].text

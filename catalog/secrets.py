@@ -1,0 +1,37 @@
+"""What is written and said of a URI: without user, password and query, which may hold secrets. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?'\"]*)(?:\?[^\s#'\"]*)?")
+_SIGNED = re.compile(r"[?&](?:sig|signature|token|(?:api|access)?[-_]?key|secret|password|pass|auth|code|"
+                     r"(?:x-)?(?:amz|goog|oss|cos)-[\w-]+|[\w-]*(?:token|signature|credential|secret)[\w-]*)=",
+                     re.IGNORECASE)  # fmt: skip
+
+
+def without_secrets(text: str) -> str:
+    """The text with every URI in it cut down to scheme, host and path (and a fragment that follows)."""
+    return _URI.sub(r"\1\2", text) if "://" in text else text
+
+
+def unsigned(text: str) -> str:
+    """The same, but queries stay unless they hold a signature or key: for names, which tell recordings apart."""
+    if "://" not in text or _SIGNED.search(text):
+        return without_secrets(text)
+    return re.sub(r"(://)[^\s/?#'\"]*@", r"\1", text)
+
+
+def all_without_secrets(value: T) -> T:
+    """Texts in mappings and lists, without their secrets."""
+    if isinstance(value, str):
+        return without_secrets(value)  # type: ignore[return-value]
+    if isinstance(value, Mapping):
+        return {key: all_without_secrets(item) for key, item in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list | tuple):
+        return type(value)(map(all_without_secrets, value))
+    return value

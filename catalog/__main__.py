@@ -14,6 +14,7 @@ from pathlib import Path
 from catalog import command, models, upkeep
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
+from catalog.outward import printable, without_secrets
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ def _list(arguments: argparse.Namespace) -> Mapping[str, object]:
             datasets.append({"dataset": dataset.uri, **_numbers(dataset)})
         except JobError as error:  # damaged, or someone else's Delta table
             unreadable.append({"folder": str(log.parent), "error": str(error)})
-            print(f"unread   {error}")
+            print(printable(f"unread   {error}"))
             continue
-        print(f"dataset  {dataset.uri:30} {dataset.version:4}  {datasets[-1]['hours']:.2f} h")
+        uri = printable(dataset.uri)
+        print(f"dataset  {uri:30} {dataset.version:4}  {datasets[-1]['hours']:.2f} h")
     return {
         "models": [dataclasses.asdict(one) for one in found],
         "datasets": datasets,
@@ -82,7 +84,7 @@ def _show(arguments: argparse.Namespace) -> Mapping[str, object]:
             "settings_digest": dataset.settings_digest,
         }
     for key, value in shown.items():
-        print(f"{key:16} {value}")
+        print(printable(without_secrets(f"{key:16} {value}")))
     return shown
 
 
@@ -111,7 +113,7 @@ def _verify(arguments: argparse.Namespace) -> Mapping[str, object]:
     print("{dataset}: version {version}, codec {codec}, {files} files".format(**shown))
     problems = []
     for problem in upkeep.problems(dataset):
-        print(f"{problem.path or dataset.uri}: {problem.what}")
+        print(printable(f"{problem.path or dataset.uri}: {problem.what}"))
         problems.append(dataclasses.asdict(problem))
     if problems:
         print(json.dumps({**shown, "problems": problems}))

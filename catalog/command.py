@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted, 141 nobody 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -16,6 +17,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
+
+from catalog.outward import all_without_secrets, say
 
 
 class UsageError(Exception):
@@ -80,6 +83,9 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
 def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's), run the chosen command and return the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a letter of a name ends no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     try:
         arguments = _parse(program, commands, words)
@@ -138,9 +144,22 @@ def _parse(program: str, commands: Sequence[Command], words: Sequence[str]) -> a
 
 def _print_result(result: Mapping[str, object] | None) -> None:
     if result is not None:
-        line = json.dumps(_finite(result), ensure_ascii=False, allow_nan=False, default=str)
-        sys.stdout.write(line + "\n")
+        line = json.dumps(
+            _finite(all_without_secrets(result)), ensure_ascii=False, allow_nan=False, default=str
+        )
+        sys.stdout.write(_plain_json(line) + "\n")
     sys.stdout.flush()
+
+
+def _plain_json(line: str) -> str:
+    """The same JSON, for any terminal and any locale: what cannot be printed is escaped."""
+    if line.isascii():
+        return line
+    can_be_written = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    return "".join(
+        char if char.isprintable() and (can_be_written or char.isascii()) else json.dumps(char)[1:-1]
+        for char in line
+    )
 
 
 def _finite(value: object) -> object:
@@ -175,7 +194,7 @@ def _one_line(error: BaseException) -> str:
 def _fail(program: str, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"{program}: {message}\n")
+    say(f"{program}: {message}")
     return code
 
 

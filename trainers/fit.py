@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
+from catalog.outward import say, without_secrets
 from catalog.runs import newest_record
 from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
@@ -47,7 +47,7 @@ def fit(settings: FitSettings) -> Record:
             raise JobError(f"{settings.directory}: another training is running there") from error
         forget(settings.directory)
         for line in Checkpoints(settings.directory / "checkpoints").clean():
-            sys.stderr.write(f"{line}\n")
+            say(line)
         return _fit(settings, source, saved)
 
 
@@ -66,7 +66,7 @@ def _fit(settings: FitSettings, source: Source, saved: Values) -> Record:
     reference = _open_run(settings, saved)
     status = "FAILED"
     try:
-        write_text(settings.directory / "config.yaml", to_yaml(settings))
+        write_text(settings.directory / "config.yaml", without_secrets(to_yaml(settings)))
         result = _train(settings, source, run, reference)
         status = "KILLED" if result["stopped"] == "interrupted" else "FINISHED"
         return result
@@ -184,7 +184,7 @@ def _readable(paths: Sequence[str]) -> tuple[tuple[str, ...], int]:
     reasons = {path: unreadable(path) for path in paths}
     bad = {path: reason for path, reason in reasons.items() if reason is not None}
     for path, reason in bad.items():
-        sys.stderr.write(f"skipped {path}: {reason}\n")
+        say(f"skipped {path}: {reason}")
     if paths and len(bad) == len(reasons):
         raise JobError(f"none of {len(bad)} files can be read; {paths[0]}: {bad[paths[0]]}")
     return tuple(path for path in paths if path not in bad), len(bad)
@@ -286,14 +286,19 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Val
     name, uri = settings.register_as, tracking_uri(settings.tracking.uri)
     assert name is not None
     note = settings.directory / "registered.json"
-    wanted = {"name": name, "tracking_uri": uri, "step": record["step"], "config": record["config_digest"]}
+    wanted = {
+        "name": name,
+        "tracking_uri": without_secrets(uri),
+        "step": record["step"],
+        "config": record["config_digest"],
+    }
     if note.exists():
         known = json.loads(note.read_text(encoding="utf-8"))
         if {key: known.get(key) for key in wanted} == wanted:
             return int(known["version"])
     tags = {
         "family": record["family"],
-        "dataset": record["dataset"]["uri"],
+        "dataset": without_secrets(record["dataset"]["uri"]),
         "dataset_version": str(record["dataset"]["version"]),
         "comparable": record["comparable"],
         "validation_loss": json.dumps(record["validation_loss"]),

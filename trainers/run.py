@@ -13,6 +13,7 @@ import torch
 from catalog.command import JobError
 from catalog.config import digest, to_yaml
 from catalog.files import written_aside
+from catalog.outward import all_without_secrets, without_secrets
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from models.identity import codes_are_samples
@@ -79,7 +80,7 @@ def build(settings: FitSettings, source: Source) -> Run:
         "model": asdict(model),
         "objective": asdict(objective),
         "data": {
-            "dataset": source.uri,
+            "dataset": without_secrets(source.uri),
             "version": source.version,
             "codec": info.codec,
             "codec_sha256": info.codec_sha256,
@@ -146,8 +147,9 @@ def train_here(
         store = run.batches.store
         frames = int(store.lengths.sum())
         profile = {"rows": len(store), "frames": frames, "files_skipped": source.files_skipped}
-        tracker.log_settings(settings.model_dump(mode="json"), to_yaml(settings))
-        tracker.log_dataset(source.uri, source.version, store.digest, profile)
+        plain = all_without_secrets(settings.model_dump(mode="json"))
+        tracker.log_settings(plain, without_secrets(to_yaml(settings)))
+        tracker.log_dataset(without_secrets(source.uri), source.version, store.digest, profile)
         hooks = chain(hooks, tracker.hooks())
     try:
         return train(
@@ -198,7 +200,11 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
         "data": asdict(run.objective.data),
         "codecs": {role: identity.as_dict() for role, identity in run.objective.codecs().items()},
         "statistics": run.objective.statistics(run.batches.store),
-        "dataset": {"uri": source.uri, "version": source.version, "rows": run.batches.store.digest},
+        "dataset": {
+            "uri": without_secrets(source.uri),
+            "version": source.version,
+            "rows": run.batches.store.digest,
+        },
         "comparable": digest(
             {"rows": (run.validation or run.batches).store.digest, "objective": run.identity["objective"]}
         ),

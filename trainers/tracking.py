@@ -20,6 +20,7 @@ from torch import Tensor
 
 from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
+from catalog.outward import without_secrets
 from models.checkpoints import Record, Values
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
@@ -59,10 +60,15 @@ def open_run(
             client.update_run(known, status="RUNNING")
             return RunReference(uri, known)
         except MlflowException as error:
-            _log.warning("MLflow run %s is not in %s, a new one is made: %s", known, uri, error.message)
+            _log.warning(
+                "MLflow run %s is not in %s, a new one is made: %s",
+                known,
+                without_secrets(uri),
+                without_secrets(error.message),
+            )
     experiment = experiment_id(client, settings.experiment)
     run = client.create_run(experiment, run_name=settings.run_name or name)
-    write_text(record, json.dumps({"tracking_uri": uri, "run_id": run.info.run_id}))
+    write_text(record, json.dumps({"tracking_uri": without_secrets(uri), "run_id": run.info.run_id}))
     return RunReference(uri, run.info.run_id)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from catalog.outward import printable, say, without_secrets
 from pipelines.stages.write import Written
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Progress:
     def say(self, line: str) -> None:
         """One line above the bar."""
         if self._bar is not None:
+            line = printable(without_secrets(line))
             self._bar.console.print(line, markup=False, highlight=False)
         else:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            say(line)
 
     def add(self, written: Written) -> None:
         """A batch is done; the first rejections of each reason are named."""

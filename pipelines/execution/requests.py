@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError
 from catalog.config import Settings
+from catalog.outward import say
 from pipelines.execution.answers import Answers
 from pipelines.rows import Row
 from pipelines.stages.system import SystemStage, device_of
@@ -82,7 +82,7 @@ class Requests:
         answers = Answers(output / MANIFEST, self.rows, self.paths, asked)
         todo, changed = (list(self.rows), []) if self.single else answers.outdated()
         if changed:
-            sys.stderr.write(f"{len(changed)} {self.unit} have changed since they were made; made again\n")
+            say(f"{len(changed)} {self.unit} have changed since they were made; made again")
         results = [_refused(row) for row in todo if row.get("problem")]
         fit = [row for row in todo if not row.get("problem")]
         arguments = {"device": device_of(settings.device), **options, **arguments}

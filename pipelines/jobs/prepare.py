@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import load_config, nearest
 from catalog.filters import REASONS
+from catalog.outward import printable
 from pipelines.prepare.job import RunOptions, describe, prepare
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.sources.open import KINDS
@@ -61,6 +62,6 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     options = RunOptions(retry=arguments.retry_rejected, restart=arguments.restart)
     if arguments.dry_run:
         lines = describe(arguments.source, arguments.output, settings, options)
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write("".join(f"{printable(line)}\n" for text in lines for line in text.split("\n")))
         return None
     return prepare(arguments.source, arguments.output, settings, options)

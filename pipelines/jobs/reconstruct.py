@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
+from catalog.outward import say
 from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
 from pipelines.audio.lengths import samples_to_seconds
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
             if not source.is_dir():
                 raise JobError(f"{recording}: {said}") from error
             rejected += 1
-            sys.stderr.write(f"rejected {_shown(recording)}: {said}\n")
+            say(f"rejected {recording}: {said}")
     return {
         "output": str(output),
         "files": done,
@@ -93,11 +93,6 @@ def reconstruct(codec: Codec, recording: Path, target: Path, levels: int, device
     # A partial last frame decodes to a whole one; the recording's own length is kept.
     write_wav(target, decoded.wave_BT[0, : len(audio.samples)].cpu().numpy(), codec.sample_rate)
     return samples_to_seconds(len(audio.samples), codec.sample_rate)
-
-
-def _shown(path: Path) -> str:
-    """A path for people, whatever bytes and control characters its name has."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(path))
 
 
 def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path, str | None]]:

@@ -22,6 +22,7 @@ from catalog.command import (
 from catalog.config import load_config
 from catalog.damage import Lost
 from catalog.datasets import Dataset
+from catalog.outward import printable, say, without_secrets
 from catalog.strict_yaml import parse_yaml
 from pipelines.prepare.job import RunOptions, prepare
 from pipelines.prepare.settings import PrepareSettings
@@ -89,7 +90,7 @@ def repair(
         _refuse_source(source, prepared, dataset)
     found = damage.find(dataset)
     for path, what in found.items():
-        sys.stdout.write(f"{path}: {what}\n")
+        sys.stdout.write(f"{printable(path)}: {printable(what)}\n")
     if dry_run:
         gone = [*damage.lost(dataset), *damage.describe(dataset, found)]
         wanted = damage.unfinished(dataset, damage.lost(dataset)) | _keys(damage.describe(dataset, found))
@@ -130,7 +131,7 @@ def _offer(uri: str, prepared: PreparedSource, only: frozenset[bytes]) -> None:
     try:
         prepare(prepared.source, uri, prepared.settings, RunOptions(only=only))
     except UsageError as error:  # a source that is gone: another may have its recordings
-        sys.stdout.write(f"{prepared.source}: {error}\n")
+        sys.stdout.write(printable(without_secrets(f"{prepared.source}: {error}")) + "\n")
 
 
 def _prepared_sources(
@@ -144,9 +145,7 @@ def _prepared_sources(
         try:
             recorded = parse_yaml(dataset.storage.read(path).decode(), path)
         except (UnicodeDecodeError, UsageError, RecursionError) as error:
-            sys.stderr.write(
-                f"{dataset.uri}/{path}: cannot be read ({error}); its run's settings are left out\n"
-            )
+            say(f"{dataset.uri}/{path}: cannot be read ({error}); its run's settings are left out")
             continue
         if not isinstance(recorded, dict) or not isinstance(recorded.get("settings"), dict):
             continue  # another program's, or of a version that did not record its source

@@ -21,6 +21,7 @@ from catalog.command import JobError, UsageError
 from catalog.config import to_yaml
 from catalog.datasets import Dataset, summary
 from catalog.identity import Identity
+from catalog.outward import say
 from catalog.runs import marked_run, newest_record
 from catalog.strict_yaml import format_yaml
 from models.text import espeak
@@ -126,9 +127,7 @@ def _plan(listing: Listing, output: str, settings: PrepareSettings, options: Run
     if len(known.keys) and settings.source.check != "none":
         known = known.with_texts(appender.dataset.read(["id", "recording_id", "text", "text_source"]))
         if listing.changed == "refuse" and (corrected := listing.corrected(known)):
-            sys.stderr.write(
-                f"{corrected} transcripts have changed since their commit; give --changed redo to take them\n"
-            )
+            say(f"{corrected} transcripts have changed since their commit; give --changed redo to take them")
     return _Plan(listing, identity, appender, known)
 
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from catalog.command import UsageError
+from catalog.outward import unsigned
 from catalog.reasons import Reason
 from pipelines.sources import uris
 from pipelines.sources.attributes import PATHS, Attributes, Fields, attributes, canonical, text_file
@@ -130,7 +131,7 @@ class _Lines:
         except (_ValueError, ValueError, OverflowError, AttributeError, TypeError, LookupError) as error:
             rule = str(error) if isinstance(error, _ValueError) else f"cannot be used: {error}"
             yield Recording(
-                identifier(self.prefix + (own_id or path.removeprefix("./"))),
+                identifier(self.prefix + (own_id or unsigned(path.removeprefix("./")))),
                 uris.resolve(path, self.folder),
                 None,
                 problem=Reason.INVALID_ROW,
@@ -195,7 +196,7 @@ class _Lines:
         stop = None if start is None or duration is None else start + duration
         stretch = "" if start is None else f"#t={_compact(start)},{'' if stop is None else _compact(stop)}"
         return Recording(
-            recording_id=identifier(self.prefix + (own_id or path.removeprefix("./") + stretch)),
+            recording_id=identifier(self.prefix + (own_id or unsigned(path.removeprefix("./")) + stretch)),
             uri=uris.resolve(path, self.folder),
             size_bytes=None if duration is None else int(duration * _BYTES_A_SECOND),
             start_s=start,

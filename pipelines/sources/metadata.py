@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import PurePosixPath
 
 from catalog.command import UsageError
+from catalog.outward import unsigned
 from catalog.reasons import Reason
 from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import AUDIO, attributes
@@ -122,7 +123,7 @@ def _recording(
     if text_uri:
         described["text_source"] = "sidecar"
     return Recording(
-        recording_id=identifier(prefix + relative),
+        recording_id=identifier(prefix + unsigned(relative)),
         uri=uri,
         size_bytes=entry.size_bytes if entry else None,
         text_uri=text_uri,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from catalog.outward import without_secrets
 from catalog.reasons import Reason
 from models.text.normalize import normalize_transcript
 from pipelines.audio.containers import Samples
@@ -36,7 +37,7 @@ class DecodeStage:
             for name in ("recording_id", "speaker", "language", "split", "text_source")
         }
         columns["id"] = columns["recording_id"]
-        columns["source"] = [row["uri"] for row in rows]
+        columns["source"] = [without_secrets(row["uri"]) for row in rows]
         columns["source_stat"] = [
             row["source_stat"] or one.stat for row, one in zip(rows, outcomes, strict=True)
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pyarrow as pa
 from catalog.codes import Matrix
 from catalog.command import JobError
 from catalog.identity import Identity
+from catalog.outward import say
 from models.identity import TokenIdentity
 from pipelines.rows import Row
 
@@ -43,7 +43,7 @@ class Export:
         """Count a row that the format cannot hold; the first ones of a rule are named on standard error."""
         self.skipped[rule] += 1
         if self.skipped[rule] <= _NAMED:
-            sys.stderr.write(f"left out {row_id}: {rule}\n")
+            say(f"left out {row_id}: {rule}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ encoded too: WebDataset cuts a name at its first dot, and `..` would leave the f
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+import os
+from urllib.parse import quote, unquote
 
 LONGEST_BYTES = 240
 """File systems allow 255; the endings of the formats need up to 12."""
@@ -20,6 +21,10 @@ def to_name(text: str) -> str:
     if text == NOTHING:
         return "%5F"
     name = "".join(character if _plain(character) else _encoded(character) for character in text) or _EMPTY
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # a locale without these letters
+        name = quote(name, safe="%")
     size = len(name.encode())
     if size > LONGEST_BYTES:
         raise ValueError(f"a file name of {size} bytes; at most {LONGEST_BYTES} are allowed")

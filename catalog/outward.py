@@ -1,12 +1,19 @@
-"""What is written and said of a URI: without user, password and query, which may hold secrets. Standard library only."""
+"""Texts that leave the process: URIs without secrets, foreign names without control characters. Standard library only.
+
+Everything that is stored or said of a URI goes through `without_secrets`, every line for people through `printable`.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_KEPT = "\u00a0\u200c\u200d\u3000"
+"""Spaces and joiners that belong to spelling."""
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s?'\"]*)(?:\?[^\s#'\"]*)?")
 _SIGNED = re.compile(r"[?&](?:sig|signature|token|(?:api|access)?[-_]?key|secret|password|pass|auth|code|"
@@ -24,6 +31,19 @@ def unsigned(text: str) -> str:
     if "://" not in text or _SIGNED.search(text):
         return without_secrets(text)
     return re.sub(r"(://)[^\s/?#'\"]*@", r"\1", text)
+
+
+def printable(text: str) -> str:
+    """The text with what could steer a terminal, or turn lines around, as escapes: `\\x1b`, `\\n`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in _KEPT else repr(char)[1:-1] for char in text)
+
+
+def say(line: str) -> None:
+    """One line on standard error, fit for a terminal."""
+    sys.stderr.write(f"{printable(without_secrets(line))}\n")
+    sys.stderr.flush()
 
 
 def all_without_secrets(value: T) -> T:

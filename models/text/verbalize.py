@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from models.text.normalize import normalize_transcript
-from models.text.spoken_forms import clock, codes, dates, fractions, measures, money, numbers
+from models.text.spoken_forms import clock, codes, dates, fractions, measures, money, numbers, ranges
 from models.text.spoken_forms.chinese import CHINESE
 from models.text.spoken_forms.dutch import DUTCH
 from models.text.spoken_forms.english import ENGLISH
@@ -109,14 +109,20 @@ def _rules(tag: str) -> tuple[re.Pattern[str], tuple[tuple[re.Pattern[str], Rule
         *clock.rules(language),
         *dates.rules(language),
         *codes.rules(language),
-        *fractions.rules(),
+        *fractions.rules(language),
         *money.rules(language),
+        *ranges.rules(language),
         *measures.rules(language),
         *numbers.rules(language),
         Rule("[" + re.escape("".join(language.symbols)) + "]", _symbol),
     )
     anywhere = "|".join(_NAMES.sub("(?:", rule.pattern) for rule in rules)
-    return re.compile(f"{_START}(?:{anywhere})"), tuple((re.compile(rule.pattern), rule) for rule in rules)
+    # Letters of a script without spaces are no part of a number or a unit beside them.
+    flags = 0 if language.separator else re.ASCII
+    return (
+        re.compile(f"{_START}(?:{anywhere})", flags),
+        tuple((re.compile(rule.pattern, flags), rule) for rule in rules),
+    )
 
 
 def _symbol(match: re.Match[str], language: Language) -> str:

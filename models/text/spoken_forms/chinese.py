@@ -17,6 +17,7 @@ CHINESE = Language(
     plus="加",
     dot="点",
     conjunction="",
+    until="到",
     number_sign="",
     months=tuple(f"{month}月" for month in words("一 二 三 四 五 六 七 八 九 十 十一 十二")),
     symbols={"&": "和", "+": "加", "=": "等于", "×": "乘"},

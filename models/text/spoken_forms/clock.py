@@ -28,6 +28,10 @@ def rules(language: Language) -> tuple[Rule, ...]:
                 _time,
             )
         )
+    if language.code == "it":
+        found.append(
+            Rule(rf"(?:(?<=\balle\s)|(?<=\bore\s)){hour}\.{minute}(?P<second>(?!))?(?![\d.])", _time)
+        )
     if language.hour_letter:
         found.append(Rule(rf"{hour}\s?[hH]\s?(?:{minute})(?P<second>(?!))?(?:min)?(?!\w)", _time))
         found.append(Rule(rf"{hour}\s?h(?P<minute>(?!))?(?P<second>(?!))?(?!\w|/)", _hours))
@@ -50,7 +54,7 @@ def _time(match: re.Match[str], language: Language) -> str | None:
         if language.code == "zh":
             said = "零" + said if int(minute) else said
     form = language.time
-    if hour == 1 and language.code == "fr":
+    if hour < 2 and language.code == "fr":
         form = form.replace("heures", "heure")
     words = form.format(hour=hours, minute=said)
     return f"{words}{_seconds(match['second'], language)}" if match["second"] else words

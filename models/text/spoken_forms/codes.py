@@ -18,12 +18,13 @@ _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 def rules(language: Language) -> tuple[Rule, ...]:
     """What has digits that are no quantity."""
-    suffix = {"fr": "(?P<suffix>er|re|ers|e|ème)?", "de": r"(?P<suffix>\.(?=\s[a-zäöü]))?"}.get(
+    suffix = {"fr": "(?P<suffix>er|re|ers|e|ème)?", "de": r"(?P<suffix>\.(?=\s[a-zäöü]|[,;:!?)]))?"}.get(
         language.code, "(?P<suffix>(?!))?"
     )
     return (
         Rule(r"(?<![\w.])\+\d{1,3}(?:[ \-./]?(?:\(\d{1,5}\)|\d{1,5})){1,6}(?!\w)", _international),
         Rule(r"(?<![\w.])(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-])", _american),
+        *([Rule(r"(?<![\w.,-])\d{3}-\d{4}(?![\w-])", _american)] if language.code == "en" else []),
         Rule(r"(?<![\w.,])0\d(?:[ .]\d{2}){4}(?!\w|[.,]\d)", _french_phone),
         Rule(r"(?<![\w.,/-])0\d{1,4}[ /-]\d{3,9}(?:[ -]\d{1,6})?(?![\w/]|[.,-]\d)", _area),
         Rule(r"(?<![\w.])(?P<letter>[vV])(?P<parts>\d{1,9}(?:\.\d{1,9}){0,5})(?![\w/])", _version),
@@ -108,7 +109,11 @@ def _roman(match: re.Match[str], language: Language) -> str | None:
     if language.code == "it" and word_after(match) in ("secolo", "sec") and number < 30:
         return ordinal(number, language)
     follows = word_after(match) if match.string[match.end() : match.end() + 1] == " " else ""
-    if match["roman"] == "I" and follows.islower() and before not in ("chapter", "war"):
+    if (
+        match["roman"] == "I"
+        and follows.islower()
+        and before not in ("chapter", "war", "type", "phase", "volume")
+    ):
         return match[0]  # "the part I play"
     if before in language.chapters:
         if before == "século" and number <= 10:

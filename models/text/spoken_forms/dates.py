@@ -12,14 +12,25 @@ _WEAK = frozenset(
     words("am im vom zum zur beim den dem des ab bis seit nach vor von einer eines einem diesem dieser")
 )
 """German words before an ordinal that ends in -n."""
+_RANKED = "posto|piano|premio|anno|capitolo|giorno|secolo|tempo|livello|articolo|classificato"
+"""Italian nouns before which a degree sign stands for º."""
 _PLAIN = frozenset(words("die das jede diese eine"))
 _ARTICLES = frozenset({"the"})
+_SHORT = dict(
+    zip(
+        ["Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sept", "Sep", "Oct", "Nov", "Dec"],
+        (1, 2, 3, 4, 6, 7, 8, 9, 9, 10, 11, 12),
+        strict=True,
+    )
+)
 
 
 def rules(language: Language) -> tuple[Rule, ...]:
     """Dates, the most complete form first."""
     months = "|".join(re.escape(month) for month in sorted(language.months, key=len, reverse=True))
-    found = (
+    if language.code == "en":
+        months += "|" + "|".join(rf"{short}\b\.?" for short in _SHORT)
+    found: tuple[Rule, ...] = (
         Rule(
             r"(?<![\d./-])(?P<year>\d{4})(?P<by>[-/.])(?P<month>\d{1,2})(?P<again>[-/.])(?P<day>\d{1,2})(?![\d/-]|\.\d)",
             _year_first,
@@ -49,6 +60,8 @@ def rules(language: Language) -> tuple[Rule, ...]:
             Rule(r"(?<![\d.,])(?P<day>\d{1,2})\.\s?(?P<month>\d{1,2})\.(?!\d)", _german_numbers),
             Rule(r"(?<![\d.,])(?P<number>\d{1,2})\.(?=\s[^\W\d_])", _german_ordinal),
         )
+    if language.code == "it":
+        found = (*found, Rule(rf"(?<![\w.,])(?P<number>\d{{1,2}})°(?=\s(?:{_RANKED})\b)", _italian_ordinal))
     first = {
         "fr": rf"1(?=\s(?:{months})\b)",
         "it": rf"1°?(?=\s(?:{months})\b)",
@@ -153,14 +166,15 @@ def _english(match: re.Match[str], language: Language) -> str | None:
     day = int(match["day"])
     if not 1 <= day <= 31:
         return None
-    words = ordinal(day, language)
-    tail = ""
+    words, tail = ordinal(day, language), ""
+    written = match["month"].rstrip(".")
+    month = language.months[_SHORT[written] - 1] if written in _SHORT else written
     if match["year"]:
         tail = match["tail"].replace(match["year"], year(int(match["year"]), language))
     if match.start("month") < match.start("day"):
-        return f"{match['month']} {words}{tail}"
+        return f"{month} {words}{tail}"
     article = "" if word_before(match).lower() in _ARTICLES else "the "
-    return f"{article}{words} of {match['month']}{tail}"
+    return f"{article}{words} of {month}{tail}"
 
 
 def _german(match: re.Match[str], language: Language) -> str | None:
@@ -181,12 +195,21 @@ def _german_ordinal(match: re.Match[str], language: Language) -> str | None:
     """`der 3. Tag`, `im 19. Jahrhundert`: only after an article or preposition, else the dot may end a sentence."""
     before, word = word_before(match).lower(), word_after(match)
     number = int(match["number"])
-    if number == 0 or before not in (_WEAK | _PLAIN | {"der", "jeder"}):
+    if number == 0:
         return None
+    if before not in (_WEAK | _PLAIN | {"der", "jeder"}):
+        opens = match.string[: match.start()].rstrip()[-1:] in ("", ",", ":", "(")
+        ending = {"m": "r", "f": "", "n": "s"}.get(language.nouns.get(word.lower(), ""))
+        return ordinal(number, language) + ending if opens and ending is not None else None
     words = ordinal(number, language)
     if before == "der" and gender_of(word, language) == "f":
         return words + "n"
     return _declined(words, before)
+
+
+def _italian_ordinal(match: re.Match[str], language: Language) -> str | None:
+    number = int(match["number"])
+    return ordinal(number, language) if number else None
 
 
 def _first_day(match: re.Match[str], language: Language) -> str:  # noqa: ARG001

@@ -24,6 +24,7 @@ DUTCH = Language(
     plus="plus",
     dot="punt",
     conjunction="en",
+    until="tot",
     number_sign="nummer",
     months=tuple(
         words("januari februari maart april mei juni juli augustus september oktober november december")

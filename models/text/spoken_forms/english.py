@@ -107,6 +107,7 @@ ENGLISH = Language(
     plus="plus",
     dot="point",
     conjunction="and",
+    until="to",
     number_sign="number",
     months=tuple(
         words("January February March April May June July August September October November December")

@@ -6,52 +6,92 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from models.text.spoken_forms.language import Gender, Language, Rule, word_after, word_before
-from models.text.spoken_forms.numbers import cardinal, gender_of
+from models.text.spoken_forms.language import Gender, Language, Noun, Rule, any_of, word_after, word_before
+from models.text.spoken_forms.measures import counted
+from models.text.spoken_forms.numbers import DATIVE, cardinal, gender_of
 
 _SIGNS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
-_IDIOMS = {"en": {"24/7": "twenty-four seven", "9/11": "nine eleven"}}
+_IDIOMS = {"en": {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty-fifty"}}
 
 
-def rules() -> tuple[Rule, ...]:
-    """Fractions of one, alone and after a whole number."""
-    whole = r"(?:(?<![\d.,/:])(?P<whole>\d{1,3})%s)?"
+def rules(language: Language) -> tuple[Rule, ...]:
+    """Fractions of one, alone and after a whole number; with a unit of measure first."""
+    whole = r"(?:(?<![\d.,/:])(?P<whole>[1-9]\d{0,2})%s)?"
+    sign = whole % r"\s?" + rf"(?P<sign>[{_SIGNS}])(?P<space>\s?)"
+    slash = whole % r"\s" + r"(?P<above>\d{1,3})/(?P<below>\d{1,3})(?![\d/]|[.,]\d)(?P<space>\s?)"
+    units = any_of({unit: noun for unit, noun in language.units.items() if unit[0].isalpha()})
+    unit = rf"(?P<unit>{units})(?![\w²³/^'])"
     return (
-        Rule(whole % r"\s?" + rf"(?P<sign>[{_SIGNS}])(?P<space>\s?)", _signed),
-        Rule(
-            whole % r"\s" + r"(?P<above>\d{1,3})/(?P<below>\d{1,3})(?![\d/]|[.,]\d)(?P<space>\s?)", _written
-        ),
+        Rule(sign + unit, _measured),
+        Rule(slash + unit, _measured),
+        Rule(sign, _fraction),
+        Rule(slash, _fraction),
     )
 
 
-def _signed(match: re.Match[str], language: Language) -> str | None:
-    above, _, below = unicodedata.normalize("NFKC", match["sign"]).partition("⁄")
-    return _fraction(match, int(above), int(below), language)
+def _parts_of(match: re.Match[str], language: Language) -> tuple[int, int] | None:
+    """Above and below the bar; None for what is no fraction (`5/3`, `1/15`): a score, a date or a page."""
+    groups = match.groupdict()
+    if "sign" in groups:
+        above, _, below = unicodedata.normalize("NFKC", match["sign"]).partition("⁄")
+    else:
+        above, below = match["above"], match["below"]
+    found = int(above), int(below)
+    return found if 0 < found[0] < found[1] and found[1] in language.denominators else None
 
 
-def _written(match: re.Match[str], language: Language) -> str | None:
+def _fraction(match: re.Match[str], language: Language) -> str:
     idiom = _IDIOMS.get(language.code, {}).get(match[0].strip())
-    return (
-        f"{idiom}{match['space']}"
-        if idiom
-        else _fraction(match, int(match["above"]), int(match["below"]), language)
-    )
-
-
-def _fraction(match: re.Match[str], above: int, below: int, language: Language) -> str:
-    words = _words(match, above, below, language)
+    found = _parts_of(match, language)
+    if idiom or found is None:
+        return f"{idiom}{match['space']}" if idiom else match[0]
+    words = _words(match, *found, language)
     return words if words == match[0] or words.endswith("-") else words + match["space"]
 
 
+def _measured(match: re.Match[str], language: Language) -> str | None:
+    """`½ kg`: a part of one, or so many and a part."""
+    found, noun, code = _parts_of(match, language), language.units[match["unit"]], language.code
+    if found is None or code == "nl":
+        return None
+    feminine = noun.gender == "f"
+    if code in ("ja", "zh"):
+        return _words(match, *found, language) + noun.many
+    if match["whole"]:
+        return _mixed_measure(match, noun, found, language)
+    if found != (1, 2):
+        joint = {"en": "of a ", "de": "", "it": "di "}.get(code, "de ")
+        return f"{_parts(*found, language)} {joint}{noun.one}"
+    if code == "en":
+        return f"half a{'n' if noun.one[0] in 'aeiou' or noun.one == 'hour' else ''} {noun.one}"
+    half = _HALVES[code]("f" if feminine else noun.gender, word_before(match).lower())
+    return f"{half}{'' if half.endswith('-') else ' '}{noun.one}"
+
+
+def _mixed_measure(
+    match: re.Match[str], noun: Noun, found: tuple[int, int], language: Language
+) -> str | None:
+    whole, half = int(match["whole"]), found == (1, 2)
+    if language.code in ("en", "de"):
+        return f"{_mixed(whole, *found, match, language)} {noun.many}"
+    if not half:
+        return None
+    ending = {
+        "fr": ("demi", "demie"),
+        "es": ("medio", "media"),
+        "it": ("mezzo", "mezza"),
+        "pt": ("meio", "meia"),
+    }
+    said = ending[language.code][noun.gender == "f"]
+    return f"{counted(whole, noun, language)} {language.conjunction} {said}"
+
+
 def _words(match: re.Match[str], above: int, below: int, language: Language) -> str:
-    """The words; as written for what is none (`5/3`, `1/15`), which may be a score, a date or a page."""
-    if not 0 < above < below or below not in language.denominators:
-        return match[0]
     whole = match["whole"]
     if language.code in ("ja", "zh"):
         part = f"{cardinal(below, language)}分{'之' if language.code == 'zh' else 'の'}{cardinal(above, language)}"
         return part if not whole else f"{cardinal(int(whole), language)}{_AND[language.code]}{part}"
-    if whole and int(whole):
+    if whole:
         return _mixed(int(whole), above, below, match, language)
     if (above, below) == (1, 2):
         return _half(match, language)
@@ -110,6 +150,6 @@ _HALVES: dict[str, Callable[[Gender, str], str]] = {
 
 
 def _german_half(gender: Gender, before: str) -> str:
-    if before in ("seit", "vor", "nach", "mit", "aus", "bei", "von", "zu", "in") and gender:
+    if before in DATIVE and gender:
         return "einer halben" if gender == "f" else "einem halben"
     return {"": "ein halb", "m": "ein halber", "f": "eine halbe", "n": "ein halbes"}[gender]

@@ -35,6 +35,7 @@ FRENCH = Language(
     plus="plus",
     dot="point",
     conjunction="et",
+    until="à",
     number_sign="numéro",
     months=tuple(
         words("janvier février mars avril mai juin juillet août septembre octobre novembre décembre")
@@ -45,7 +46,7 @@ FRENCH = Language(
         "¥": _YEN, "JPY": _YEN, "CHF": Money(Noun("franc suisse", "francs suisses"), Noun("centime", "centimes")),
     },
     units={
-        "km/h": Noun("kilomètre heure", "kilomètres heure"),
+        "km/h": Noun("kilomètre par heure", "kilomètres par heure"),
         "m/s": Noun("mètre par seconde", "mètres par seconde"),
         "km²": Noun("kilomètre carré", "kilomètres carrés"),
         "m²": Noun("mètre carré", "mètres carrés"),

@@ -37,6 +37,7 @@ GERMAN = Language(
     plus="plus",
     dot="Punkt",
     conjunction="und",
+    until="bis",
     number_sign="Nummer",
     months=tuple(
         words("Januar Februar März April Mai Juni Juli August September Oktober November Dezember")

@@ -19,6 +19,7 @@ ITALIAN = Language(
     plus="più",
     dot="punto",
     conjunction="e",
+    until="a",
     number_sign="numero",
     months=tuple(
         words("gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre")
@@ -96,7 +97,7 @@ ITALIAN = Language(
         **dict.fromkeys(
             words(
                 "problema programma sistema tema clima mese paese cane fiore piede ristorante studente giornale cuore "
-            "pane nome bicchiere"), "m",
+            "pane nome bicchiere milione miliardo"), "m",
         ),
         **dict.fromkeys(words("mano notte volte parte chiave classe lettura nave madre moglie radio foto moto"), "f"),
     },

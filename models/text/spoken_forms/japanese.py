@@ -17,6 +17,7 @@ JAPANESE = Language(
     plus="プラス",
     dot="点",
     conjunction="",
+    until="から",
     number_sign="",
     months=tuple(f"{month}月" for month in words("一 二 三 四 五 六 七 八 九 十 十一 十二")),
     symbols={"&": "アンド", "+": "プラス", "%": "パーセント", "=": "イコール", "×": "かける"},

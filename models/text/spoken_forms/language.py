@@ -45,6 +45,8 @@ class Language:
     """Said between the parts of versions and addresses."""
     conjunction: str
     """The word `and`."""
+    until: str
+    """Said for the dash of a range."""
     number_sign: str
     """Said for `#` and `No.` before a number; empty where a number needs another word order."""
     months: tuple[str, ...]

@@ -12,6 +12,8 @@ def rules(language: Language) -> tuple[Rule, ...]:
     """A number and a unit; a power after a variable, a number or a bracket."""
     number = numbers.pattern(language)
     found = [Rule(rf"{number}\s?(?P<unit>{any_of(_written(language))})(?![\w²³/^'])", _measure)]
+    if language.code == "en":
+        found.append(Rule(r"(?<![\w.,'])(?P<feet>\d)'\s?(?P<inches>\d{1,2})\"", _feet))
     if language.powers:
         found.append(Rule(r"(?:(?<=[\d)])|(?<=(?<![^\W\d_])[^\W\d_]))(?P<power>[²³])", _power))
     return tuple(found)
@@ -68,6 +70,11 @@ def _qualifies(match: re.Match[str]) -> bool:
         and match.string[match.end() : match.end() + 1] == " "
         and word_after(match).islower()
     )
+
+
+def _feet(match: re.Match[str], language: Language) -> str:
+    feet, inches = (numbers.cardinal(int(match[name]), language) for name in ("feet", "inches"))
+    return f"{feet} foot {inches}"
 
 
 def _power(match: re.Match[str], language: Language) -> str:

@@ -16,14 +16,17 @@ _LONGEST = 15
 _YEARS = {
     "en": (*range(1100, 2000), *range(2010, 2100)),
     "de": range(1100, 2000),
+    "nl": range(1100, 2000),
 }
 """What these languages say in pairs of digits; others say years as any number."""
 _SPANISH_ORDINALS = words(
     "primero segundo tercero cuarto quinto sexto séptimo octavo noveno décimo undécimo duodécimo decimotercero "
     "decimocuarto decimoquinto decimosexto decimoséptimo decimoctavo decimonoveno vigésimo"
 )
+DATIVE = frozenset({"seit", "vor", "nach", "mit", "aus", "bei", "von", "zu", "in"})
+"""German prepositions of the dative, before lengths of time at least."""
 _CLASSIFIERS = frozenset(
-    "个個只隻条條张張本位名天次年岁歲件辆輛台杯瓶家座种種周点點双雙对對头頭匹棵朵片块塊支枝首部份间間层層倍段篇句遍趟分秒"
+    "个個只隻条條张張本位名天次年岁歲件辆輛台杯瓶家座种種周点點双雙对對头頭匹棵朵片块塊支枝首部亿万份间間层層倍段篇句遍趟分秒"
 )
 """Mandarin measure words before which two is 两."""
 
@@ -38,7 +41,10 @@ def pattern(language: Language) -> str:
 def rules(language: Language) -> tuple[Rule, ...]:
     """Ordinals and plain numbers."""
     return (
-        Rule(r"(?<![\w.,])(?P<digits>\d{1,9})(?P<suffix>\.?[^\W\d_]{1,4})(?![\w])", _ordinal),
+        Rule(
+            r"(?<![\w.,])(?P<digits>\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?P<suffix>\.?[^\W\d_]{1,4})(?![\w])",
+            _ordinal,
+        ),
         Rule(r"(?<!\w)(?P<decade>\d{1,3}0)(?:'?s|er)\b", _decade),
         Rule(pattern(language), _plain),
     )
@@ -82,10 +88,10 @@ def year(number: int, language: Language) -> str:
     """The words of a year."""
     if language.code == "zh":
         return in_digits(str(number), language)
-    return (
-        _num2words(number, language, "year") if number in _YEARS.get(language.code, ())
-        else cardinal(number, language)
-    )  # fmt: skip
+    if number not in _YEARS.get(language.code, ()):
+        return cardinal(number, language)
+    words = _num2words(number, language, "year")
+    return words.replace(" ", "") if language.code == "nl" else words
 
 
 def quantity(match: re.Match[str], language: Language, gender: Gender = "") -> str:
@@ -127,7 +133,18 @@ def _plain(match: re.Match[str], language: Language) -> str | None:
     forms = {quantity(match, language, one) for one in ("", "m", "f")}
     if gender is None and len(forms) > 1:
         return match[0]
+    if code == "it" and number == 1 and gender:
+        return _italian_one(match, word, gender, language)
     return quantity(match, language, gender or "")
+
+
+def _italian_one(match: re.Match[str], word: str, gender: Gender, language: Language) -> str:
+    """`uno studente`, `un' ora`: the article follows the sound of the noun."""
+    if match["sign"]:
+        return quantity(match, language, gender)
+    if gender == "f":
+        return "un'" if word[0].lower() in "aeiouàèéìòù" else "una"
+    return "uno" if re.match("s[bcdfglmnpqrtvz]|z|gn|ps|x|y", word.lower()) else "un"
 
 
 def _is_serial(digits: str) -> bool:
@@ -143,8 +160,13 @@ def _german_one(match: re.Match[str], word: str, language: Language) -> str:
     gender = gender_of(word, language)
     if gender is None:
         return match[0]
-    if word_before(match).lower() in ("seit", "vor", "nach", "mit", "aus", "bei", "von", "zu"):
+    if word_before(match).lower() in DATIVE:
         return "einer" if gender == "f" else "einem"
+    counted = {
+        noun.one for noun in (*language.units.values(), *(money.unit for money in language.money.values()))
+    }
+    if gender == "m" and word not in counted and match.string[: match.start()].strip():
+        return match[0]  # it may be an object: "einen Hund"
     return "eine" if gender == "f" else "ein"
 
 
@@ -160,9 +182,12 @@ def _mandarin(match: re.Match[str], digits: str, following: str, language: Langu
 
 def _ordinal(match: re.Match[str], language: Language) -> str | None:
     suffix = match["suffix"].lower()
-    if suffix not in language.ordinal_suffixes or int(match["digits"]) == 0:
+    if "," in match["digits"] and language.point != ".":
         return None
-    words = ordinal(int(match["digits"]), language, language.ordinal_suffixes[suffix])
+    number = int(plain_digits(match["digits"]))
+    if suffix not in language.ordinal_suffixes or number == 0:
+        return None
+    words = ordinal(number, language, language.ordinal_suffixes[suffix])
     if language.code == "es" and suffix in ("er", ".er"):
         return words.removesuffix("o")
     return words

@@ -22,6 +22,7 @@ PORTUGUESE = Language(
     plus="mais",
     dot="ponto",
     conjunction="e",
+    until="a",
     number_sign="número",
     months=tuple(
         words("janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro")

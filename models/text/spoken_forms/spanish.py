@@ -19,6 +19,7 @@ SPANISH = Language(
     plus="más",
     dot="punto",
     conjunction="y",
+    until="a",
     number_sign="número",
     months=tuple(
         words("enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre")

@@ -72,6 +72,21 @@ ENGLISH = [
     ("the part I play", "the part I play"),
     ("I am", "I am"),
     ("MIX", "MIX"),
+    ("555-1234", "five five five one two three four"),
+    ("5-10 people", "five to ten people"),
+    ("10–15%", "ten to fifteen percent"),
+    ("1990-1995", "nineteen ninety to nineteen ninety-five"),
+    ("won 3-2", "won three-two"),
+    ("1,000th", "one thousandth"),
+    ("Jan. 5", "January fifth"),
+    ("Dec 25, 1999", "December twenty-fifth, nineteen ninety-nine"),
+    ("5'10\"", "five foot ten"),
+    ("½ kg", "half a kilogram"),
+    ("1/2 h", "half an hour"),
+    ("2½ km", "two and a half kilometers"),
+    ("3/4 l", "three quarters of a liter"),
+    ("10:30:45", "ten thirty and forty-five seconds"),
+    ("No 5 people", "No five people"),
 ]
 GERMAN = [
     ("am 3. Mai", "am dritten Mai"),
@@ -112,6 +127,13 @@ GERMAN = [
     ("Ludwig XIV. war", "Ludwig der Vierzehnte war"),
     ("+49 30 1234", "plus vier neun drei null eins zwei drei vier"),
     ("x²", "x Quadrat"),
+    ("8-10 Uhr", "acht bis zehn Uhr"),
+    ("1. Platz", "erster Platz"),
+    ("Johannes Paul II., Papst", "Johannes Paul der Zweite, Papst"),
+    ("Er sah 1 Hund", "Er sah 1 Hund"),
+    ("½ kg", "ein halbes Kilogramm"),
+    ("1½ l", "eineinhalb Liter"),
+    ("im Jahr 1848", "im Jahr achtzehnhundertachtundvierzig"),
 ]
 FRENCH = [
     ("le 1er mai", "le premier mai"),
@@ -142,6 +164,11 @@ FRENCH = [
     ("01 23 45 67 89", "zéro un vingt-trois quarante-cinq soixante-sept quatre-vingt-neuf"),
     ("2e étage", "deuxième étage"),
     ("la 1re fois", "la première fois"),
+    ("0h30", "zéro heure trente"),
+    ("½ l", "un demi-litre"),
+    ("2½ km", "deux kilomètres et demi"),
+    ("90 km/h", "quatre-vingt-dix kilomètres par heure"),
+    ("3/4 l", "trois quarts de litre"),
 ]
 SPANISH = [
     ("21 personas", "veintiuna personas"),
@@ -170,6 +197,9 @@ SPANISH = [
     ("1 km", "un kilómetro"),
     ("10 %", "diez por ciento"),
     ("x³", "x al cubo"),
+    ("2½ km", "dos kilómetros y medio"),
+    ("1 vez", "una vez"),
+    ("5-10 días", "cinco a diez días"),
 ]
 ITALIAN = [
     ("il 1 maggio", "il primo maggio"),
@@ -186,6 +216,11 @@ ITALIAN = [
     ("50 g", "cinquanta grammi"),
     ("2ª volta", "seconda volta"),
     ("n° 3", "numero tre"),
+    ("1 studente", "uno studente"),
+    ("1 milione", "un milione"),
+    ("2° posto", "secondo posto"),
+    ("alle 8.30", "alle otto e trenta"),
+    ("½ l", "mezzo litro"),
 ]
 PORTUGUESE = [
     ("2 casas", "duas casas"),
@@ -203,6 +238,8 @@ PORTUGUESE = [
     ("1/2 xícara", "meia xícara"),
     ("3ª vez", "terceira vez"),
     ("10%", "dez por cento"),
+    ("½ kg", "meio quilograma"),
+    ("2 milhões", "dois milhões"),
 ]
 BRAZILIAN = [("16", "dezesseis"), ("5 km", "cinco quilômetros")]
 DUTCH = [
@@ -218,6 +255,8 @@ DUTCH = [
     ("1/2 uur", "een half uur"),
     ("10 m²", "tien vierkante meter"),
     ("nr", "nr"),
+    ("in 1945", "in negentienhonderdvijfenveertig"),
+    ("5-10 km", "vijf tot tien kilometer"),
 ]
 JAPANESE = [
     ("2021年9月15日", "二千二十一年九月十五日"),
@@ -230,6 +269,10 @@ JAPANESE = [
     ("50%", "五十パーセント"),
     ("20°C", "二十度"),
     ("21000人", "二万一千人"),
+    ("5kmを走る", "五キロメートルを走る"),
+    ("気温は-5°C", "気温はマイナス五度"),
+    ("第3章", "第三章"),
+    ("½kg", "二分の一キログラム"),
 ]
 CHINESE = [
     ("2023年", "二零二三年"),
@@ -252,6 +295,10 @@ CHINESE = [
     ("2021-09-15", "二零二一年九月十五日"),
     ("13812345678", "一三八一二三四五六七八"),
     ("x²", "x的平方"),
+    ("2亿", "两亿"),
+    ("电话010-12345678", "电话零一零一二三四五六七八"),
+    ("5-10个", "五到十个"),
+    ("气温-5°C", "气温负五摄氏度"),
 ]
 CASES = {
     "en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN, "pt": PORTUGUESE, "pt-BR": BRAZILIAN,

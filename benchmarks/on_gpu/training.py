@@ -18,7 +18,7 @@ from models.maskgct.s2a import MaskGCTS2AConfig
 from models.maskgct.t2s import MaskGCTT2SConfig
 from trainers.objectives import DataInfo, Loss
 from trainers.objectives.generator import TextBatch
-from trainers.objectives.maskgct import (
+from trainers.objectives.maskgct_prefix import (
     MaskGCTS2AObjective,
     MaskGCTT2SObjective,
     S2ASettings,

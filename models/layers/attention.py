@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
 
 from models.layers.masks import packed_positions
 from models.layers.packing import Packing
@@ -79,7 +80,10 @@ class Padded:
 
 
 class Packed:
-    """The valid positions of all rows in one row (1, M, ...); only attention needs rows again."""
+    """The valid positions of all rows in one row (1, M, ...).
+
+    On a GPU in half precision, attention reads the packed rows as they are; elsewhere it needs rows again.
+    """
 
     def __init__(self, packing: Packing, head_dim: int) -> None:
         self.packing = packing
@@ -91,8 +95,14 @@ class Packed:
 
     def attend(self, query_BNHd: Tensor, key_BNHd: Tensor, value_BNHd: Tensor, layer: int) -> Tensor:  # noqa: ARG002
         """See AttentionContext."""
-        query, key, value = (self.packing.unpack(x) for x in (query_BNHd, key_BNHd, value_BNHd))
-        return self.packing.pack(attention(query, key, value, self.packing.mask_BN[:, None, None]))
+        packing = self.packing
+        if query_BNHd.is_cuda and query_BNHd.dtype in (torch.bfloat16, torch.float16):
+            ends, longest = packing.starts, packing.longest
+            found_MHd = varlen_attn(query_BNHd[0], key_BNHd[0], value_BNHd[0], ends, ends, longest, longest)
+            assert isinstance(found_MHd, Tensor)  # a pair only with `return_aux`
+            return found_MHd[None]
+        query, key, value = (packing.unpack(x) for x in (query_BNHd, key_BNHd, value_BNHd))
+        return packing.pack(attention(query, key, value, packing.mask_BN[:, None, None]))
 
 
 def attention(

@@ -1,4 +1,9 @@
-"""Heads and masks of networks over the levels of a quantizer: B rows, T frames, Q levels, D channels, V codes."""
+"""Heads and masks of networks over the levels of a quantizer.
+
+Shapes: B rows, T frames, Q levels, D channels, V codes, M frames of any rows.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +24,21 @@ class LevelHeads(nn.Module):
             return F.linear(hidden_BTD, self.weight_QVD[level], self.bias_QV[level])
         # A matrix product rather than baddbmm: autocast then chooses its type as for the other layers.
         return hidden_BTD @ self.weight_QVD[level].transpose(1, 2) + self.bias_QV[level][:, None]
+
+
+def by_level(
+    head: Callable[[Tensor, int], Tensor], n_levels: int, states_MD: Tensor, levels_M: Tensor
+) -> Tensor:
+    """Return logits (M, V) of frames that have their own levels (int64): those of one level go through `head` together.
+
+    `head` is called for every level, also for no frame, so that each has a gradient in every step. Waits for the device
+    once.
+    """
+    order_M = levels_M.argsort(stable=True)
+    counts_Q = levels_M.bincount(minlength=n_levels)
+    parts = torch.split(states_MD[order_M], counts_Q.tolist())
+    sorted_MV = torch.cat([head(part, level) for level, part in enumerate(parts)])
+    return sorted_MV[order_M.argsort()]
 
 
 def hidden_codes(n_levels: int, masked_BT: Tensor, prompt_mask_BT: Tensor, levels_B: Tensor) -> Tensor:

@@ -23,15 +23,21 @@ class AdaptiveRMSNorm(nn.Module):
             nn.init.zeros_(self.shift.weight)
             nn.init.zeros_(self.shift.bias)
 
-    def forward(self, x_BND: Tensor, condition_BC: Tensor) -> Tensor:
-        """Normalise in float32; the result has the type of `x_BND`."""
+    def forward(self, x_BND: Tensor, condition_BC: Tensor, rows_M: Tensor | None = None) -> Tensor:
+        """Normalise in float32; the result has the type of `x_BND`.
+
+        Of packed positions, (1, M, D), `rows_M` (int64) says to which row each belongs.
+        """
         x = x_BND.float()
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        gain: Tensor = self.gain(condition_BC)[:, None]
-        y = x * scale * gain.float()
+        y = x * scale * _of_positions(self.gain(condition_BC), rows_M).float()
         if self.shift is not None:
-            y = y + self.shift(condition_BC)[:, None].float()
+            y = y + _of_positions(self.shift(condition_BC), rows_M).float()
         return y.to(x_BND.dtype)
+
+
+def _of_positions(values_BD: Tensor, rows_M: Tensor | None) -> Tensor:
+    return values_BD[:, None] if rows_M is None else values_BD.index_select(0, rows_M)[None]
 
 
 class LevelNorm(nn.Module):

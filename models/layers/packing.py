@@ -1,7 +1,10 @@
 """Padded batches without their padding: B rows, N positions of which M are valid in all rows together."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.layers.masks import length_mask, packed_positions
 
@@ -16,8 +19,19 @@ class Packing:
     def __init__(self, mask_BN: Tensor) -> None:
         self.mask_BN = mask_BN
         self.index_M = mask_BN.flatten().nonzero()[:, 0]
+        self.rows_M = self.index_M // mask_BN.shape[1]
         # Padding reads some valid position: attention masks it out, so its value is irrelevant.
         self._spread = (mask_BN.flatten().long().cumsum(0) - 1).clamp(min=0)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where each row begins among the packed positions, and where the last one ends, int32 (B + 1,)."""
+        return F.pad(self.mask_BN.sum(1).cumsum(0, dtype=torch.int32), (1, 0))
+
+    @cached_property
+    def longest(self) -> int:
+        """Valid positions of the longest row. Waits for the device once."""
+        return int(self.mask_BN.sum(1).max())
 
     def pack(self, x_BN: Tensor) -> Tensor:
         """Map (B, N, ...) to (1, M, ...)."""

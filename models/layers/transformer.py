@@ -1,4 +1,4 @@
-"""Non-causal transformer with adaptive norms: B rows, N positions, D channels."""
+"""Non-causal transformer with adaptive norms: B rows, N positions, D channels, M positions of any rows."""
 
 from torch import Tensor, nn
 
@@ -19,10 +19,12 @@ class Block(nn.Module):
         self.feed_forward_norm = AdaptiveRMSNorm(dim, dim)
         self.feed_forward = SwiGLU(dim, feed_forward_dim)
 
-    def forward(self, x_BND: Tensor, time_BD: Tensor, context: AttentionContext) -> Tensor:
-        """Map (B, N, D) to (B, N, D), see SelfAttention."""
-        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD), context)
-        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, time_BD))
+    def forward(
+        self, x_BND: Tensor, time_BD: Tensor, context: AttentionContext, rows_M: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, N, D) to (B, N, D), see SelfAttention and AdaptiveRMSNorm."""
+        x = x_BND + self.attention(self.attention_norm(x_BND, time_BD, rows_M), context)
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, time_BD, rows_M))
         return y
 
 
@@ -45,6 +47,15 @@ class NonCausalTransformer(nn.Module):
         """
         return self.run(x_BND, times_B, Padded.rotary(mask_BN, self.head_dim, positions_BN))
 
+    def at(self, x_BND: Tensor, times_B: Tensor, mask_BN: Tensor, where_BN: Tensor) -> Tensor:
+        """Map (B, N, D) to (M, D) at the true positions of `where_BN`, row after row, with no work for padding.
+
+        `where_BN` (bool) may be true at valid positions only.
+        """
+        packing = Packing(mask_BN)
+        states_1MD = self.run(packing.pack(x_BND), times_B, self.packed(packing))
+        return states_1MD[packing.pack(where_BN)]
+
     def packed(self, packing: Packing) -> Packed:
         """The context that `run` needs for packed rows; it stays the same over the steps of a sampler."""
         return Packed(packing, self.head_dim)
@@ -52,7 +63,8 @@ class NonCausalTransformer(nn.Module):
     def run(self, x_BND: Tensor, times_B: Tensor, context: AttentionContext) -> Tensor:
         """Map the positions of `context`, (B, N, D) or packed (1, M, D); `times_B` may be one for all rows."""
         time_BD = self.time(times_B)
+        rows_M = context.packing.rows_M if isinstance(context, Packed) and len(times_B) > 1 else None
         for block in self.blocks:
-            x_BND = block(x_BND, time_BD, context)
-        y: Tensor = self.norm(x_BND, time_BD)
+            x_BND = block(x_BND, time_BD, context, rows_M)
+        y: Tensor = self.norm(x_BND, time_BD, rows_M)
         return y

@@ -1,4 +1,8 @@
-"""Codes of several levels as the input of one network: B rows, T frames, Q levels, n of them, D channels, V codes."""
+"""Codes of several levels as the input of one network.
+
+Shapes: B rows, T frames, Q levels, n of them, D channels, V codes,
+M frames of any rows.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.levels import LevelHeads
+from models.layers.levels import LevelHeads, by_level
 
 
 class CodeLevels(nn.Module):
@@ -45,6 +49,11 @@ class CodeLevels(nn.Module):
         """Return logits (B, T, V) of each row's level (int64, (B,)) or of one level for all rows."""
         y: Tensor = self.heads(hidden_BTD, level - self.first_level)
         return y
+
+    def logits_at(self, hidden_MD: Tensor, levels_B: Tensor, where_BT: Tensor) -> Tensor:
+        """Return logits (M, V) of each row's level, of states at the true frames of `where_BT`, row after row."""
+        levels_M = (levels_B - self.first_level)[:, None].expand_as(where_BT)[where_BT]
+        return by_level(self.heads, len(self.heads.weight_QVD), hidden_MD, levels_M)
 
     def _table_rows(self, codes_BTQ: Tensor, hidden_BTQ: Tensor) -> Tensor:
         offsets_Q = torch.arange(codes_BTQ.shape[-1], device=codes_BTQ.device) * self.rows_per_level

@@ -71,8 +71,9 @@ class MaskGCTS2A(CodeLevels):
         levels_B: Tensor,
         times_B: Tensor,
         positions_BN: Tensor | None = None,
+        where_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return logits (B, T, V) of level `levels_B` (int64) at every frame.
+        """Return logits of level `levels_B` (int64): (B, T, V), or (M, V) at the true frames of `where_BT`.
 
         The network sees the levels below at every frame, the level itself where not `masked_BT`, and the
         levels above only where `prompt_mask_BT`. All masks are bool; `speech_mask_BT` and `text_mask_BL`
@@ -81,5 +82,9 @@ class MaskGCTS2A(CodeLevels):
         hidden_BTQ = hidden_codes(codes_BTQ.shape[-1], masked_BT, prompt_mask_BT, levels_B)
         speech_BTD = self.embed_codes(codes_BTQ, hidden_BTQ) + self.condition(levels_B)
         text_BLD = self.trunk.embed_text(text_BL)
-        hidden_BTD = self.trunk(text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN)
-        return self.logits(hidden_BTD, levels_B)
+        hidden = self.trunk(
+            text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN, where_BT
+        )
+        return (
+            self.logits(hidden, levels_B) if where_BT is None else self.logits_at(hidden, levels_B, where_BT)
+        )

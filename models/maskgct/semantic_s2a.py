@@ -79,8 +79,11 @@ class MaskGCTSemanticS2A(CodeLevels):
         levels_B: Tensor,
         times_B: Tensor,
         positions_BT: Tensor | None = None,
+        where_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return logits (B, T, V) of level `levels_B` (int64, from `first_level` on) at every frame.
+        """Return logits of level `levels_B` (int64, from `first_level` on).
+
+        They are (B, T, V), or (M, V) at the true frames of `where_BT`.
 
         The network sees the levels below at every frame, the level itself where not `masked_BT`, and the levels above
         only where `prompt_mask_BT`. All masks are bool; `speech_mask_BT` is true at valid frames. `times_B` in (0, 1]:
@@ -88,4 +91,7 @@ class MaskGCTSemanticS2A(CodeLevels):
         """
         hidden_BTQ = hidden_codes(codes_BTQ.shape[-1], masked_BT, prompt_mask_BT, levels_B)
         x_BTD = self.embed_codes(codes_BTQ, hidden_BTQ) + self.condition(semantic_BT, levels_B)
+        if where_BT is not None:
+            hidden_MD = self.transformer.at(x_BTD, times_B, speech_mask_BT, where_BT)
+            return self.logits_at(hidden_MD, levels_B, where_BT)
         return self.logits(self.transformer(x_BTD, times_B, speech_mask_BT, positions_BT), levels_B)

@@ -83,8 +83,9 @@ class MaskGCTT2S(nn.Module):
         speech_mask_BT: Tensor,
         times_B: Tensor,
         positions_BN: Tensor | None = None,
+        where_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return logits (B, T, V) of the codes at every frame.
+        """Return logits of the codes: (B, T, V) at every frame, or (M, V) at the true frames of `where_BT`.
 
         Masks are bool: `text_mask_BL` and `speech_mask_BT` true at valid positions, `masked_BT` true
         where a code is hidden. `times_B` in (0, 1] is the diffusion time (1: all is masked).
@@ -92,6 +93,8 @@ class MaskGCTT2S(nn.Module):
         """
         speech_BTD = self.embed_codes(codes_BT, masked_BT)
         text_BLD = self.trunk.embed_text(text_BL)
-        hidden_BTD = self.trunk(text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN)
-        y: Tensor = self.head(hidden_BTD)
+        hidden = self.trunk(
+            text_BLD, text_mask_BL, speech_BTD, speech_mask_BT, times_B, positions_BN, where_BT
+        )
+        y: Tensor = self.head(hidden)
         return y

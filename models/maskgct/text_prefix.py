@@ -1,4 +1,7 @@
-"""Speech positions behind a text prefix: B rows, L text and T speech positions, N = L + T, D channels."""
+"""Speech positions behind a text prefix.
+
+Shapes: B rows, L text and T speech positions, N = L + T, D channels, M speech positions that are wanted.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +34,17 @@ class TextPrefixTransformer(nn.Module):
         speech_mask_BT: Tensor,
         times_B: Tensor,
         positions_BN: Tensor | None = None,
+        where_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return (B, T, D). Masks are bool, true at valid positions; padding may stand on either side."""
+        """Return (B, T, D), or (M, D) at the true positions of `where_BT`, row after row, with no work for padding.
+
+        Masks are bool, true at valid positions; padding may stand on either side. `where_BT` may be true at valid
+        positions only. `positions_BN` are for results at all positions.
+        """
         x_BND = torch.cat([text_BLD, speech_BTD], dim=1)
         mask_BN = torch.cat([text_mask_BL, speech_mask_BT], dim=1)
+        if where_BT is not None:
+            where_BN = torch.cat([torch.zeros_like(text_mask_BL), where_BT], dim=1)
+            return self.transformer.at(x_BND, times_B, mask_BN, where_BN)
         y: Tensor = self.transformer(x_BND, times_B, mask_BN, positions_BN)
         return y[:, text_BLD.shape[1] :]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from models.layers.backbones import Backbone, BackboneConfig, Kind
 from models.layers.checks import check_positive
-from models.layers.levels import LevelHeads, hidden_codes
+from models.layers.levels import LevelHeads, by_level, hidden_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +51,9 @@ class SoundStormHeads(nn.Module):
         return y
 
     def at(self, states_BTD: Tensor, where_BT: Tensor, levels_B: Tensor) -> Tensor:
-        """Return logits (M, V) at the true frames of `where_BT` (bool), row after row.
-
-        Frames of one level go through their head together. Every head is called, also for no frame, so that each has a
-        gradient in every step.
-        """
-        states_MD = states_BTD[where_BT]
-        order_M = levels_B[:, None].expand_as(where_BT)[where_BT].argsort(stable=True)
-        counts_Q = where_BT.new_zeros(self.logits.weight_QVD.shape[0], dtype=torch.int64)
-        counts_Q = counts_Q.index_add(0, levels_B, where_BT.sum(1))
-        parts = torch.split(states_MD[order_M], counts_Q.tolist())
-        sorted_MV = torch.cat([self(part, level) for level, part in enumerate(parts)])
-        return sorted_MV[order_M.argsort()]
+        """Return logits (M, V) at the true frames of `where_BT` (bool), row after row."""
+        levels_M = levels_B[:, None].expand_as(where_BT)[where_BT]
+        return by_level(self, self.logits.weight_QVD.shape[0], states_BTD[where_BT], levels_M)
 
 
 class SoundStorm(nn.Module):

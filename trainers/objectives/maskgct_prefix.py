@@ -2,7 +2,7 @@
 
 After choiHkk/maskgct (section 3.1 of arXiv 2409.00750): cross-entropy over hidden codes. Differences: rows draw
 their own prompt coin and level, and lose their text with probability 0.1: that trains the sampler's other branch.
-Shapes: B rows, L text tokens, T frames, Q levels, V codes.
+Shapes: B rows, L text tokens, T frames, Q levels, V codes, M hidden frames.
 """
 
 from __future__ import annotations
@@ -146,15 +146,16 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
         """Cross-entropy of the hidden codes of codebook 0."""
         codes_BT = batch.codes_BQT[:, 0]
         drawn = self.corrupted(batch, generator)
-        logits_BTV = self.network(
+        logits_MV = self.network(
             batch.text_BL,
             batch.text_mask_BL & drawn.keep_text_B[:, None],
             codes_BT,
             drawn.masked_BT,
             frame_mask(batch),
             drawn.times_B,
+            where_BT=drawn.masked_BT,
         )
-        return cross_entropy(logits_BTV[drawn.masked_BT], codes_BT[drawn.masked_BT])
+        return cross_entropy(logits_MV, codes_BT[drawn.masked_BT])
 
     def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:  # noqa: ARG002
         """Codebook 0 alone, which sounds coarse."""
@@ -190,7 +191,7 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         """Cross-entropy of the hidden codes of each row's level."""
         codes_BTQ = batch.codes_BQT.transpose(1, 2)
         drawn = self.corrupted(batch, generator, self.weights_Q)
-        logits_BTV = self.network(
+        logits_MV = self.network(
             batch.text_BL,
             batch.text_mask_BL & drawn.keep_text_B[:, None],
             codes_BTQ,
@@ -199,8 +200,9 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
             frame_mask(batch),
             drawn.levels_B,
             drawn.times_B,
+            where_BT=drawn.masked_BT,
         )
-        return level_loss(logits_BTV, batch.codes_BQT, drawn)
+        return level_loss(logits_MV, batch.codes_BQT, drawn)
 
     def generate(self, batch: TextBatch, given: Conditions, draws: RowDraws) -> Tensor:
         """All levels, from the recordings' codebook 0."""
@@ -211,8 +213,8 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
         return made.codes_BTQ.transpose(1, 2)
 
 
-def level_loss(logits_BTV: Tensor, codes_BQT: Tensor, drawn: Corruption) -> Loss:
+def level_loss(logits_MV: Tensor, codes_BQT: Tensor, drawn: Corruption) -> Loss:
     """Cross-entropy of the hidden codes of each row's level."""
     rows_B = torch.arange(len(codes_BQT), device=codes_BQT.device)
     codes_BT = codes_BQT[rows_B, drawn.levels_B]
-    return cross_entropy(logits_BTV[drawn.masked_BT], codes_BT[drawn.masked_BT])
+    return cross_entropy(logits_MV, codes_BT[drawn.masked_BT])

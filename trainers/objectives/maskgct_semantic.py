@@ -216,7 +216,7 @@ class MaskGCTSemanticS2AObjective(NetworkObjective[SemanticBatch]):
         draws = GeneratorDraws(generator, codes_BQT.device)
         n_frames, corruption = codes_BQT.shape[2], self.choices.corruption()
         drawn = corrupt(batch.lengths_B, n_frames, corruption, draws, self.weights_Q)
-        logits_BTV = self.network(
+        logits_MV = self.network(
             batch.semantic_BT,
             codes_BQT.transpose(1, 2),
             drawn.masked_BT,
@@ -224,8 +224,9 @@ class MaskGCTSemanticS2AObjective(NetworkObjective[SemanticBatch]):
             frame_mask(batch),
             drawn.levels_B,
             drawn.times_B,
+            where_BT=drawn.masked_BT,
         )
-        return level_loss(logits_BTV, codes_BQT, drawn)
+        return level_loss(logits_MV, codes_BQT, drawn)
 
     def samples(self, batch: SemanticBatch, generator: torch.Generator) -> list[Sample]:
         """The rows made again from their semantic tokens without a prompt, and the recordings with as many levels."""

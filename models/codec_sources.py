@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,6 +63,17 @@ def codec_directory(source: str) -> Path | None:
 def lasting_source(source: str, identity: TokenIdentity) -> str:
     """The source under which a codec is found again: a place as it was given, a name with its edition."""
     return identity.source if _has_name(source) else source
+
+
+def absolute_source(source: str) -> str:
+    """The same codec as seen from another working directory: a directory gets its whole path, other sources stay."""
+    whole = _directory(source)
+    if whole is not None:
+        return str(whole.absolute())
+    asked = CodecSource.parse(source)
+    if asked.name in _named() or not Path(asked.name).is_dir():
+        return source
+    return str(replace(asked, name=str(Path(asked.name).absolute())))
 
 
 def _has_name(source: str) -> bool:

@@ -132,7 +132,8 @@ class CodecSettings(Settings):
     """The codec that makes the codes."""
 
     name: str = Field(
-        default="mill-16khz", description="an embedded codec, NAME@EDITION, or a codec directory"
+        default="mill-16khz",
+        description="NAME[@EDITION][:LEVELS] (`speechmill codecs` lists names), OWNER/NAME of the Hub, or a directory",
     )
 
 

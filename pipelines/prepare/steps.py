@@ -202,8 +202,11 @@ def filling_step(
 
 
 def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
+    # With torch, which the commands that load no codec do without.
+    from models.codec_sources import absolute_source
+
     arguments: dict[str, object] = {
-        "name": located(settings.codec.name),
+        "name": absolute_source(settings.codec.name),
         "device": "cuda" if on_gpu else "cpu",
         # Larger batches leave a CPU's cache: 60 s took 1.4 times as long as 10 s.
         "batch_s": settings.resources.encode_batch_s or (120.0 if on_gpu else 10.0),

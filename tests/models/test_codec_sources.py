@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models import codec_sources
-from models.codec_sources import codec_directory, lasting_source, load_codec, load_levels
+from models.codec_sources import absolute_source, codec_directory, lasting_source, load_codec, load_levels
 from models.codecs.published import PUBLISHED
 
 TinyCodec = Callable[[str], Path]
@@ -71,6 +71,20 @@ def test_sources_that_last(hub: list[tuple[str, str]], tiny_codec: TinyCodec) ->
     assert codec_directory("encodec-24khz") is codec_directory("mill-16khz") is None
     assert codec_directory(f"{directory}:2") == Path(directory)
     assert codec_directory("someone/fine-tuned") == tiny_codec("encodec_24khz")
+
+
+def test_a_directory_from_elsewhere(
+    tiny_codec: TinyCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_codec("dac").parent)
+    for source in ("dac", "dac:2", "./dac@1:2"):
+        absolute = absolute_source(source)
+        assert absolute == str(Path.cwd() / source)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(tmp_path)
+            assert load_codec(absolute).name == "tiny"
+    for source in ("mill-16khz:2", "encodec-24khz@hub", "someone/fine-tuned", "nowhere:2"):
+        assert absolute_source(source) == source
 
 
 def test_an_unknown_name_is_one_line_that_names_what_exists() -> None:

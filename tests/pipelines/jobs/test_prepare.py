@@ -271,6 +271,29 @@ def test_bad_usage_is_one_line(
 
 
 @pytest.mark.ray
+def test_a_directory_with_fewer_levels(
+    speech_folder: Path,
+    ray_session: None,
+    tiny_codec: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Coded in overlapping chunks; named as seen from here, which is not where the workers are."""
+    codec = tiny_codec("encodec_48khz")
+    monkeypatch.chdir(codec.parent)
+    words = [str(speech_folder), str(tmp_path / "data"), "--codec", f"{codec.name}:3", "--workers", "1"]
+    assert main(["prepare", *words]) == 0, capsys.readouterr().err
+    dataset = Dataset.open(tmp_path / "data")
+    identity = dataset.codec
+    assert (identity.n_codebooks, identity.chunk_stride) == (3, 2160)
+    for row in rows(dataset.uri).values():
+        assert row["target_length"] == identity.frames(round(row["duration_s"] * 48_000))
+    report = ["report", dataset.uri, "--codec", str(codec), "--output", str(tmp_path / "page.html")]
+    assert main(report) == 0, capsys.readouterr().err
+
+
+@pytest.mark.ray
 def test_failures_are_one_line_and_leave_nothing(
     corpus: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

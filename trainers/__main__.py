@@ -102,21 +102,45 @@ class Import:
     """Register a published checkpoint."""
 
     name = "import"
-    help = "register a published checkpoint as a generator or codec"
+    help = "register a published checkpoint as a generator or codec, or a release of several as a system"
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """FORMAT, PATH, the name."""
         parser.add_argument("source", metavar="FORMAT", help="for example choihkk-maskgct-t2s")
         parser.add_argument("path", type=Path, metavar="PATH", help="the file or folder as released")
+        release = parser.add_argument_group("of a release (amphion-maskgct, amphion-8d)")
+        release.add_argument(
+            "--w2v-bert", metavar="SOURCE", help="directory or hub id; default: the published one"
+        )
+        release.add_argument(
+            "--w2v-layer", type=int, metavar="N", help="hidden state that is read; default: 17"
+        )
+        release.add_argument(
+            "--statistics", type=Path, metavar="FILE", help="of these features; default: that of the release"
+        )
+        release.add_argument(
+            "--phones", type=Path, metavar="FILE", help="JSON of phone -> id, without which it cannot speak"
+        )
         _add_registration(parser)
 
     def run(self, arguments: argparse.Namespace) -> Values | None:
         """Convert and register; see `trainers.import_checkpoint`."""
         from catalog.models import tracking_uri
+        from models.families import bundles
+        from trainers.import_bundle import Further, import_bundle
         from trainers.import_checkpoint import import_checkpoint
 
-        uri = tracking_uri(arguments.tracking_uri)
-        return import_checkpoint(arguments.source, arguments.path, arguments.name, arguments.alias, uri)
+        names = {"w2v_bert": "w2v_bert", "w2v_layer": "layer", "statistics": "statistics", "phones": "phones"}
+        given = {ours: getattr(arguments, word) for word, ours in names.items()}
+        given = {ours: value for ours, value in given.items() if value is not None}
+        target = (arguments.name, arguments.alias, tracking_uri(arguments.tracking_uri))
+        if arguments.source in bundles():
+            return import_bundle(arguments.source, arguments.path, Further(**given), *target)
+        if given:
+            raise command.UsageError(
+                f"{arguments.source} is one network; {', '.join(given)} belong to {', '.join(bundles())}"
+            )
+        return import_checkpoint(arguments.source, arguments.path, *target)
 
 
 class ImportConfig:

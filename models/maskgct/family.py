@@ -46,4 +46,5 @@ FAMILY = Family(
             checkpoint_amphion.s2a_files, checkpoint_amphion.convert_s2a, "maskgct_semantic_s2a"
         ),
     },
+    bundles={"amphion-maskgct": semantic_system.BUNDLE},
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from models.cascade import Cascade
 from models.checkpoints import Json
 from models.content import Content, Voice
-from models.manifest import Parts, SystemKind
+from models.manifest import Bundle, Parts, SystemKind
 from models.maskgct.options import SemanticS2AOptions
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A
 from models.maskgct.semantic_stages import SpeechStage
@@ -46,3 +46,15 @@ SYSTEM = SystemKind(
     text_roles=("t2s",),
     text_options="text",
 )
+
+BUNDLE = Bundle(
+    "maskgct_semantic",
+    {
+        "codec": ("amphion-codec", "acoustic_codec"),
+        "semantic": ("amphion-repcodec", "semantic_codec"),
+        "t2s": ("amphion-maskgct-t2s", "t2s_model"),
+        "s2a_first": ("amphion-maskgct-s2a", "s2a_model/s2a_model_1layer"),
+        "s2a": ("amphion-maskgct-s2a", "s2a_model/s2a_model_full"),
+    },
+)
+"""amphion/MaskGCT on the Hugging Face Hub."""

@@ -1,6 +1,6 @@
 """The one command-line boundary: errors become one line and an exit code, a result becomes one JSON line.
 
-Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted, 141 nobody reads standard output.
+Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted, 143 terminated, 141 nobody reads standard output.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class UsageError(Exception):
 
 class JobError(Exception):
     """The work failed: exit code 1. The message is one line naming the thing, the value and the rule."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the job ends as by Ctrl-C, with exit code 143."""
 
 
 class Command(Protocol):
@@ -92,6 +96,8 @@ def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None =
         _print_result(arguments.run_command.run(arguments))
     except SystemExit as exit_:  # argparse after --help
         return exit_.code if isinstance(exit_.code, int) else 0
+    except Terminated:
+        return _fail(program, "terminated", 143, debug)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130, debug)
     except BrokenPipeError as error:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import shutil
+import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from catalog.command import JobError
+from catalog.command import JobError, Terminated
+from catalog.outward import say
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
 
 _STARTS = 3
+_LONGEST_FOLDER = 40
+"""Bytes. Behind it come 64 of a session's sockets, and the system takes 107."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,10 @@ class Claim:
 @contextmanager
 def session() -> Iterator[None]:
     """Attach to a running Ray (RAY_ADDRESS, `ray job submit`, this process's) or start one that ends with the job."""
+    local = os.environ.get("RAY_ADDRESS", "local") == "local"
+    if local and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        # Ray would write one into the home directory, for everyone to read; ours ends with the job.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray.data
 
     # What fails is raised, too, and said in one line by the command's boundary.
@@ -42,16 +54,19 @@ def session() -> Iterator[None]:
     # Ray prints to standard error whenever it starts, retries or scales; a job says what matters itself.
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    local = os.environ.get("RAY_ADDRESS", "local") == "local"
     if local:
         # Nobody looks at the metrics of a Ray that ends with the job, and gathering them takes 1 % of two cores.
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-    start({"include_dashboard": False} if local else {})
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with _short_folder() as folder:
+        start({"include_dashboard": False, **folder} if local else {})
+        watch = _Watch()
+        try:
+            with _ends_when_told():
+                yield
+        finally:
+            watch.stop()
+            ray.shutdown()
 
 
 def start(options: Mapping[str, object]) -> None:
@@ -76,6 +91,80 @@ def start(options: Mapping[str, object]) -> None:
                 raise JobError(
                     f"Ray did not start in {_STARTS} tries of 30 s; is the machine very busy?"
                 ) from error
+
+
+@contextmanager
+def _short_folder() -> Iterator[dict[str, str]]:
+    """Ray's option for a folder of its own where the usual one is too long for the names of its sockets."""
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
+        yield {}
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    except OSError as error:
+        raise JobError(
+            f"{usual}: too long for the sockets of Ray (at most {_LONGEST_FOLDER} bytes), and /tmp cannot be written: "
+            f"{error.strerror}; set RAY_TMPDIR to a short folder"
+        ) from error
+    try:
+        yield {"_temp_dir": folder}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ends_when_told() -> Iterator[None]:
+    """SIGTERM ends the job as Ctrl-C does; Ray's handler would write the stack of its native code instead."""
+
+    def end(*_: object) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Watch:
+    """Says that a Ray of this process died, and ends the process: Ray ends it too, seconds later, without a word."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._node = ray._private.worker._global_node
+        self._done = threading.Event()
+        found = self._node.all_processes if self._node is not None and self._node.head else {}
+        self._watched = {
+            name: found[kind][0].process
+            for kind, name in (("raylet", "raylet"), ("gcs_server", "control service"))
+            if found.get(kind)
+        }
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """From now on Ray may end."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(0.5):
+            dead = next((name for name, process in self._watched.items() if process.poll() is not None), None)
+            if dead is not None:
+                code = self._watched[dead].returncode
+                how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                say(
+                    f"speechmill: the {dead} of Ray has ended ({how}), often for want of memory; "
+                    "what was committed stays, run the same command again"
+                )
+                with suppress(Exception):
+                    self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+                os._exit(1)
 
 
 def _working_directory_is_data() -> JobConfig:

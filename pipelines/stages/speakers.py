@@ -142,10 +142,12 @@ class _Embedder:
     def __init__(self, model: str, device: str) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-        self._prepare = AutoFeatureExtractor.from_pretrained(model)
+        self._prepare = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         if self._prepare.sampling_rate != SAMPLE_RATE:
             raise ValueError(f"{model} expects {self._prepare.sampling_rate} Hz, must be {SAMPLE_RATE}")
-        self._model = AutoModelForAudioXVector.from_pretrained(model).to(device).eval()
+        self._model = (
+            AutoModelForAudioXVector.from_pretrained(model, trust_remote_code=False).to(device).eval()
+        )
         self._device = device
 
     def __call__(self, windows: Sequence[Samples]) -> Embeddings:

@@ -81,9 +81,9 @@ class _Network:
                 f"align.model {name!r} is not a directory; give one or a hub name like owner/model"
             )
         try:
-            model = AutoModelForCTC.from_pretrained(name)
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            extractor = AutoFeatureExtractor.from_pretrained(name)
+            model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UsageError(f"align.model {name!r} cannot be loaded as a CTC model: {reason}") from error

@@ -40,6 +40,7 @@ class TransformersTranscriber:
             model=str(folder) if folder.is_dir() else settings.model,
             device=device,
             dtype=_dtype(settings.compute_type, device),
+            trust_remote_code=False,
         )
         self._settings = settings
         self._model, self._tokenizer = self._pipeline.model, self._pipeline.tokenizer

@@ -41,6 +41,8 @@ class DecodeSettings:
     limits: Limits
     loudness: Literal["keep", "peak", "rms"] = "keep"
     target_dbfs: float = -20.0
+    remote: bool = True
+    """False: files of other machines are not read."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     if arguments.audio and arguments.format not in _AUDIO:
         raise UsageError(f"--audio: {arguments.format} has no place for audio; {', '.join(_AUDIO)} have")
     dataset = Dataset.open(arguments.dataset, arguments.version)
+    _refuse_inside(dataset, arguments.output)
     context = Export(dataset.codec, arguments.language)
     if arguments.audio:
         from pipelines.datasets.decode_rows import DatasetDecoder
@@ -72,6 +73,12 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
             why = "; ".join(f"{count} rows: {rule}" for rule, count in context.skipped.items())
             raise JobError(f"{dataset.uri}: nothing to export in {', '.join(splits)}{why and f' ({why})'}")
     return rows
+
+
+def _refuse_inside(dataset: Dataset, output: Path) -> None:
+    """What lies among a dataset's files would be taken for its own."""
+    if "://" not in dataset.uri and output.resolve().is_relative_to(Path(dataset.uri).resolve()):
+        raise UsageError(f"OUTPUT {output} is inside the dataset {dataset.uri}; give another place")
 
 
 def _refuse_taken(output: Path) -> None:

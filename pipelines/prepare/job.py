@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Thread
 
@@ -35,6 +35,8 @@ from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import filling_step, layout_of, steps_of
+from pipelines.sources import filesystems
+from pipelines.sources.folder import FolderSource
 from pipelines.sources.open import described_tables, open_source
 from pipelines.speech.transcription import check_model
 from pipelines.stages.semantic import SemanticTokens
@@ -99,14 +101,19 @@ def prepare(
 
 def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Listing:
     resources, given = settings.resources, settings.source
+    filesystems.allow_remote(given.remote == "allow")
+    opened = open_source(source)
+    if isinstance(opened, FolderSource):
+        opened = replace(opened, links=given.links == "follow")
     return Listing(
-        open_source(source),
+        opened,
         prefix=given.name,
         check=given.check,
         max_bytes=resources.max_batch_bytes,
         workers=resources.workers or os.cpu_count() or 1,
         changed=given.changed,
         duplicates=given.duplicates,
+        remote=given.remote == "allow",
         only=options.only,
     )
 

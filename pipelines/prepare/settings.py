@@ -34,6 +34,14 @@ class SourceSettings(Settings):
         default="refuse",
         description="what a rerun does about a recording that changed since it was committed",
     )
+    remote: Literal["allow", "forbid"] = Field(
+        default="allow",
+        description="forbid: no file of another machine is read, whatever a manifest or table names",
+    )
+    links: Literal["follow", "ignore"] = Field(
+        default="follow",
+        description="ignore: links in a folder are rejected, and transcripts that are links are not read",
+    )
     duplicates: Literal["keep", "reject"] = Field(
         default="keep", description="reject: of recordings with the same bytes only the first is kept"
     )

@@ -135,7 +135,8 @@ def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
 def _decoding(settings: PrepareSettings, codec: TokenIdentity) -> DecodeSettings:
     audio = settings.audio
     limits = Limits(audio.min_duration_s, audio.max_duration_s)
-    return DecodeSettings(codec.sample_rate, limits, audio.loudness, audio.target_dbfs)
+    remote = settings.source.remote == "allow"
+    return DecodeSettings(codec.sample_rate, limits, audio.loudness, audio.target_dbfs, remote)
 
 
 def _bounds(settings: PrepareSettings) -> dict[str, object]:

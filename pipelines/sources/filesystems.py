@@ -45,6 +45,8 @@ class Directory:
 
     names: list[str]
     entries: Iterator[Entry]
+    links: frozenset[str] = frozenset()
+    """Names of links."""
 
 
 def directory(uri: str) -> Directory:
@@ -129,7 +131,8 @@ def _local_directory(path: Path) -> Directory:
     with os.scandir(path) as scan:
         found = [(item.name, *kind) for item in scan if (kind := _kind(item)) is not None]
     found.sort(key=lambda item: os.fsencode(item[0]))
-    return Directory([name for name, _, _ in found], _local_entries(path, found))
+    links = frozenset(name for name, _, is_link in found if is_link)
+    return Directory([name for name, _, _ in found], _local_entries(path, found), links)
 
 
 def _kind(item: os.DirEntry[str]) -> tuple[bool, bool] | None:

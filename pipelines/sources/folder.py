@@ -39,6 +39,8 @@ class FolderSource:
     uri: str
     leave_out: str | None = None
     """URI of a folder that is not read: an output inside the source."""
+    links: bool = True
+    """Follow links; else each is a rejected recording, and no transcript."""
 
     def recordings(self) -> Iterator[Recording]:
         """Every recording on offer, folder by folder."""
@@ -54,7 +56,8 @@ class FolderSource:
         if is_dataset and prefix:
             return
         hidden = (".", *_OF_DATASETS) if is_dataset else (".",)
-        text_of = sidecars(directory.names)
+        ignored = frozenset() if self.links else directory.links
+        text_of = sidecars(name for name in directory.names if name not in ignored)
         for name in TABLES:
             if name in directory.names:
                 yield from self._table(uris.join(folder, name), prefix + name, named)
@@ -62,14 +65,17 @@ class FolderSource:
             for entry, is_named in zip(window, named.names(window, directory.names), strict=True):
                 if entry.name.startswith(hidden if entry.is_directory else "."):
                     continue
-                if entry.is_directory:
-                    if entry.uri != self.leave_out and self._is_new(entry.uri, linked):
-                        yield from self._below(entry.uri, f"{prefix}{entry.name}/", named, linked)
+                if entry.name in ignored:
+                    yield from _ignored(entry, prefix)
+                elif entry.is_directory:
+                    yield from self._below(entry.uri, f"{prefix}{entry.name}/", named, linked)
                 elif Path(entry.name).suffix.lower() not in IGNORED and not is_named:
                     yield from _offered(entry, folder, identifier(prefix + entry.name), text_of(entry.name))
 
     def _below(self, folder: str, prefix: str, named: _Named, linked: set[Path]) -> Iterator[Recording]:
         """A sub-folder; one recording that is unavailable stands for what cannot be listed now."""
+        if folder == self.leave_out or not self._is_new(folder, linked):
+            return
         try:
             yield from self._walk(folder, prefix, named, linked)
         except OSError as error:
@@ -133,6 +139,15 @@ class _Named:
                 is_alike = counts[filesystems.folded(entry.name)] == 1
             found.append(is_exact or is_alike)
         return found
+
+
+def _ignored(entry: filesystems.Entry, prefix: str) -> Iterator[Recording]:
+    """Stands for a link that is not followed; of texts nobody asks."""
+    if entry.is_directory or Path(entry.name).suffix.lower() not in IGNORED:
+        detail = "is a link, which source.links ignores"
+        yield Recording(
+            identifier(prefix + entry.name), entry.uri, 0, problem=Reason.UNREADABLE, detail=detail
+        )
 
 
 def _offered(

@@ -164,6 +164,21 @@ def test_what_cannot_be_spoken_is_refused(system, text, prompt, sampling, messag
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text", "ratio"),
+    [
+        ("some words", "two", 3 / 10),
+        ("ünï", "two", 3 / 5),
+        ("some words", "zwölf fünf", 12 / 10),
+        ("日本", "語", 3 / 6),
+    ],
+)
+def test_a_sentence_is_as_much_longer_than_its_prompt_as_it_has_more_bytes(system, prompt, text, ratio):
+    """Not characters: the published rule counts UTF-8, of both."""
+    frames = system.speak({}).prepare(SpeakRequest(text, prompt=voice(4.0, text=prompt))).sentence.frames
+    assert frames == int(200 * ratio)
+
+
 def test_an_explicit_length_is_checked_instead_of_the_rule(system):
     frame_s = system.codec.hop_length / system.codec.sample_rate
     task = system.speak({})

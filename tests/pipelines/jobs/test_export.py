@@ -223,6 +223,14 @@ def test_what_is_there_is_refused_and_kept(make_dataset, row, tmp_path: Path, fo
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_an_output_inside_the_dataset_is_refused(make_dataset, row, capsys) -> None:
+    dataset = make_dataset([row("a")])
+    words = ["export", dataset.uri, f"{dataset.uri}/out", "--format", "webdataset"]
+    assert speechmill.main(words) == 2
+    assert "is inside the dataset" in capsys.readouterr().err
+    assert not Path(dataset.uri, "out").exists()
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 def test_an_empty_folder_is_taken(make_dataset, row, tmp_path: Path, format_: str) -> None:
     dataset = make_dataset([row("a")])

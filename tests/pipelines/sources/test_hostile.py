@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ import pytest
 from catalog.reasons import Reason
 from pipelines.audio.wav import write_wav
 from pipelines.prepare import file_stats
-from pipelines.sources.filesystems import DamagedError
+from pipelines.sources.filesystems import DamagedError, allow_remote
+from pipelines.sources.folder import FolderSource
 from pipelines.sources.interface import Recording
 from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
+from pipelines.sources.transcripts import TextError, read_transcript
 
 
 @pytest.fixture
@@ -226,3 +229,42 @@ def test_texts_without_end(tmp_path: Path, offered: Callable[[], list[Recording]
     assert [one.problem for one in seen[:4000]] == [Reason.TOO_LONG, None] * 2000
     assert "text has more than 1 MiB" in str(seen[0].detail)
     assert kind == "views" or seen[1].text is seen[3].text
+
+
+def test_links_are_followed_or_rejected_as_told(tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    for folder in (outside, inside):
+        folder.mkdir()
+    for name in ("a.wav", "b.wav"):
+        write_wav(outside / name, np.full(8000, 0.1, np.float32), 16000)
+    (outside / "secret").write_text("secret")
+    (inside / "a.wav").symlink_to(outside / "a.wav")
+    (inside / "b.wav").write_bytes((outside / "b.wav").read_bytes())
+    (inside / "b.txt").symlink_to(outside / "secret")
+    (inside / "sub").symlink_to(outside, target_is_directory=True)
+    source = open_source(str(inside))
+    assert isinstance(source, FolderSource)
+    found = {one.recording_id: one for one in replace(source, links=False).recordings()}
+    assert {name for name, one in found.items() if one.problem is None} == {"b.wav"}
+    assert {name for name, one in found.items() if "source.links" in str(one.detail)} == {"a.wav", "sub"}
+    assert found["b.wav"].text_uri is None
+    followed = [one for one in source.recordings() if one.problem is None]
+    assert {"a.wav", "b.wav", "sub/a.wav"} <= {one.recording_id for one in followed}
+    assert next(one for one in followed if one.recording_id == "b.wav").text_uri
+
+
+def test_remote_files_are_read_or_not_as_told(tmp_path: Path) -> None:
+    """The path of a Parquet row, too, and the transcript."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"audio": pa.array([{"bytes": None, "path": "http://127.0.0.1:9/a.wav"}], kind)})
+    pq.write_table(table, tmp_path / "d.parquet")
+    (recording,) = open_source(str(tmp_path / "d.parquet")).recordings()
+    allow_remote(False)
+    try:
+        for uri in (recording.uri, "s3://bucket/a.wav", "http://127.0.0.1:9/a.wav"):
+            with pytest.raises(DamagedError, match=r"source\.remote forbids"):
+                open_file(uri)
+        with pytest.raises(TextError, match=r"source\.remote forbids"):
+            read_transcript("http://127.0.0.1:9/a.txt")
+    finally:
+        allow_remote(True)

@@ -64,11 +64,13 @@ def register(
     pyfunc_script: Path | None = None,
     signature: ModelSignature | None = None,
     pip_requirements: Sequence[str] = ("speechmill",),
+    description: str = "",
 ) -> int:
     """Register a copy of `directory` as the next version of `name` and return its number.
 
     With `pyfunc_script` (an MLflow models-from-code script that reads `context.artifacts["system"]`) the version is
     also an MLflow pyfunc with that `signature` (`system_signature()` if None); without, `resolve` alone can fetch it.
+    `description` is the version's, in Markdown.
     The version becomes visible when everything is uploaded. Raises JobError.
     """
     if not directory.is_dir() or not any(directory.iterdir()):
@@ -93,7 +95,7 @@ def register(
                 )
                 client.log_model_artifacts(logged.model_id, str(path))
         client.finalize_logged_model(logged.model_id, "READY")
-        return _add_version(client, name, logged.model_id, run_id, dict(tags or {}))
+        return _add_version(client, name, logged.model_id, run_id, dict(tags or {}), description)
     except MlflowException as error:
         raise JobError(f"cannot register {name} at {tracking_uri}: {_line(error)}") from error
 
@@ -254,7 +256,12 @@ def _save_pyfunc(
 
 
 def _add_version(
-    client: MlflowClient, name: str, model_id: str, run_id: str | None, tags: dict[str, str]
+    client: MlflowClient,
+    name: str,
+    model_id: str,
+    run_id: str | None,
+    tags: dict[str, str],
+    description: str,
 ) -> int:
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
@@ -266,7 +273,7 @@ def _add_version(
             raise
     with _process_wide(client.tracking_uri):
         version = client.create_model_version(
-            name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
+            name, f"models:/{model_id}", run_id, tags=tags, description=description or None, model_id=model_id
         )
     if run_id:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])

@@ -21,6 +21,8 @@ from models.identity import TokenIdentity
 from models.manifest import SystemKind
 from models.system_files import capabilities, save_system
 from models.text.front_ends import located
+from trainers.lineage import exact, system_tags
+from trainers.model_card import model_card
 from trainers.objectives import DataInfo
 
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -60,10 +62,19 @@ def assemble(
         result = write_system(system, family, given, codec, settings, uri=uri)
         if dry_run:
             return result
-        tags = {"family": family, "codec": codec, **given}
+        parts = result["generators"]
+        records = {role: _record(system / role) for role in parts}
+        tags = system_tags(system, parts, records)
+        card = model_card(system, name, parts, records)
         signature = system_signature(capabilities(system))
         version = register(
-            system, name, tracking_uri=uri, tags=tags, pyfunc_script=PYFUNC, signature=signature
+            system,
+            name,
+            tracking_uri=uri,
+            tags=tags,
+            pyfunc_script=PYFUNC,
+            signature=signature,
+            description=card,
         )
     if alias is not None:
         promote(name, version, alias, uri)
@@ -82,7 +93,7 @@ def write_system(
     """Write the system directory that `assemble` registers; returns what the parts decided. Errors as `assemble`."""
     kind = _kind(family, given)
     codecs = {role: source for role, source in given.items() if role in kind.codec_roles}
-    generators = {role: source for role, source in given.items() if role not in codecs}
+    generators = {role: exact(source, uri) for role, source in given.items() if role not in codecs}
     parts = {role: resolve(source, uri) for role, source in generators.items()}
     records = {role: _record(part) for role, part in parts.items()}
     for role, record in records.items():

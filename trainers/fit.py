@@ -134,7 +134,9 @@ def resolve(data: DataSettings) -> Source:
     name = codec.source if data.codec is None else lasting_source(data.codec, codec)
     made = dataset.identity.columns
     info = replace(_info(name, codec), text=_text_settings(dataset), columns=made)
-    return Source(files, tuple(dataset.file_uris("validation")), data.dataset, dataset.version, info)
+    licence = newest_record(dataset).get("licence")
+    validation_files = tuple(dataset.file_uris("validation"))
+    return Source(files, validation_files, data.dataset, dataset.version, info, licence=licence)
 
 
 def _info(source: str, codec: TokenIdentity) -> DataInfo:
@@ -300,6 +302,8 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Val
         "family": record["family"],
         "dataset": without_secrets(record["dataset"]["uri"]),
         "dataset_version": str(record["dataset"]["version"]),
+        "codec": record["data"]["codec"],
+        "codec.sha256": record["data"]["codec_sha256"],
         "comparable": record["comparable"],
         "validation_loss": json.dumps(record["validation_loss"]),
         "step": str(record["step"]),

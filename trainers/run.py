@@ -44,6 +44,8 @@ class Source:
     """Its frames_per_byte is 0 until the rows are read."""
     files_skipped: int = 0
     """Given files that cannot be read."""
+    licence: str | None = None
+    """Of the recordings, as their source states it."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
             "uri": without_secrets(source.uri),
             "version": source.version,
             "rows": run.batches.store.digest,
+            **({"licence": source.licence} if source.licence else {}),
         },
         "comparable": digest(
             {"rows": (run.validation or run.batches).store.digest, "objective": run.identity["objective"]}

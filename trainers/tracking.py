@@ -22,6 +22,7 @@ from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
 from catalog.outward import without_secrets
 from models.checkpoints import Record, Values
+from trainers.checkpoint_models import CheckpointModels
 from trainers.loop_config import Hooks
 from trainers.objectives import Sample
 from trainers.settings import TrackingSettings
@@ -103,13 +104,17 @@ class Tracker:
 
         self.run = run
         self._client = MlflowClient(run.uri)
+        self._models = CheckpointModels(self._client, run.run_id)
+        self._figures: tuple[int, Mapping[str, float]] = (-1, {})
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def hooks(self) -> Hooks:
-        """Metrics at each log entry; metrics, WAV files and spectrograms (pairs together) at each validation."""
-        return Hooks(on_log=self.log_metrics, on_validate=self._validated)
+        """Metrics at each log entry; WAV files and spectrograms (pairs together) at each validation; a logged model
+        with the validation's metrics at each checkpoint.
+        """
+        return Hooks(on_log=self.log_metrics, on_validate=self._validated, on_checkpoint=self._saved)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """All metrics of one step in one call."""
@@ -147,9 +152,15 @@ class Tracker:
         self._thread.join()
 
     def _validated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
-        self.log_metrics(step, metrics)
+        # Logged with the checkpoint, which is saved at once.
+        self._figures = (step, dict(metrics))
         kept = [Sample(sample.name, sample.wave_T.detach().cpu(), sample.sample_rate) for sample in samples]
         self._tasks.put(lambda: self._log_samples(step, kept))
+
+    def _saved(self, step: int, path: Path, best: bool) -> None:
+        validated, figures = self._figures
+        found = figures if validated == step else {}
+        self._tasks.put(lambda: self._models.saved(step, path, best, found))
 
     def _log_samples(self, step: int, samples: Sequence[Sample]) -> None:
         with tempfile.TemporaryDirectory() as folder:

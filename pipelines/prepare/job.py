@@ -37,6 +37,7 @@ from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import filling_step, layout_of, steps_of
 from pipelines.sources import filesystems
 from pipelines.sources.folder import FolderSource
+from pipelines.sources.licence import stated_licence
 from pipelines.sources.open import described_tables, open_source
 from pipelines.speech.transcription import check_model
 from pipelines.stages.semantic import SemanticTokens
@@ -193,6 +194,8 @@ def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
         "source": plan.listing.source.uri,
         "settings": settings.model_dump(mode="json"),
     }
+    if licence := stated_licence(plan.listing.source.uri):
+        asked["licence"] = licence
     if settings.text.phonemes:
         asked["espeak_ng"] = espeak.version()
     if settings.text.normalize:

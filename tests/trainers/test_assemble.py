@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from models.codec_sources import load_codec
 from trainers.__main__ import main
@@ -81,6 +83,7 @@ def test_assembled_registered_and_spoken(
     code, made, error = command(*words, *short, "--alias", "champion")
     assert code == 0, error
     assert (made["version"], made["options"]["t2s_steps"]) == (1, 2)
+    _check_lineage(mlflow_uri, tmp_path)
 
     import torch
 
@@ -104,6 +107,34 @@ def test_assembled_registered_and_spoken(
     expected = int(tokens * made["options"]["frames_per_token"]) * hop
     prompted = int(20 / len("four") * len("three")) * hop
     assert spoken == {"lengths": [expected, prompted], "rates": [16000, 16000], "equal": True}
+
+
+def _check_lineage(uri: str, tmp_path: Path) -> None:
+    """The version names its parts exactly, though `best` may move, and says how it is used."""
+    version = MlflowClient(uri).get_model_version("tiny", "1")
+    codec = load_codec("mill-16khz@1").identity
+    wanted = {
+        "family": "maskgct",
+        "t2s": "models:/tiny-t2s/1",
+        "s2a": str(tmp_path / "s2a" / "export"),
+        "codec": "mill-16khz@1",
+        "codec.sha256": codec.weights_sha256,
+        "t2s.dataset": str(tmp_path / "dataset"),
+        "t2s.dataset_version": "2",
+    }
+    assert wanted.items() <= version.tags.items(), version.tags
+    assert json.loads(version.tags["text"]) == {"kind": "bytes", "normalize": "transcript"}
+    weights = (tmp_path / "s2a" / "export" / "model.safetensors").read_bytes()
+    assert version.tags["s2a.sha256"] == hashlib.sha256(weights).hexdigest()
+    card = version.description
+    assert card.startswith("# tiny\n\nA maskgct system: it speaks, at 16000 Hz.\n")
+    for said in (
+        "| t2s | `models:/tiny-t2s/1` |",
+        f"- codec: `mill-16khz@1`, weights {codec.weights_sha256[:12]}",
+        f"- s2a: `{tmp_path / 'dataset'}`, version 2; its source states no licence",
+        "speechmill synthesize --model models:/tiny --text",
+    ):
+        assert said in card
 
 
 def test_parts_that_do_not_fit_are_refused(generators: dict[str, Any], command: Any, tmp_path: Path) -> None:

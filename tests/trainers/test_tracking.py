@@ -49,6 +49,25 @@ def test_a_run_holds_settings_data_and_metrics(tracked_fit: TrackedFit, client: 
     assert found.data.metrics["epoch"] == 2
 
 
+def test_each_kept_checkpoint_is_a_model_with_its_figures(
+    tracked_fit: TrackedFit, client: MlflowClient, tmp_path: Path
+) -> None:
+    run = client.get_run(tracked_fit()[1]["run_id"])
+    tracked_fit("loop.max_epochs=8")
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    models = {model.tags["checkpoint"]: model for model in found if "checkpoint" in model.tags}
+    kept = {str(path) for path in (tmp_path / "run" / "checkpoints").glob("step-*.pt")}
+    (best,) = (path for path, model in models.items() if model.tags["best"] == "true")
+    assert set(models) == kept | {best}
+    for model in models.values():
+        (loss,) = (metric for metric in model.metrics if metric.key == "validation_loss")
+        assert loss.step == int(model.tags["step"])
+    history = client.get_metric_history(run.info.run_id, "validation_loss")
+    assert len({metric.step for metric in history}) == len(history) > len(models)
+    lowest = min(history, key=lambda metric: metric.value)
+    assert models[best].tags["step"] == str(lowest.step)
+
+
 def test_samples_are_sounds_and_pictures(tracked_fit: TrackedFit, client: MlflowClient) -> None:
     run_id = tracked_fit()[1]["run_id"]
     folders = [file.path for file in client.list_artifacts(run_id, "samples")]

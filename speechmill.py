@@ -10,6 +10,11 @@ from importlib import import_module
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "demo": ("pipelines", ("demo",), "corpus, shards, training, registry, speech: the whole flow in minutes"),
     "prepare": ("pipelines", ("prepare",), "recordings -> committed, codec-tokenised shards"),
+    "embed": (
+        "pipelines",
+        ("embed",),
+        "recordings -> vectors: files beside each other, or a column of a dataset",
+    ),
     "synthesize": ("pipelines", ("synthesize",), "text [and a voice prompt] -> speech"),
     "generate-samples": (
         "pipelines",

@@ -149,11 +149,11 @@ def read_config(
     return {**defaults, **config}
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, *under: str) -> dict[str, Tensor]:
     """Tensors by name from a safetensors file or a torch file; code in a torch file is never run.
 
-    A torch file may hold the state dict itself, or hold it under `state_dict` or `model`. ValueError names the file
-    and what is wrong with it.
+    A torch file may hold the state dict itself, or hold it under `state_dict`, `model` or `under`. ValueError names
+    the file and what is wrong with it.
     """
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -167,7 +167,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a file of tensors: {str(error).splitlines()[0]}") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", *under):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,4 +1,4 @@
-"""Semantic tokenizers by where their parts lie: RepCodec on w2v-BERT, k-means cells, or a codec's first level."""
+"""Semantic tokenizers and embedders by where their parts lie."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from models.codec_sources import load_codec
 from models.codecs import files
 from models.codecs.hub import local_or_hub
 from models.codecs.interface import Embedder, Tokenizer
+from models.codecs.latents import CodecVectors
 from models.codecs.source import first_levels
 from models.generators import load_generator
 from models.identity import TokenIdentity
-from models.semantic import hubert, w2vbert
+from models.semantic import hubert, speaker, w2vbert
 from models.semantic.family import FAMILY
 from models.semantic.repcodec import RepCodec
-from models.semantic.source import TokenizerSource
-from models.semantic.tokenizer import SemanticTokenizer
+from models.semantic.source import EmbedderSource, TokenizerSource
+from models.semantic.tokenizer import LatentVectors, SemanticTokenizer
 
 MASKGCT = "amphion/MaskGCT"
 """On the Hugging Face Hub; its weights are under CC BY-NC 4.0."""
@@ -31,6 +32,10 @@ def load_tokenizer(source: TokenizerSource, device: str | torch.device = "cpu") 
     """The tokenizer. ValueError or FileNotFoundError names the part that is missing, damaged or does not fit."""
     place = Path(source.tokenizer)
     if source.tokenizer == MASKGCT:
+        if not source.statistics:
+            raise ValueError(
+                f"{MASKGCT} reads normalised features; statistics must name wav2vec2bert_stats.pt"
+            )
         place = local_or_hub(MASKGCT, patterns=(f"{_RELEASED}/*",))
     if (repcodec := _repcodec(place)) is not None:
         return _semantic(source, repcodec, device)
@@ -38,9 +43,26 @@ def load_tokenizer(source: TokenizerSource, device: str | torch.device = "cpu") 
         made = hubert.cells_of(place)
         return hubert.load_units(place, load_features(source.features, made, source.statistics, device))
     codec = load_codec(source.tokenizer, device)
-    if codec.identity.signed or codec.codebook_size > 2**15:
+    if codec.identity.holds_samples:
         raise ValueError(f"tokenizer {source.tokenizer!r} codes samples; it has no semantic level")
     return first_levels(codec, 1)
+
+
+def load_embedder(source: EmbedderSource, device: str | torch.device = "cpu") -> Embedder:
+    """The embedder. ValueError or FileNotFoundError names the part that is missing, damaged or does not fit."""
+    if source.kind == "speaker":
+        return speaker.load(source.model, device)
+    if source.kind == "codec":
+        return CodecVectors(load_codec(source.model, device))
+    if source.kind == "hubert":
+        return hubert.load(local_or_hub(source.model or hubert.PUBLISHED), source.layer, device)
+    if source.kind == "w2v-bert":
+        return _w2vbert(source.model, source.statistics, source.layer, device)
+    parts = (source.model or MASKGCT, source.features, source.statistics, source.layer)
+    tokenizer = load_tokenizer(TokenizerSource(*parts), device)
+    if not isinstance(tokenizer, SemanticTokenizer):
+        raise ValueError(f"{source.model} has no latents; kind latents needs a RepCodec")
+    return LatentVectors(tokenizer)
 
 
 def load_features(

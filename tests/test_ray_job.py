@@ -1,7 +1,8 @@
-"""`prepare` submitted to a real Ray head with its job server, as on a cluster."""
+"""`prepare` and `embed` submitted to a real Ray head with its job server, as on a cluster."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -104,3 +107,22 @@ def test_prepare_runs_as_a_submitted_job(head: Head, speech_folder: Path, tmp_pa
     from catalog.datasets import Dataset
 
     assert Dataset.open(str(output)).totals().utterances == 6
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_embed_runs_as_a_submitted_job(
+    head: Head, speech_folder: Path, semantic_parts: dict[str, Any], tmp_path: Path
+) -> None:
+    """With the words of the extractor that it takes the place of; the model is in a configuration."""
+    folders = {name: tmp_path / name for name in ("audio", "embedding", "json")}
+    shutil.copytree(speech_folder, folders["audio"])
+    parts = {"model" if name == "tokenizer" else name: value for name, value in semantic_parts.items()}
+    config = tmp_path / "embed.yaml"
+    config.write_text(yaml.safe_dump({"embedder": parts}), encoding="utf-8")
+    words = [word for name, folder in folders.items() for word in (f"--{name}-dir", str(folder))]
+    done = head.submit("pipelines", "embed", *words, "--device", "cpu", "--config", str(config))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r'\{"output": .*"files": 6, "new_files": 6, "rejected": 0', done.stdout)
+    assert len(json.loads((folders["json"] / "success_total_audio.json").read_text())) == 6
+    assert len(list(folders["embedding"].rglob("*.npy"))) == 6

@@ -1,9 +1,10 @@
-"""Where the parts of a semantic tokenizer lie. Standard library only: settings of jobs hold it."""
+"""Where the parts of semantic tokenizers and embedders lie. Standard library only: settings of jobs hold it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,36 @@ class TokenizerSource:
             raise ValueError("tokenizer is empty; must be a directory, an id of the hub or a codec")
         if self.layer < 1:
             raise ValueError(f"layer is {self.layer}, must be at least 1")
+
+    def mapped(self, place: Callable[[str], str]) -> Self:
+        """The same with `place` of each part."""
+        parts = (place(self.tokenizer), place(self.features), place(self.statistics))
+        return replace(self, tokenizer=parts[0], features=parts[1], statistics=parts[2])
+
+
+@dataclass(frozen=True)
+class EmbedderSource:
+    """A network that turns waves into vectors, and its parts, each a path or an id of the Hugging Face Hub."""
+
+    kind: Literal["latents", "w2v-bert", "hubert", "codec", "speaker"] = "latents"
+    """latents: of RepCodec (8-D in MaskGCT); codec: the vectors that codes stand for; speaker: one an utterance."""
+    model: str = ""
+    """latents: RepCodec (empty: amphion/MaskGCT); w2v-bert, hubert: empty for the published ones; codec: its source
+    string; speaker: `resemblyzer`, or an x-vector network of transformers such as microsoft/wavlm-base-plus-sv."""
+    features: str = ""
+    """Of RepCodec; empty: facebook/w2v-bert-2.0."""
+    statistics: str = ""
+    """File with `mean` and `var` by which features of w2v-BERT are normalised; empty: not used."""
+    layer: int = 17
+    """Hidden state of w2v-BERT or HuBERT (12 layers in hubert-base-ls960)."""
+
+    def __post_init__(self) -> None:
+        if self.kind in ("codec", "speaker") and not self.model:
+            raise ValueError(f"model is empty; kind {self.kind} needs one")
+        if self.layer < 1:
+            raise ValueError(f"layer is {self.layer}, must be at least 1")
+
+    def mapped(self, place: Callable[[str], str]) -> Self:
+        """The same with `place` of each part."""
+        parts = (place(self.model), place(self.features), place(self.statistics))
+        return replace(self, model=parts[0], features=parts[1], statistics=parts[2])

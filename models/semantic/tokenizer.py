@@ -95,3 +95,14 @@ class SemanticTokenizer(Identified):
         mask_BT = length_mask(codes.lengths_B.to(self.device), codes_BT.shape[1])
         features_BTD = self.repcodec.decode(self.repcodec.embed(codes_BT), mask_BT)
         return Latents(features_BTD * mask_BT[..., None], codes.lengths_B)
+
+
+class LatentVectors(Identified):
+    """The tokenizer's latents as an embedder."""
+
+    def __init__(self, tokenizer: SemanticTokenizer) -> None:
+        self.identity, self.max_samples, self.tokenizer = tokenizer.latents, tokenizer.max_samples, tokenizer
+
+    def embed(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
+        """As `SemanticTokenizer.encode_latents`."""
+        return self.tokenizer.encode_latents(wave_BT, lengths_B)

@@ -27,10 +27,10 @@ from catalog.strict_yaml import format_yaml
 from models.text import espeak
 from models.text.verbalize import EDITION
 from pipelines.execution import cluster
+from pipelines.execution.columns import files_to_fill, fill_columns
 from pipelines.execution.commit import Tolerance, commit
 from pipelines.execution.progress import Progress
 from pipelines.execution.ray_stream import stream
-from pipelines.prepare.columns import files_to_fill, fill_columns
 from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
 from pipelines.prepare.settings import PrepareSettings
@@ -151,7 +151,7 @@ def _identity(settings: PrepareSettings) -> Identity:
 
 def _to_fill(plan: _Plan, options: RunOptions) -> bool:
     """True if committed files are to get token columns; a repair leaves that to `prepare`."""
-    return options.only is None and bool(files_to_fill(plan.appender.dataset))
+    return options.only is None and bool(files_to_fill(plan.appender.dataset, plan.identity.columns))
 
 
 def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
@@ -177,7 +177,7 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
             )
         if settings.semantic is not None and _to_fill(plan, options):
             step = filling_step(layout, settings, settings.semantic, plan.identity.codec, plan.appender.uri)
-            filled = fill_columns(plan.appender.uri, step, run_id, progress.say)
+            filled = fill_columns(plan.appender.uri, plan.identity.columns, step, run_id, progress.say)
             progress.say(f"{filled} files were rewritten with {', '.join(sorted(plan.identity.columns))}")
     return progress.recordings
 

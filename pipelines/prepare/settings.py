@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from catalog.config import Settings
 from catalog.filters import Thresholds
 from models.text.lexicon import Lexicon, read_lexicon
+from pipelines.audio.decode import Limits
+from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings
 from pipelines.stages.filter import PRESETS
@@ -65,6 +67,11 @@ class AudioSettings(Settings):
                 f"min_duration_s = {self.min_duration_s:g} must be below max_duration_s = {self.max_duration_s:g}"
             )
         return self
+
+    def decoding(self, sample_rate: int, remote: bool = True) -> DecodeSettings:
+        """The same at a rate, Hz; `remote` as in `DecodeSettings`."""
+        limits = Limits(self.min_duration_s, self.max_duration_s)
+        return DecodeSettings(sample_rate, limits, self.loudness, self.target_dbfs, remote)
 
 
 class QualitySettings(Settings):

@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from catalog.command import UsageError
 from catalog.identity import Identity
 from models.identity import TokenIdentity
-from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.execution.cluster import Claim
 from pipelines.execution.ray_stream import Stage, Step
 from pipelines.prepare.settings import FilterSettings, PrepareSettings, StepSettings
+from pipelines.sources.uris import located
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings, AlignStage, WordsStage
 from pipelines.stages.augment import AugmentStage
@@ -28,7 +27,7 @@ from pipelines.stages.decode import DecodeStage
 from pipelines.stages.filter import FilterStage
 from pipelines.stages.quality import QualityStage
 from pipelines.stages.segment import SegmentStage
-from pipelines.stages.semantic import SemanticSettings, SemanticStage
+from pipelines.stages.semantic import SemanticSettings, SemanticStage, SemanticTokens
 from pipelines.stages.speakers import SpeakerSettings, SpeakersStage
 from pipelines.stages.stored_tokens import StoredTokensStage
 from pipelines.stages.text import TextStage
@@ -133,10 +132,7 @@ def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
 
 
 def _decoding(settings: PrepareSettings, codec: TokenIdentity) -> DecodeSettings:
-    audio = settings.audio
-    limits = Limits(audio.min_duration_s, audio.max_duration_s)
-    remote = settings.source.remote == "allow"
-    return DecodeSettings(codec.sample_rate, limits, audio.loudness, audio.target_dbfs, remote)
+    return settings.audio.decoding(codec.sample_rate, settings.source.remote == "allow")
 
 
 def _bounds(settings: PrepareSettings) -> dict[str, object]:
@@ -172,13 +168,7 @@ def _semantic(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool) -> 
 
 def _tokenizing(settings: PrepareSettings, semantic: SemanticSettings, on_gpu: bool) -> dict[str, object]:
     place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
-    found = dataclasses.replace(
-        semantic,
-        tokenizer=located(semantic.tokenizer),
-        features=located(semantic.features),
-        statistics=located(semantic.statistics),
-    )
-    return {"settings": found, **place}
+    return {"settings": semantic.mapped(located), **place}
 
 
 def filling_step(
@@ -193,9 +183,10 @@ def filling_step(
     heaviest = layout.claims["codec" if layout.apart else "prepare"]
     claim = Claim("columns", heaviest.workers, float(resources.threads), float(on_gpu))
     arguments = {
-        **_tokenizing(settings, semantic, on_gpu),
         **_bounds(settings),
         "dataset_uri": dataset_uri,
+        "make": SemanticTokens,
+        "arguments": _tokenizing(settings, semantic, on_gpu),
         "decoding": _decoding(settings, codec),
         "noise_std": settings.augment.noise_std if settings.augment is not None else 0.0,
     }
@@ -214,11 +205,6 @@ def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
         "threads": settings.resources.threads,
     }
     return Stage(CodecStage, arguments)
-
-
-def located(model: str) -> str:
-    """A model's file or directory as seen from workers, whose working directory may be another; names stay."""
-    return str(Path(model).absolute()) if model and Path(model).exists() else model
 
 
 def _located(settings: _Modelled) -> _Modelled:

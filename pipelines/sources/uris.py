@@ -77,3 +77,8 @@ def resolve(reference: str, folder: str) -> str:
     if is_uri(reference):
         return to_uri(reference)
     return Path(reference).as_uri() if reference.startswith("/") else join(folder, reference)
+
+
+def located(model: str) -> str:
+    """A model's file or directory as seen from workers, whose working directory may be another; names stay."""
+    return str(Path(model).absolute()) if model and Path(model).exists() else model

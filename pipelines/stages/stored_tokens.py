@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 
 from catalog.schema import SCHEMA, Shard
 from catalog.shards import read_columns
 from catalog.storage import open_storage
+from models.identity import TokenIdentity
 from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoder, DecodeSettings
 from pipelines.audio.lengths import seconds_to_samples
 from pipelines.rows import Row
 from pipelines.stages.augment import noisy
-from pipelines.stages.semantic import SemanticSettings, SemanticTokens
 
 _READ = ("id", "recording_id", "source", "source_digest", "start_s", "duration_s")
 _COPY = re.compile(r"#aug\d+$")
+
+
+class WaveValues(Protocol):
+    """Values of token columns for single waves."""
+
+    @property
+    def columns(self) -> Mapping[str, TokenIdentity]:
+        """Makers of the columns."""
+        ...
+
+    def __call__(self, wave: Samples, sample_rate: int) -> Mapping[str, object]:
+        """The value of each column for a wave (T,), None where there is none."""
+        ...
 
 
 class StoredTokensStage:
@@ -32,17 +46,19 @@ class StoredTokensStage:
     def __init__(
         self,
         dataset_uri: str,
-        settings: SemanticSettings,
+        make: Callable[..., WaveValues],
+        arguments: Mapping[str, object],
         decoding: DecodeSettings,
         noise_std: float = 0.0,
-        device: str = "cpu",
-        threads: int = 1,
         timeout_s: float = 600.0,
         memory_limit_bytes: int | None = 3 << 30,
     ) -> None:
-        """`decoding` and `noise_std` (of augmented copies) are those that the rows were prepared with."""
+        """`make(**arguments)` makes the values: `SemanticTokens` or `Vectors`.
+
+        `decoding` and `noise_std` (of augmented copies) are those that the rows were prepared with.
+        """
         self._storage, self._noise_std = open_storage(dataset_uri), noise_std
-        self._tokens = SemanticTokens(settings, device, threads)
+        self._values_of = make(**arguments)
         self._sample_rate = decoding.sample_rate
         self._decoder = Decoder(decoding, timeout_s, memory_limit_bytes)
 
@@ -50,23 +66,23 @@ class StoredTokensStage:
         """Read the file's recordings and code its rows."""
         shard = Shard(**json.loads(table["shard"][0].as_py()))
         rows = read_columns(self._storage, [shard], _READ).to_pylist()
-        found: list[Row] = [{} for _ in rows]
+        found: list[Mapping[str, object]] = [{} for _ in rows]
         for numbers in _by_recording(rows):
             for number, values in zip(numbers, self._recording([rows[at] for at in numbers]), strict=True):
                 found[number] = values
         columns = {"problem": pa.array([one.get("problem") for one in found], pa.string())}
-        for name in self._tokens.columns:
+        for name in self._values_of.columns:
             columns[name] = pa.array([one.get(name) for one in found], SCHEMA.field(name).type)
         return pa.table(columns)
 
-    def _recording(self, rows: Sequence[Row]) -> list[Row]:
+    def _recording(self, rows: Sequence[Row]) -> list[Mapping[str, object]]:
         """Values of the rows of one recording."""
         whole = self._decoded(rows[0], None, None)
         return [self._values(row, whole) for row in rows]
 
-    def _values(self, row: Row, whole: Samples | str) -> Row:
+    def _values(self, row: Row, whole: Samples | str) -> Mapping[str, object]:
         wave = self._wave(row, whole)
-        return {"problem": wave} if isinstance(wave, str) else self._tokens(wave, self._sample_rate)
+        return {"problem": wave} if isinstance(wave, str) else self._values_of(wave, self._sample_rate)
 
     def _wave(self, row: Row, whole: Samples | str) -> Samples | str:
         """The samples that the row was coded from, or the problem."""

@@ -15,8 +15,8 @@ from catalog.head import Head
 from catalog.upkeep import verify
 from models.semantic.source import TokenizerSource
 from models.tokenizer_sources import load_tokenizer
+from pipelines.execution import columns
 from pipelines.jobs.repair import repair
-from pipelines.prepare import columns
 from pipelines.prepare.job import RunOptions, describe, prepare
 from pipelines.prepare.settings import PrepareSettings
 
@@ -138,7 +138,7 @@ def test_a_dataset_without_the_column_gets_it_and_keeps_it(
     monkeypatch.undo()
     halfway = Dataset.open(output)
     assert verify(halfway) == []
-    assert len(columns.files_to_fill(halfway)) == 1
+    assert len(columns.files_to_fill(halfway, halfway.identity.columns)) == 1
     assert halfway.totals().utterances == 4, "new recordings came first"
     (missing,) = lacking(output)
     (source / missing).rename(tmp_path / "gone.wav")
@@ -149,7 +149,7 @@ def test_a_dataset_without_the_column_gets_it_and_keeps_it(
     result = prepare(str(source), str(output), settings)
     assert result["new_recordings"] == 0
     assert "1 files were rewritten with semantic_codes" in capsys.readouterr().err
-    assert columns.files_to_fill(Dataset.open(output)) == []
+    assert lacking(output) == []
     prepare(str(source), str(output), with_tokens({**semantic_parts, "latents": True}))
     assert verify(Dataset.open(output)) == []
     assert tokens(output) == tokens(reference)

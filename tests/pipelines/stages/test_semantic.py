@@ -133,7 +133,7 @@ def write(settings: SemanticSettings, table: pa.Table, tmp_path: Path) -> Writte
 
 
 def stored(settings: SemanticSettings, dataset: Dataset) -> pa.Table:
-    stage = StoredTokensStage(dataset.uri, settings, DECODING, NOISE_STD)
+    stage = StoredTokensStage(dataset.uri, SemanticTokens, {"settings": settings}, DECODING, NOISE_STD)
     (shard,) = dataset.shards()
     return stage(pa.table({"shard": [json.dumps(dataclasses.asdict(shard))]}))
 

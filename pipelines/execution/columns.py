@@ -22,21 +22,20 @@ from pipelines.execution.ray_stream import RecordingBatch, Step, stream
 _SHOWN = 5
 
 
-def files_to_fill(dataset: Dataset, columns: Columns | None = None) -> list[Shard]:
-    """Files of accepted rows that lack one of the columns; None: those that the dataset has."""
-    wanted = dataset.identity.columns if columns is None else columns
-    paths = {shard.path: shard for column in wanted for shard in lacking(dataset, column)}
+def files_to_fill(dataset: Dataset, columns: Columns) -> list[Shard]:
+    """Files of accepted rows that lack one of the columns."""
+    paths = {shard.path: shard for column in columns for shard in lacking(dataset, column)}
     return [paths[path] for path in sorted(paths)]
 
 
-def fill_columns(uri: str, step: Step, run_id: str, say: Callable[[str], None]) -> int:
-    """Give every file its token columns; returns how many were rewritten.
+def fill_columns(uri: str, columns: Columns, step: Step, run_id: str, say: Callable[[str], None]) -> int:
+    """Give every file the token columns that `step` makes; returns how many were rewritten.
 
     Files that another job rewrites meanwhile are taken again. JobError, once all others are done, if recordings cannot
     be read as they were.
     """
     filled, problems = 0, {}
-    while todo := [one for one in files_to_fill(Dataset.open(uri)) if one.path not in problems]:
+    while todo := [one for one in files_to_fill(Dataset.open(uri), columns) if one.path not in problems]:
         head = Head(Dataset.open(uri))
         with closing(stream(partial(_batches, todo), [step])) as results:
             for index, _, table in results:
@@ -46,7 +45,7 @@ def fill_columns(uri: str, step: Step, run_id: str, say: Callable[[str], None]) 
                     if len(problems) <= _SHOWN:
                         say(f"{shard.path} keeps no token columns: {problem}")
                     continue
-                absent = head.identity.columns.keys() - shard.column_digests.keys()
+                absent = columns.keys() - shard.column_digests.keys()
                 values = {name: table[name].combine_chunks() for name in sorted(absent)}
                 filled += fill(head, shard, values, run_id, "prepare")
     if problems:

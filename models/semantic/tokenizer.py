@@ -70,11 +70,14 @@ class SemanticTokenizer(Identified):
     @torch.no_grad()
     def encode_latents(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
         """Waves (B, T) float32 -> latents (B, T, c) float32."""
-        features = self.features.embed(wave_BT, lengths_B)
+        return self.latents_of(self.features.embed(wave_BT, lengths_B))
+
+    @torch.no_grad()
+    def latents_of(self, features: Latents) -> Latents:
+        """Features (B, T, D), as `features.embed` makes them -> latents (B, T, c) float32."""
         if not features.latents_BTD.shape[1]:
-            return Latents(
-                features.latents_BTD.new_zeros(len(wave_BT), 0, self.latents.channels), features.lengths_B
-            )
+            rows = len(features.lengths_B)
+            return Latents(features.latents_BTD.new_zeros(rows, 0, self.latents.channels), features.lengths_B)
         mask_BT = length_mask(features.lengths_B, features.latents_BTD.shape[1])
         latents_BTc = self.repcodec.latents(features.latents_BTD, mask_BT)
         return Latents(latents_BTc * mask_BT[..., None], features.lengths_B)

@@ -16,7 +16,7 @@ from catalog.command import JobError
 from catalog.holders import count_recordings
 from catalog.identity import Identity
 from catalog.log import active_files
-from catalog.schema import SPLITS, Shard
+from catalog.schema import RECORDED, SPLITS, Shard
 from catalog.shards import read_columns
 from catalog.storage import Storage, open_storage
 from models.identity import TokenIdentity
@@ -24,12 +24,16 @@ from models.identity import TokenIdentity
 
 @dataclass(frozen=True)
 class Totals:
-    """Distinct recordings of all splits, accepted and rejected rows, hours of accepted audio."""
+    """Distinct recordings of all splits, accepted and rejected rows, hours of accepted audio.
+
+    Derived rows are no utterances: they count by themselves, and have no hours.
+    """
 
     recordings: int
     utterances: int
     rejected: int
     hours: float
+    derived: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,13 @@ class Dataset:
 
     def totals(self) -> Totals:
         """Counted by the recordings' keys, so that a recording with rows in two splits counts once."""
-        accepted = [shard for shard in self.files if shard.split != "rejected"]
+        accepted = [shard for shard in self.files if shard.split in RECORDED]
         return Totals(
             recordings=count_recordings(self.storage, self.files),
             utterances=sum(shard.rows for shard in accepted),
             rejected=sum(shard.rows for shard in self.shards("rejected")),
             hours=sum(shard.seconds for shard in accepted) / 3600,
+            derived=sum(shard.rows for shard in self.shards("derived")),
         )
 
     def _refuse_vacuumed(self) -> None:

@@ -37,6 +37,10 @@ def check_rows(table: pa.Table, split: str, codec: TokenIdentity, columns: Colum
         for name in ("codes", "target_length")
         if table[name].null_count
     ]
+    strangers = table["task"].null_count if split == "derived" else len(table) - table["task"].null_count
+    if strangers:
+        must = "must say their task" if split == "derived" else "belong into the split derived"
+        problems.append(f"{strangers} rows {must}")
     return problems or _check_codes(table, codec) or list(check_values(table, codec, columns))
 
 

@@ -10,7 +10,11 @@ import pyarrow as pa
 
 from catalog.codes import STORED as STORED_CODES
 
-SPLITS = ("train", "validation", "rejected")
+SPLITS = ("train", "validation", "rejected", "derived")
+"""`derived` rows are made of utterances of `train`: noisy copies, and rows for speech tasks. They are in no other
+split, so that nothing meets them by accident; their ids are `<id of the utterance>#<name>`."""
+RECORDED = ("train", "validation")
+"""The splits of utterances as they were recorded."""
 
 WORD = pa.struct(
     [("word", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32()), ("score", pa.float32())]
@@ -50,6 +54,8 @@ SCHEMA = pa.schema(
         ("semantic_codes", pa.list_(pa.int32())),
         ("latents", pa.binary()),
         ("phonemes", pa.list_(pa.string())),
+        ("task", pa.string()),
+        ("prompt_codes", STORED_CODES),
         ("source_digest", pa.string()),
         ("source_stat", pa.string()),
         ("reason", pa.string()),

@@ -33,6 +33,10 @@ class SpeakRequest:
     prompt: Prompt | None = None
     duration_s: float | None = None
     """None: the system's rule."""
+    source: Wave | None = None
+    """The recording that a speech task works on (`models.tasks`), for systems that have such tasks."""
+    edit_s: tuple[float, float] | None = None
+    """The part of `source`, in seconds, that is to be said anew."""
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,18 @@ SCHEMA = pa.schema(
 """Columns after decoding; `samples` (T,) mono at the codec's rate, null where `reason` says why. Null `text`: none."""
 
 
+PROMPT_SAMPLES, EDIT = "prompt_samples", "edit_frames"
+"""Columns that rows for speech tasks have until the codec: the recording that the task works on, like `samples`, and
+the frames (first, behind the last) of it that are to be said anew."""
+
 Row = dict[str, Any]
 """A row of any table, by column."""
 
 
-def waves(table: pa.Table) -> list[Samples | None]:
+def waves(table: pa.Table, column: str = "samples") -> list[Samples | None]:
     """Views of each row's samples (T,) float32; None for a null."""
     found: list[Samples | None] = []
-    for chunk in table["samples"].chunks:
+    for chunk in table[column].chunks:
         values = chunk.values.to_numpy(zero_copy_only=True)
         offsets = chunk.offsets.to_numpy()
         valid = chunk.is_valid().to_numpy(zero_copy_only=False)

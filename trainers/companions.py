@@ -19,8 +19,16 @@ from trainers.plan import BoolArray, IntArray
 class Companions:
     """The groups of a store, and the choice among their members."""
 
-    def __init__(self, groups_N: npt.NDArray[np.int32], eligible_N: BoolArray) -> None:
-        """`groups_N`: a number for each row's group, negative for none. Only eligible rows are companions."""
+    def __init__(
+        self, groups_N: npt.NDArray[np.int32], eligible_N: BoolArray, origins_N: IntArray | None = None
+    ) -> None:
+        """`groups_N`: a number for each row's group, negative for none. Only eligible rows are companions.
+
+        `origins_N`: the row that each row is derived from, or itself, or -1. Derived rows are never companions, and
+        have those that their origin has: not the origin itself, whose speech is theirs.
+        """
+        if origins_N is not None:
+            eligible_N = eligible_N & (origins_N == np.arange(len(origins_N)))
         members = np.flatnonzero(eligible_N & (groups_N >= 0))
         members = members[np.argsort(groups_N[members], kind="stable")]
         self.groups_N = groups_N
@@ -28,13 +36,18 @@ class Companions:
         self.bounds_G = np.append(0, np.cumsum(np.bincount(groups_N[members])))
         self.places_N = np.zeros(len(groups_N), dtype=np.uint32)
         self.places_N[members] = np.arange(len(members), dtype=np.uint32)
+        self.origins_N = origins_N
+        if origins_N is not None:
+            self.places_N = self.places_N[np.maximum(origins_N, 0)]
 
     def enough(self, count: int) -> BoolArray:
         """The eligible rows (N,) that have at least `count` others in their group."""
         large_G = np.diff(self.bounds_G) > count
         found_N = np.zeros(len(self.groups_N), dtype=np.bool_)
         found_N[self.members_N] = large_G[self.groups_N[self.members_N]]
-        return found_N
+        if self.origins_N is None:
+            return found_N
+        return found_N[self.origins_N] & (self.origins_N >= 0)
 
     def choose(self, rows_n: IntArray, seeds_n: npt.NDArray[np.uint64], count: int) -> IntArray:
         """`count` companions (n, K) of each row, none of them the row itself: distinct ones, or in smaller groups all.

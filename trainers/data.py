@@ -20,6 +20,8 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ from trainers.store import Store
 SeedArray = npt.NDArray[np.uint64]
 T = TypeVar("T")
 B = TypeVar("B", bound="Batch")
-TOO_LONG, TOO_FEW = "too long or empty", "too few companions"
+TOO_LONG, TOO_FEW, OTHER_TASK = "too long or empty", "too few companions", "derived for other tasks"
 _BLOCK = 1 << 20
 
 
@@ -132,16 +134,25 @@ class Batches(Generic[B]):
         usable_N = lengths_N > 0
         if config.crop_frames is None:
             room = config.frames_threshold - needs.companions * needs.companion_frames
-            usable_N &= lengths_N <= min(config.max_token_length, room)
+            usable_N &= lengths_N <= config.max_token_length
+            usable_N &= self._frames() <= room
         reasons = {TOO_LONG: f"are empty or longer than max_token_length={config.max_token_length} frames"}
         self.left_out[TOO_LONG] = len(usable_N) - int(usable_N.sum())
+        if (tasks := self.store.tasks()) is not None:
+            wanted = pc.is_in(tasks, value_set=pa.array([None, *needs.tasks], tasks.type))
+            wanted_N = wanted.to_numpy()
+            self.left_out[OTHER_TASK] = int((usable_N & ~wanted_N).sum())
+            reasons[OTHER_TASK] = "are derived for other tasks"
+            usable_N &= wanted_N
         for column in needs.columns:
             present_N = self.store.present(column)
             self.left_out[f"no {column}"] = int((usable_N & ~present_N).sum())
             reasons[f"no {column}"] = f"have no {column}"
             usable_N &= present_N
         if needs.companions:
-            self._companions = Companions(self.store.groups(needs.companions_by), usable_N)
+            self._companions = Companions(
+                self.store.groups(needs.companions_by), usable_N, self.store.origins()
+            )
             enough_N = self._companions.enough(needs.others)
             self.left_out[TOO_FEW] = int((usable_N & ~enough_N).sum())
             reasons[TOO_FEW] = f"have fewer than {needs.others} others of the same {needs.companions_by}"
@@ -152,6 +163,12 @@ class Batches(Generic[B]):
             ]
             raise ValueError(f"no row can be used: of {len(self.store)} rows, {', '.join(counts)}")
         return usable_N
+
+    def _frames(self) -> IntArray:
+        """Frames of each row that are read of it, its own prompt included."""
+        if not self.needs.prompts:
+            return self.store.lengths
+        return self.store.lengths + self.store.widths("prompt_codes")
 
     def epoch(self, epoch: int) -> Plan:
         """The batches of one epoch, in order."""
@@ -167,7 +184,7 @@ class Batches(Generic[B]):
         return crops(np.where(self._usable_N, self.store.lengths, 0), self.config, rng)
 
     def _whole(self, epoch: int, rng: np.random.Generator) -> Plan:
-        sizes_N = self.store.lengths
+        sizes_N = self._frames()
         if self._companions is not None:
             sizes_N = sizes_N.copy()
             rows_N = np.flatnonzero(self._usable_N)
@@ -281,6 +298,6 @@ def open_batches(
 ) -> Batches[B]:
     """Batches over Parquet files. `signed`: the stored int16 are samples."""
     needs = needs or Needs()
-    columns = {"columns": needs.required, "nullable": needs.nullable}
+    columns = {"columns": needs.required, "nullable": needs.optional}
     store = Store.read(files, signed=signed, cache=cache, **columns)
     return Batches(store, config, seed, collate, needs)

@@ -135,8 +135,11 @@ def resolve(data: DataSettings) -> Source:
     made = dataset.identity.columns
     info = replace(_info(name, codec), text=_text_settings(dataset), columns=made)
     licence = newest_record(dataset).get("licence")
-    validation_files = tuple(dataset.file_uris("validation"))
-    return Source(files, validation_files, data.dataset, dataset.version, info, licence=licence)
+    validation_files, derived_files = (tuple(dataset.file_uris(one)) for one in ("validation", "derived"))
+    version = dataset.version
+    return Source(
+        *(files, validation_files, data.dataset, version, info), licence=licence, derived_files=derived_files
+    )
 
 
 def _info(source: str, codec: TokenIdentity) -> DataInfo:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.tasks import SPEAK
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 _BLOCK = 1 << 20
@@ -54,6 +56,10 @@ class Needs:
     """Frames of a companion that are used at most; must be given with companions, since batches are filled by them."""
     companions_by: str = "speaker"
     """The column whose value a row and its companions share."""
+    tasks: tuple[str, ...] = (SPEAK,)
+    """Derived rows that are read besides utterances, by their task: `tts` are noisy copies."""
+    prompts: bool = False
+    """Read `prompt_codes`, whose frames fill batches, too."""
     nullable: tuple[str, ...] = ()
     """Columns of strings that it reads, too, where they are; null is no reason to leave a row out."""
     least_companions: int | None = None
@@ -83,6 +89,11 @@ class Needs:
         """The columns that must be there, each once."""
         grouped_by = [self.companions_by] if self.companions else []
         return tuple(dict.fromkeys((*self.columns, *grouped_by)))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns that are read where they are, each once; `task` only where there are derived rows."""
+        return tuple(dict.fromkeys((*self.nullable, *(["prompt_codes"] if self.prompts else []))))
 
 
 class Position(NamedTuple):

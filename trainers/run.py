@@ -17,6 +17,7 @@ from catalog.outward import all_without_secrets, without_secrets
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from models.identity import codes_are_samples
+from models.tasks import SPEAK
 from trainers.checkpoint import PARTS, Checkpoints, load
 from trainers.commands import of_process
 from trainers.console import console_hooks
@@ -26,6 +27,7 @@ from trainers.loop import train
 from trainers.loop_config import Outcome, chain
 from trainers.objectives import DataInfo, Objective, objective_class
 from trainers.parallel import Parallel
+from trainers.parquet_rows import open_parquet
 from trainers.plan import Needs
 from trainers.settings import FitSettings, model_settings, objective_settings
 from trainers.store import Store
@@ -46,6 +48,8 @@ class Source:
     """Given files that cannot be read."""
     licence: str | None = None
     """Of the recordings, as their source states it."""
+    derived_files: tuple[str, ...] = ()
+    """Rows that are derived from those of `files`: noisy copies, speech tasks."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def build(settings: FitSettings, source: Source) -> Run:
     family, seed = objective_class(settings.family), settings.loop.seed
     objective = objective_settings(settings, source.info)
     needs = family.needs(objective, source.info)
-    rows = _read(settings, source, source.files, needs)
+    needs = replace(needs, tasks=tuple(one for one in needs.tasks if one != SPEAK or settings.data.copies))
+    derived = source.derived_files if needs.tasks else ()
+    rows = _read(settings, source, (*source.files, *derived), needs)
     validation_rows = _read(settings, source, source.validation_files, needs)
     assert rows is not None
     info = replace(source.info, frames_per_byte=rows.frames_per_byte())
@@ -103,7 +109,12 @@ def _read(settings: FitSettings, source: Source, files: Sequence[str], needs: Ne
         return None
     signed = codes_are_samples(source.info.hop_length, source.info.codebook_size)
     cache = settings.data.cache or settings.directory / "cache"
-    store = Store.read(files, signed=signed, columns=needs.required, nullable=needs.nullable, cache=cache)
+    may_be_derived = files[-1:] if source.derived_files else files if source.version is None else ()
+    task = (
+        ("task",) if any("task" in open_parquet(path).schema_arrow.names for path in may_be_derived) else ()
+    )
+    nullable = (*needs.optional, *task)
+    store = Store.read(files, signed=signed, columns=needs.required, nullable=nullable, cache=cache)
     _check_codes(store, source)
     return store
 

@@ -33,6 +33,7 @@ class DataSettings(Settings):
         default=None,
         description="codec of `files`: a name such as mill-16khz@1, or a directory; of a dataset, where it is",
     )
+    copies: bool = Field(default=True, description="train on the noisy copies that `prepare` made, too")
     batch: BatchConfig = BatchConfig()
     cache: Path | None = Field(
         default=None, description="folder for rows beyond 1 GiB; default: inside `output`"

@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from catalog.codes import flat
 from trainers.parquet_rows import column_types, sizes_of
-from trainers.store_build import ColumnTypes, Memory, Parts, finish, gather
+from trainers.store_build import ColumnTypes, Memory, Parts, finish, gather, take
 from trainers.store_cache import folder_name, make_folder, open_folder
 
 MEMORY_LIMIT_BYTES = 1 << 30
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,42 @@ class Store:
         found = np.concatenate([chunk.is_valid().to_numpy(zero_copy_only=False) for chunk in values.chunks])
         return np.asarray(found[self.parts.places])
 
+    def tasks(self) -> pa.ChunkedArray | None:
+        """The task (N,) of derived rows, null for utterances as recorded; None where the column was not read."""
+        if "task" not in self.parts.columns.column_names:
+            return None
+        return pa.chunked_array([take(self.parts.columns["task"], self.parts.places)])
+
+    def widths(self, column: str) -> npt.NDArray[np.int64]:
+        """Frames (N,) of a column of lists of equally long lists; 0 for null, and where no file has the column."""
+        kept = [np.zeros(0, dtype=np.int64)]
+        for chunk in self.parts.columns[column].chunks:
+            frames = np.zeros(len(chunk), dtype=np.int64)
+            if pa.types.is_list(chunk.type):
+                _, levels, per_level = flat(chunk)
+                starts = np.cumsum(levels) - levels
+                frames[levels > 0] = per_level[starts[levels > 0]]
+            kept.append(frames)
+        return np.concatenate(kept)[self.parts.places]
+
+    def origins(self) -> IntArray | None:
+        """The row (N,) that each row is derived from, by its id `<id>#<name>`; itself, if it is not derived, and -1 if
+        its origin is not there. None where no row is derived.
+        """
+        derived = np.flatnonzero(self.present("task")) if self.tasks() is not None else np.zeros(0, np.int64)
+        if not len(derived):
+            return None
+        ids = take(self.parts.columns["id"], self.parts.places)
+        names = pc.replace_substring_regex(ids.take(pa.array(derived)), "#[^#]*$", "")
+        found = pc.index_in(names, value_set=ids).fill_null(-1).to_numpy(zero_copy_only=False)
+        rows = np.arange(len(self))
+        rows[derived] = found
+        return rows
+
+    def recorded(self) -> IntArray:
+        """The rows that are not derived."""
+        return np.arange(len(self)) if self.tasks() is None else np.flatnonzero(~self.present("task"))
+
     def groups(self, column: str) -> npt.NDArray[np.int32]:
         """A number for each row (N,), equal where the column's values are; -1 for null."""
         codes = self.parts.columns[column].dictionary_encode().chunks
@@ -94,8 +133,13 @@ class Store:
         return found[self.parts.places].astype(np.int32, copy=False)
 
     def frames_per_byte(self) -> float:
-        """Frames of all rows over their UTF-8 bytes of text, at least one byte a row."""
-        return float(self.lengths.sum()) / self.parts.text_bytes
+        """Frames of all rows but derived ones over their UTF-8 bytes of text, at least one byte a row."""
+        if self.tasks() is None:
+            return float(self.lengths.sum()) / self.parts.text_bytes
+        rows = self.recorded()
+        texts = take(self.parts.columns["text"], self.parts.places[rows])
+        sizes = pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
+        return float(self.lengths[rows].sum()) / int(np.maximum(sizes, 1).sum())
 
     def _scalar(self, column: str, row: int) -> pa.Scalar:
         return self.parts.columns[column][int(self.parts.places[row])]

@@ -42,6 +42,10 @@ class TextTokens:
         """The columns that are read."""
         return Needs((self.front_end.column,), nullable=("language",) if self._by_language else ())
 
+    def of_nothing(self) -> list[int]:
+        """Token ids of the empty text."""
+        return self.front_end.encode_stored([] if self.front_end.column == "phonemes" else "")
+
     def __call__(self, rows: Store, row: int) -> list[int]:
         """Token ids of one row, as `encode` gives them for its sentence. ValueError names a row that has none."""
         column = self.front_end.column

@@ -27,7 +27,7 @@ class ValleConfig:
     prompt_levels: int = 8
     """Levels of the voice prompt that are read; a prompt may have fewer."""
     n_task_tokens: int = 0
-    """Further ids V, V + 1, ... of the prompt that stand for tasks, see `models.valle.tasks`."""
+    """Further ids V, V + 1, ... of the prompt that stand for tasks, see `models.tasks`."""
     hidden_size: int = 1024
     n_layers: int = 12
     n_heads: int = 16

@@ -11,6 +11,7 @@ from models.sampling.autoregressive import Limits, LoopGuard, Sampler, Search
 from models.sampling.beam import Beams, BeamSearch
 from models.sampling.draws import Draws
 from models.sampling.token_sampling import TokenSampling
+from models.tasks import SPEAK, TASK_TOKENS, check_tokens
 
 Step = Literal["eager", "compiled"]
 Prompts = Literal["optional", "required"]
@@ -47,6 +48,8 @@ class ValleOptions:
     """A sentence that repeats itself for so long is cut (`finish_reason: loop`); 0: never. Not with beam search."""
     step: Step = "eager"
     """`compiled` gives the step of the first network to torch.compile: its first batch takes long."""
+    task: str = SPEAK
+    """A speech task of `models.tasks` that the networks have learned; requests then have a `source`."""
     prompts: Prompts = "optional"
     prompt_use: PromptUse = "voice"
     """`voice` is published: the prompt stands before the codes, its words are not needed. `continue` also goes on
@@ -63,6 +66,11 @@ class ValleOptions:
         for name in ("ar_temp", "nar_temp", "frames_per_token", "loop_guard_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        check_tokens(self.task, len(TASK_TOKENS))
+        if self.task != SPEAK and self.prompt_use == "continue":
+            raise ValueError(
+                f"prompt_use is 'continue' with the task {self.task}; a task's prompt is no beginning"
+            )
         for name, kind in (("step", Step), ("prompts", Prompts), ("prompt_use", PromptUse)):
             check_choice(self, name, get_args(kind))
         if self.beams > 1 and self.tokens().window != 0:

@@ -18,11 +18,12 @@ from models.checkpoints import Json
 from models.codecs.interface import Codec, Codes, Wave
 from models.layers.masks import pad_rows
 from models.manifest import Parts
-from models.prompt import PerPrompt, Prompt, check_prompt, prompt_codes
+from models.prompt import PerPrompt, Prompt, check_prompt, codes_of, prompt_codes, prompt_samples
 from models.sampling.autoregressive import Continuation
 from models.sampling.draws import RowDraws, row_seeds
 from models.settings import replaced
-from models.system import Capability, SpeakRequest, Speech, System, rows_of
+from models.system import Capability, ConvertRequest, SpeakRequest, Speech, System, rows_of
+from models.tasks import EDITING, SPEAK, TASK_TOKENS, TASKS, VOICED, check_tokens, task_prompt
 from models.text.front_ends import TextFrontEnd
 from models.valle.ar import ValleAR
 from models.valle.nar import ValleNAR
@@ -34,7 +35,6 @@ class ValleSystem(System):
     """Text, with or without a voice prompt, to speech."""
 
     name = "valle"
-    capabilities: frozenset[Capability] = frozenset({"speak"})
 
     def __init__(
         self,
@@ -51,12 +51,25 @@ class ValleSystem(System):
         for role, network in {"ar": ar, "nar": nar}.items():
             if network is not None:
                 self._check(role, network)
+        tokens = min(one.config.n_task_tokens for one in (ar, nar) if one is not None)
+        can: list[Capability] = ["speak", "convert"] if tokens >= len(TASK_TOKENS) else ["speak"]
+        self.capabilities = frozenset(can)
         if nar is not None and nar.config.n_codebooks > codec.n_codebooks:
             raise ValueError(f"nar has {nar.config.n_codebooks} codebooks; the codec has {codec.n_codebooks}")
 
     def speak(self, options: Mapping[str, Json]) -> SpeakTask:
         """Text to speech with `options` in place of the system's own; ValueError for one that it does not have."""
-        return SpeakTask(self, replaced(self.options, options, "the options of valle"))
+        bound = replaced(self.options, options, "the options of valle")
+        for network in (self.ar, self.nar):
+            if network is not None:
+                check_tokens(bound.task, network.config.n_task_tokens)
+        return SpeakTask(self, bound)
+
+    def convert(self, options: Mapping[str, Json]) -> ConvertTask:
+        """Voice conversion, the task svc. ValueError as `speak`, and for networks without its token."""
+        if "convert" not in self.capabilities:
+            raise ValueError(self._cannot("convert", options))
+        return ConvertTask(self.speak({**options, "task": "svc"}))
 
     def _check(self, role: str, network: ValleAR | ValleNAR) -> None:
         config, codec, front_end = network.config, self.codec, self.front_end
@@ -82,6 +95,24 @@ def build(parts: Parts) -> ValleSystem:
     return ValleSystem(parts.codec, parts.text, ar, nar, options)
 
 
+@dataclass(frozen=True, eq=False)
+class TaskSource:
+    """The recording that a task works on, at the codec's rate."""
+
+    wave_T: Tensor
+    edit: tuple[int, int] | None
+    """Frames that are to be said anew."""
+    n_frames: int
+
+    def prompt(self, task: str, codec: Codec) -> Tensor:
+        """The task's prompt (P, Q); what is to be said anew is silence when the rest is encoded."""
+        wave_T = self.wave_T.clone()
+        if self.edit is not None:
+            first, last = (frame * codec.hop_length for frame in self.edit)
+            wave_T[first:last] = 0.0
+        return task_prompt(task, codes_of(wave_T, codec), codec.codebook_size, self.edit).T
+
+
 @dataclass(frozen=True)
 class PreparedSpeech:
     """A checked request."""
@@ -91,6 +122,7 @@ class PreparedSpeech:
     """What the first network reads: the same, or with the prompt's text before it."""
     max_frames: int
     prompt: Prompt | None
+    source: TaskSource | None = None
 
 
 class SpeakTask:
@@ -105,7 +137,8 @@ class SpeakTask:
     def prepare(self, request: SpeakRequest) -> PreparedSpeech:
         """Tokenise and bound the length. ValueError with one line for a request that cannot be spoken."""
         options, prompt = self._options, request.prompt
-        if not request.text.strip():
+        source = self._source(request)
+        if not request.text.strip() and (source is None or source.edit is not None):
             raise ValueError("text is empty; there is nothing to speak")
         if prompt is not None:
             check_prompt(prompt, options.max_prompt_s, needs_text=options.prompt_use == "continue")
@@ -118,7 +151,8 @@ class SpeakTask:
                 f"text {_start(request.text)!r} has {len(first)} tokens; "
                 f"the most is {options.max_text_tokens} (max_text_tokens)"
             )
-        return PreparedSpeech(tuple(tokens), tuple(first), self._max_frames(request, len(tokens)), prompt)
+        most = self._max_frames(request, len(tokens), source)
+        return PreparedSpeech(tuple(tokens), tuple(first), most, prompt, source)
 
     @torch.no_grad()
     def run(self, prepared: Sequence[PreparedSpeech], generators: Sequence[torch.Generator]) -> list[Speech]:
@@ -126,7 +160,14 @@ class SpeakTask:
         system = self._system
         nothing = torch.zeros(0, system.codec.n_codebooks, dtype=torch.int64, device=system.device)
         prompts = [
-            nothing if one.prompt is None else self._prompt_codes(one.prompt).to(system.device)
+            torch.cat(
+                [
+                    nothing if one.prompt is None else self._prompt_codes(one.prompt).to(system.device),
+                    nothing
+                    if one.source is None
+                    else one.source.prompt(self._options.task, system.codec).to(system.device),
+                ]
+            )
             for one in prepared
         ]
         draws = RowDraws([row_seeds(one, 1)[0] for one in generators], system.device)
@@ -198,9 +239,48 @@ class SpeakTask:
             )
         return self._system.front_end.encode(f"{request.prompt.text} {request.text}", language)
 
-    def _max_frames(self, request: SpeakRequest, n_tokens: int) -> int:
-        """The most frames: those of the given length, else by the text."""
+    def _source(self, request: SpeakRequest) -> TaskSource | None:
+        """Check what the task asks for. ValueError with one line for what is missing, or too much."""
+        task, codec = self._options.task, self._system.codec
+        if task == SPEAK:
+            if request.source is not None or request.edit_s is not None:
+                raise ValueError(
+                    f"a source is given, but the task is {SPEAK}; tasks with one: {', '.join(TASKS)}"
+                )
+            return None
+        if request.source is None:
+            raise ValueError(f"task {task} needs a source: the recording that it works on")
+        if (request.prompt is not None) != (task in VOICED):
+            raise ValueError(f"task {task} {'needs' if task in VOICED else 'has no'} voice prompt")
+        if (request.edit_s is not None) != (task in EDITING):
+            raise ValueError(f"task {task} {'needs' if task in EDITING else 'has no'} part to edit (edit_s)")
+        if request.edit_s is not None and codec.identity.chunk_frames:
+            raise ValueError(f"task {task}: {codec.name} codes overlapping chunks, which are not edited")
+        source = Prompt(request.source)
+        check_prompt(source, self._options.max_prompt_s, needs_text=False, what="source")
+        wave_T = prompt_samples(source, codec.sample_rate).to(self._system.device)
+        n_frames = -(-len(wave_T) // codec.hop_length)
+        if request.edit_s is None:
+            return TaskSource(wave_T, None, n_frames)
+        first, last = (round(at * self._frame_rate) for at in request.edit_s)
+        if not 0 <= first < last <= n_frames:
+            raise ValueError(
+                f"edit_s is {list(request.edit_s)}; it must be two times within the source, which has "
+                f"{n_frames / self._frame_rate:.2f} s"
+            )
+        return TaskSource(wave_T, (first, last), n_frames)
+
+    def _max_frames(self, request: SpeakRequest, n_tokens: int, source: TaskSource | None) -> int:
+        """The most frames: those of the given length, else of the source, else by the text."""
         options = self._options
+        if request.duration_s is None and source is not None:
+            first, last = source.edit or (0, 0)
+            frames = source.n_frames - (last - first) + (options.frames(n_tokens) if source.edit else 0)
+            if source.n_frames > options.max_ar_steps:
+                raise ValueError(
+                    f"source has {source.n_frames} frames; the most is {options.max_ar_steps} (max_ar_steps)"
+                )
+            return min(frames, options.max_ar_steps)
         if request.duration_s is None:
             return options.frames(n_tokens)
         frames = round(request.duration_s * self._frame_rate)
@@ -210,6 +290,21 @@ class SpeakTask:
                 f"allowed are 1 to {options.max_ar_steps} (max_ar_steps)"
             )
         return frames
+
+
+class ConvertTask:
+    """Voice conversion as a speech task: the source's words in the voice of the reference."""
+
+    def __init__(self, task: SpeakTask) -> None:
+        self._task, self.options = task, task.options
+
+    def prepare(self, request: ConvertRequest) -> PreparedSpeech:
+        """See `SpeakTask.prepare`."""
+        return self._task.prepare(SpeakRequest("", prompt=request.reference, source=request.source))
+
+    def run(self, prepared: Sequence[PreparedSpeech], generators: Sequence[torch.Generator]) -> list[Speech]:
+        """See `SpeakTask.run`."""
+        return self._task.run(prepared, generators)
 
 
 def _without_padding(wave: Wave, frames: int) -> Wave:

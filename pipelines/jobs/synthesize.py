@@ -29,9 +29,9 @@ from pipelines.stages.speak import REQUESTS, Speak
 name = "synthesize"
 help = "text, with or without a voice prompt, to speech"
 
-SHORT = {"ar_temp": float, "nar_temp": float, "max_ar_steps": int}
+SHORT = {"ar_temp": float, "nar_temp": float, "max_ar_steps": int, "task": str}
 """Sampling options with a flag of their own, for those who come from VALL-E; a system without them refuses."""
-_FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s", "language", "phones"}
+_FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s", "language", "phones", "source", "edit_s"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{option.replace('_', '-')}",
             type=kind,
-            metavar="NUMBER",
-            help=f"short for --set sampling.{option}=NUMBER",
+            metavar="NAME" if kind is str else "NUMBER",
+            help=f"short for --set sampling.{option}=...",
         )
+    parser.add_argument("--source", type=Path, help="the recording that a speech --task works on")
+    parser.add_argument(
+        "--edit", type=float, nargs=2, metavar="SECONDS", help="from, to: the part of --source to say anew"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="WAV file, or a folder with --input")
     add_config_arguments(parser)
 
@@ -63,7 +67,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     given = {option: getattr(arguments, option) for option in SHORT}
     short = [f"sampling.{option}={value}" for option, value in given.items() if value is not None]
     settings = load_config(RequestSettings, arguments.config, [*arguments.overrides, *short])
-    require_absolute_under_ray_job(output=arguments.output, input=arguments.input, prompt=arguments.prompt)
+    require_absolute_under_ray_job(
+        output=arguments.output, input=arguments.input, prompt=arguments.prompt, source=arguments.source
+    )
     rows = _requests(arguments)
     if arguments.dry_run:
         print(to_yaml(settings), f"sentences: {len(rows)}", sep="")  # noqa: T201
@@ -75,7 +81,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     require(system, "speak")
     single = arguments.text is not None
     requests = Requests(
-        rows, REQUESTS, ("prompt",), "sentences", single, lambda row: len(row["text"]), arguments.input
+        rows,
+        REQUESTS,
+        ("prompt", "source"),
+        "sentences",
+        single,
+        lambda row: len(row["text"]),
+        arguments.input,
     )
     return requests.answer(Speak, {"model": str(system)}, settings, arguments.output)
 
@@ -85,9 +97,13 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
         "prompt": str(arguments.prompt) if arguments.prompt else None,
         "prompt_text": arguments.prompt_text,
         "duration_s": arguments.duration,
+        "source": str(arguments.source) if arguments.source else None,
+        "edit_s": arguments.edit,
     }
-    if arguments.prompt and not arguments.prompt.is_file():
-        raise UsageError(f"--prompt {arguments.prompt}: no such file")
+    for name in ("prompt", "source"):
+        path = getattr(arguments, name)
+        if path and not path.is_file():
+            raise UsageError(f"--{name} {path}: no such file")
     if arguments.duration is not None and (rule := _duration(arguments.duration)):
         raise UsageError(f"--duration {arguments.duration}: {rule}")
     if arguments.text is not None:

@@ -19,6 +19,7 @@ from pipelines.stages.quality import MEASURES, MeasureName
 from pipelines.stages.segment import SegmentSettings
 from pipelines.stages.semantic import SemanticSettings
 from pipelines.stages.speakers import SpeakerSettings
+from pipelines.stages.tasks import TaskSettings, recordings_digest
 
 
 class SourceSettings(Settings):
@@ -126,7 +127,7 @@ class TextSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Noisy copies of every utterance, against learning recordings by heart."""
+    """Noisy copies of every utterance that is trained on, against learning recordings by heart."""
 
     copies: int = Field(ge=2, description="rows of every utterance, its own included")
     noise_std: float = Field(
@@ -220,7 +221,11 @@ class PrepareSettings(Settings):
         default=None, description="fills `words`, the words of utterances in time"
     )
     augment: AugmentSettings | None = Field(
-        default=None, description="further rows `<id>#aug1`, ... with noise before the codec, in every split"
+        default=None,
+        description="further rows `<id>#aug1`, ... with noise before the codec (split `derived`)",
+    )
+    tasks: TaskSettings | None = Field(
+        default=None, description="further rows `<id>#ns`, ... for speech tasks (split `derived`)"
     )
     split: SplitSettings = SplitSettings()
     codec: CodecSettings = CodecSettings()
@@ -268,6 +273,7 @@ class PrepareSettings(Settings):
             "filter": self.filter != FilterSettings(),
             "words": self.words is not None,
             "augment": self.augment is not None,
+            "tasks": self.tasks is not None,
         }
         dumped = self.model_dump(
             mode="json", include={name for name, on in active.items() if on}, exclude_none=True
@@ -276,6 +282,9 @@ class PrepareSettings(Settings):
             rows[section] = {
                 name: _named(name, value) for name, value in values.items() if name not in _NO_ROW
             }
+        for folder in ("noise", "voices"):
+            if self.tasks is not None and getattr(self.tasks, folder):
+                rows["tasks"][folder] = recordings_digest(Path(getattr(self.tasks, folder)))
         if self.measures:
             rows["quality"] = {"measures": sorted(self.measures)}
         if "dnsmos" in self.measures:

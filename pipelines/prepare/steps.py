@@ -30,6 +30,7 @@ from pipelines.stages.segment import SegmentStage
 from pipelines.stages.semantic import SemanticSettings, SemanticStage, SemanticTokens
 from pipelines.stages.speakers import SpeakerSettings, SpeakersStage
 from pipelines.stages.stored_tokens import StoredTokensStage
+from pipelines.stages.tasks import TasksStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.transcribe import TranscribeStage
 from pipelines.stages.write import WriteStage
@@ -85,10 +86,13 @@ def steps_of(
     """The job's steps, in order; `identity` is that of the rows."""
     codec = identity.codec
     reading, understanding = _reading(settings, codec), _understanding(settings, codec, layout.on_gpu)
-    encoding = [*_semantic(settings, codec, layout.on_gpu), _codec(settings, layout.on_gpu)]
-    if settings.augment is not None:
-        # With the codec: copies do not travel between workers.
-        encoding.insert(0, Stage(AugmentStage, settings.augment.model_dump()))
+    splitting = {"validation": settings.split.validation, "seed": settings.split.seed}
+    # With the codec: derived rows do not travel between workers.
+    encoding = [
+        *_deriving(settings, codec, splitting),
+        *_semantic(settings, codec, layout.on_gpu),
+        _codec(settings, layout.on_gpu),
+    ]
     writing = [
         Stage(
             WriteStage,
@@ -97,8 +101,7 @@ def steps_of(
                 "run_id": run_id,
                 "codec": codec,
                 "columns": identity.columns,
-                "validation": settings.split.validation,
-                "seed": settings.split.seed,
+                **splitting,
             },
         )
     ]
@@ -152,6 +155,20 @@ def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool
     if settings.words is not None:
         stages.append(Stage(WordsStage, {"settings": _located(settings.words), "sample_rate": rate}))
     return [*stages, *_filter(settings, "text")]
+
+
+def _deriving(
+    settings: PrepareSettings, codec: TokenIdentity, splitting: Mapping[str, object]
+) -> Sequence[Stage]:
+    """Further rows of utterances that are trained on: copies, speech tasks."""
+    stages = []
+    if settings.augment is not None:
+        stages.append(Stage(AugmentStage, {**settings.augment.model_dump(), **splitting}))
+    if settings.tasks is not None:
+        tasks = settings.tasks
+        tasks = dataclasses.replace(tasks, noise=located(tasks.noise), voices=located(tasks.voices))
+        stages.append(Stage(TasksStage, {"settings": tasks, "codec": codec, **splitting}))
+    return stages
 
 
 def _filter(settings: PrepareSettings, when: Literal["audio", "text"]) -> list[Stage]:

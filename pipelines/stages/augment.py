@@ -7,29 +7,38 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
+from models.tasks import SPEAK
 from pipelines.audio.containers import Samples
-from pipelines.rows import Part, explode, waves
+from pipelines.rows import Part, explode, waves, with_column
+from pipelines.stages.write import split_of
 
 
 class AugmentStage:
-    """Each accepted row -> the row and `copies - 1` further ones with white noise, right behind it.
+    """Each accepted row of the split train -> the row and `copies - 1` further ones with white noise, right behind it.
 
-    A copy's id is `<id>#aug1`, `#aug2`, ...; it has the recording of its original, and so its split. Its noise follows
-    from its id alone. After alexeyrodriguez/toktts@8d67e39, where validation rows get copies, too.
+    A copy's id is `<id>#aug1`, `#aug2`, ...; its split is `derived`, its task `tts`. Its noise follows from its id
+    alone. After alexeyrodriguez/toktts@8d67e39, where validation rows get copies, too.
     """
 
-    def __init__(self, copies: int, noise_std: float) -> None:
-        """`noise_std` in units of full scale."""
+    def __init__(self, copies: int, noise_std: float, validation: float, seed: int) -> None:
+        """`noise_std` in units of full scale; `validation` and `seed` decide the split of recordings whose source does
+        not."""
         self._copies, self._noise_std = copies, noise_std
+        self._validation, self._seed = validation, seed
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rejected rows get no copies."""
-        ids, parts = table["id"].to_pylist(), []
-        for row, (row_id, wave) in enumerate(zip(ids, waves(table), strict=True)):
+        """Rejected rows, and those of other splits, get no copies."""
+        table = with_column(table, "task", pa.nulls(len(table)))
+        parts: list[Part] = []
+        names = ("id", "recording_id", "split")
+        columns = zip(*(table[name].to_pylist() for name in names), waves(table), strict=True)
+        for row, (row_id, recording, split, wave) in enumerate(columns):
             parts.append(Part(row, wave))
-            if wave is not None:
-                copies = [f"{row_id}#aug{number}" for number in range(1, self._copies)]
-                parts += [Part(row, noisy(wave, self._noise_std, copy), {"id": copy}) for copy in copies]
+            if wave is None or (split or split_of(recording, self._validation, self._seed)) != "train":
+                continue
+            for copy in (f"{row_id}#aug{number}" for number in range(1, self._copies)):
+                changes = {"id": copy, "task": SPEAK, "split": "derived"}
+                parts.append(Part(row, noisy(wave, self._noise_std, copy), changes))
         return explode(table, parts)
 
 

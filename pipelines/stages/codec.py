@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from catalog.codes import Matrix, stored
 from pipelines.audio.containers import Samples
-from pipelines.rows import waves, with_column
+from pipelines.rows import EDIT, PROMPT_SAMPLES, waves, with_column
 
 
 class CodecStage:
@@ -29,8 +29,32 @@ class CodecStage:
         self._batch_s = batch_s
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Encode every row that has samples."""
-        rows = waves(table)
+        """Encode every row that has samples; prompts of speech tasks become `prompt_codes`."""
+        codes = self._encoded(waves(table))
+        frames = [None if one is None else one.shape[1] for one in codes]
+        result = with_column(table.drop_columns(["samples"]), "codes", stored(codes))
+        result = with_column(result, "target_length", frames)
+        return self._with_prompts(result) if PROMPT_SAMPLES in table.column_names else result
+
+    def _with_prompts(self, table: pa.Table) -> pa.Table:
+        import torch
+
+        from models.tasks import task_prompt
+
+        prompts: list[Matrix | None] = []
+        encoded = self._encoded(waves(table, PROMPT_SAMPLES))
+        for codes, task, edit in zip(
+            encoded, table["task"].to_pylist(), table[EDIT].to_pylist(), strict=True
+        ):
+            if codes is None:
+                prompts.append(None)
+                continue
+            codes_QP = torch.from_numpy(np.array(codes))
+            part = None if edit is None else (edit[0], edit[1])
+            prompts.append(task_prompt(task, codes_QP, self._codec.codebook_size, part).numpy())
+        return with_column(table.drop_columns([PROMPT_SAMPLES, EDIT]), "prompt_codes", stored(prompts))
+
+    def _encoded(self, rows: list[Samples | None]) -> list[Matrix | None]:
         codes: list[Matrix | None] = [None] * len(rows)
         for group in buckets(
             [0 if wave is None else len(wave) for wave in rows],
@@ -39,9 +63,7 @@ class CodecStage:
             present = [wave for index in group if (wave := rows[index]) is not None]
             for index, encoded in zip(group, self._encode(present), strict=True):
                 codes[index] = encoded
-        frames = [None if one is None else one.shape[1] for one in codes]
-        result = with_column(table.drop_columns(["samples"]), "codes", stored(codes))
-        return with_column(result, "target_length", frames)
+        return codes
 
     def _encode(self, waves: list[Samples]) -> list[Matrix]:
         import torch

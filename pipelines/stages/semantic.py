@@ -11,6 +11,7 @@ import pyarrow as pa
 from catalog.token_columns import pack_latents
 from models.identity import TokenIdentity
 from models.semantic.source import TokenizerSource
+from models.tasks import SPEAK
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import resample
 from pipelines.rows import waves, with_column
@@ -83,7 +84,10 @@ class SemanticTokens:
 
 
 class SemanticStage:
-    """Rows in flight -> the same rows with `semantic_codes`, and `latents` if wanted; null without samples."""
+    """Rows in flight -> the same rows with `semantic_codes`, and `latents` if wanted.
+
+    They are null in rows without samples and in those for speech tasks.
+    """
 
     def __init__(
         self, settings: SemanticSettings, sample_rate: int, device: str = "cpu", threads: int = 1
@@ -93,7 +97,11 @@ class SemanticStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Code every row that has samples."""
-        found = [{} if wave is None else self._tokens(wave, self._sample_rate) for wave in waves(table)]
+        tasks = table["task"].to_pylist() if "task" in table.column_names else [None] * len(table)
+        found = [
+            self._tokens(wave, self._sample_rate) if wave is not None and task in (None, SPEAK) else {}
+            for wave, task in zip(waves(table), tasks, strict=True)
+        ]
         for name in self._tokens.columns:
             table = with_column(table, name, [one.get(name) for one in found])
         return table

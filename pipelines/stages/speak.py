@@ -27,6 +27,8 @@ REQUESTS = pa.schema(
         pa.field("duration_s", pa.float64()),
         pa.field("language", pa.string()),
         pa.field("phones", pa.list_(pa.string())),
+        pa.field("source", pa.string()),
+        pa.field("edit_s", pa.list_(pa.float64())),
         pa.field("output", pa.string(), nullable=False),
     ]
 )
@@ -49,7 +51,13 @@ class Speak(SystemStage[SpeakRequest]):
         """See SystemStage."""
         prompt = self._prompt(row["prompt"], row["prompt_text"] or "") if row["prompt"] else None
         phones = None if row["phones"] is None else tuple(row["phones"])
-        return SpeakRequest(row["text"], row["language"], phones, prompt, row["duration_s"])
+        source = wave_of(decode(Path(row["source"]), self.system.sample_rate)) if row["source"] else None
+        edit_s = None
+        if row["edit_s"] is not None:
+            if len(row["edit_s"]) != 2:
+                raise ValueError(f"edit_s is {row['edit_s']}; it must be two times in seconds")
+            edit_s = (row["edit_s"][0], row["edit_s"][1])
+        return SpeakRequest(row["text"], row["language"], phones, prompt, row["duration_s"], source, edit_s)
 
     def _read_prompt(self, path: str, text: str) -> Prompt:
         from models.prompt import Prompt

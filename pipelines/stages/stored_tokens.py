@@ -13,13 +13,14 @@ from catalog.schema import SCHEMA, Shard
 from catalog.shards import read_columns
 from catalog.storage import open_storage
 from models.identity import TokenIdentity
+from models.tasks import SPEAK
 from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoder, DecodeSettings
 from pipelines.audio.lengths import seconds_to_samples
 from pipelines.rows import Row
 from pipelines.stages.augment import noisy
 
-_READ = ("id", "recording_id", "source", "source_digest", "start_s", "duration_s")
+_READ = ("id", "recording_id", "source", "source_digest", "start_s", "duration_s", "task")
 _COPY = re.compile(r"#aug\d+$")
 
 
@@ -40,7 +41,8 @@ class StoredTokensStage:
     """One committed file (`shard`, JSON) -> a row per utterance with its values, in the file's order.
 
     `problem` says why a recording cannot be read as it was (gone, changed since). One recording is held at a time. A
-    recording that is a part of a larger file, and was cut itself, is decoded with what lies around it.
+    recording that is a part of a larger file, and was cut itself, is decoded with what lies around it. Rows for speech
+    tasks have no values.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class StoredTokensStage:
         return [self._values(row, whole) for row in rows]
 
     def _values(self, row: Row, whole: Samples | str) -> Mapping[str, object]:
+        if row["task"] not in (None, SPEAK):
+            return {}
         wave = self._wave(row, whole)
         return {"problem": wave} if isinstance(wave, str) else self._values_of(wave, self._sample_rate)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from catalog.identity import Columns
 from catalog.reasons import Reason
-from catalog.schema import SCHEMA, Shard
+from catalog.schema import RECORDED, SCHEMA, Shard
 from catalog.shards import write_shard
 from models.identity import TokenIdentity
 
@@ -80,7 +80,8 @@ class WriteStage:
         stored = table.select([name for name in SCHEMA.names if name in table.column_names])
         details = zip(table["id"].to_pylist(), reasons, table["detail"].to_pylist(), strict=True)
         examples = [f"{row}: {reason}: {detail}" for row, reason, detail in details if reason]
-        accepted = table["duration_s"].filter(pc.is_null(table["reason"]))
+        recorded = pc.is_in(pa.array(splits, pa.string()), value_set=pa.array(RECORDED))
+        accepted = table["duration_s"].filter(recorded)
         return Written(
             write_shard(
                 stored.append_column("split", pa.array(splits, pa.string())),

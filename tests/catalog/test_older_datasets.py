@@ -21,7 +21,7 @@ from catalog.schema import SCHEMA
 from catalog.shards import read_columns, read_shard, write_shard
 from catalog.upkeep import compact, verify
 
-ADDED_LATER = ("words", "avg_logprob", "source_stat", "snr_db", "latents")
+ADDED_LATER = ("words", "avg_logprob", "source_stat", "snr_db", "latents", "task", "prompt_codes")
 
 
 @pytest.fixture

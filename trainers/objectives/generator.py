@@ -61,10 +61,21 @@ class GeneratorObjective(NetworkObjective[B]):
         (directory / "text.json").write_text(text + "\n", encoding="utf-8")
 
 
-def collate_text(tokens_of: TextTokens, rows: Store, items: Sequence[Item], position: Position) -> TextBatch:
-    """Codes of the items and tokens of their texts."""
+def collate_text(
+    tokens_of: TextTokens,
+    rows: Store,
+    items: Sequence[Item],
+    position: Position,
+    said: Sequence[bool] | None = None,
+) -> TextBatch:
+    """Codes of the items and tokens of their texts; of the empty text where `said` is false."""
     codes = collate_codes(rows, items, position)
-    text_BL, mask_BL = pad_tokens([tokens_of(rows, item.row) for item in items])
+    kept = [True] * len(items) if said is None else said
+    tokens = [
+        tokens_of(rows, item.row) if one else tokens_of.of_nothing()
+        for item, one in zip(items, kept, strict=True)
+    ]
+    text_BL, mask_BL = pad_tokens(tokens)
     return TextBatch(**vars(codes), text_BL=text_BL, text_mask_BL=mask_BL)
 
 

@@ -121,8 +121,9 @@ class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
 
     def statistics(self, rows: Store) -> dict[str, float]:
         """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
-        tokens = sum(len(self.tokens_of(rows, row)) for row in range(len(rows)))
-        return {"frames_per_token": int(rows.lengths.sum()) / max(1, tokens)}
+        recorded = rows.recorded()
+        tokens = sum(len(self.tokens_of(rows, row)) for row in recorded.tolist())
+        return {"frames_per_token": int(rows.lengths[recorded].sum()) / max(1, tokens)}
 
 
 class MaskGCTT2SObjective(_MaskGCTObjective):

@@ -96,7 +96,7 @@ class MaskGCTSemanticT2SObjective(MaskGCTT2SObjective):
 
     def statistics(self, rows: Store) -> dict[str, float]:
         """`frames_per_token`, in frames of the semantic tokenizer."""
-        every = range(len(rows))
+        every = rows.recorded().tolist()
         tokens = sum(len(self.tokens_of(rows, row)) for row in every)
         frames = sum(len(rows.numbers(row, COLUMN)) for row in every)
         return {"frames_per_token": frames / max(1, tokens)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from models.layers.masks import length_mask, pad_rows
 from models.sampling.autoregressive import Limits, Sampler
 from models.sampling.draws import RowDraws, row_seeds
 from models.sampling.token_sampling import TokenSampling
+from models.tasks import EDITING, SPEAK, TASKS, VOICED, check_tokens
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
 from models.valle.growth import take_weights
@@ -59,6 +60,11 @@ class ValleSettings:
     """Share of the rows whose prompt is cut from the row itself."""
     no_prompt_prob: float = 0.0
     """Share of the rows that have none, for a system that also speaks without."""
+    tasks: tuple[str, ...] = ()
+    """Speech tasks that are learned besides speaking, of `models.tasks`, from rows that `prepare` derived for them.
+    The networks need `n_task_tokens`."""
+    task_text_prob: float = 0.5
+    """Share of the rows of tasks that can do without their text that have it."""
 
     def __post_init__(self) -> None:
         if self.prompts not in ("companions", "self", "none"):
@@ -70,7 +76,12 @@ class ValleSettings:
                 f"prompt_jitter_s is {self.prompt_jitter_s:g} with prompt_duration_s {self.prompt_duration_s:g}; "
                 "it must be from 0 to less than that"
             )
-        for name in ("self_prompt_prob", "no_prompt_prob"):
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(f"tasks holds {task!r}; known: {', '.join(TASKS)}")
+            if task in VOICED and self.prompts == "none":
+                raise ValueError(f"task {task} needs a voice prompt; prompts is 'none'")
+        for name in ("self_prompt_prob", "no_prompt_prob", "task_text_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
 
@@ -117,7 +128,28 @@ class PromptedBatch(TextBatch):
 def prompt_of(
     rows: Store, item: Item, settings: ValleSettings, limits: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """The voice prompt (P, Q) of one row, int64, drawn from `generator`; `limits` are its least and most frames."""
+    """The prompt (P, Q) of one row, int64, drawn from `generator`: a voice and, of a row for a speech task, its own.
+
+    `limits` are the least and most frames of the voice.
+    """
+    task = task_of(rows, item.row, settings)
+    if task == SPEAK:
+        return _voice_of(rows, item, settings, limits, generator)
+    own_PQ = torch.from_numpy(rows.numbers(item.row, "prompt_codes").T.copy())
+    if task not in VOICED:
+        return own_PQ
+    always = replace(settings, no_prompt_prob=0.0)
+    return torch.cat([_voice_of(rows, item, always, limits, generator), own_PQ])
+
+
+def task_of(rows: Store, row: int, settings: ValleSettings) -> str:
+    """The task of a row, `tts` for utterances and their copies."""
+    return (rows.text(row, "task") or SPEAK) if settings.tasks and rows.tasks() is not None else SPEAK
+
+
+def _voice_of(
+    rows: Store, item: Item, settings: ValleSettings, limits: tuple[int, int], generator: torch.Generator
+) -> Tensor:
 
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (), generator=generator))
@@ -140,31 +172,50 @@ def prompt_of(
     return torch.cat(found)
 
 
+def _is_said(task: str, settings: ValleSettings, generator: torch.Generator) -> bool:
+    """True for a row whose text is read."""
+    if task == SPEAK or task in EDITING:
+        return True
+    return float(torch.rand((), generator=generator)) < settings.task_text_prob
+
+
 class _ValleObjective(GeneratorObjective[PromptedBatch], ABC):
     """What both stages share: prompts, what is heard, larger tables."""
 
     network: ValleAR | ValleNAR
 
+    def __init__(self, network: ValleAR | ValleNAR, settings: ValleSettings, data: DataInfo) -> None:
+        super().__init__(network, settings, data)
+        for task in settings.tasks:
+            check_tokens(task, network.config.n_task_tokens)
+
     @classmethod
     def needs(cls, settings: ValleSettings, data: DataInfo) -> Needs:
-        """The column that the text front end reads, and utterances of the same speaker."""
+        """The column that the text front end reads, utterances of the same speaker, and rows for the tasks."""
         text = super().needs(settings, data)
+        text = replace(text, tasks=(*text.tasks, *settings.tasks), prompts=bool(settings.tasks))
         if settings.prompts != "companions":
             return text
         frames = math.ceil(settings.prompt_frames(data)[1] / settings.max_prompts)
-        return Needs(text.columns, settings.max_prompts, frames, nullable=text.nullable, least_companions=1)
+        companions = settings.max_prompts
+        return replace(text, companions=companions, companion_frames=frames, least_companions=1)
 
     @classmethod
     def collator(cls, settings: ValleSettings, data: DataInfo) -> Collator[PromptedBatch]:
-        """Codes, tokens of the texts, and prompts."""
+        """Codes, tokens of the texts, and prompts; some rows for tasks lose their text."""
         tokens_of, limits = TextTokens(settings.text, data.text), settings.prompt_frames(data)
 
         def collate(rows: Store, items: Sequence[Item], position: Position) -> PromptedBatch:
-            texts = collate_text(tokens_of, rows, items, position)
+            generators = [torch.Generator().manual_seed(item.seed) for item in items]
             prompts = [
-                prompt_of(rows, item, settings, limits, torch.Generator().manual_seed(item.seed))
-                for item in items
+                prompt_of(rows, item, settings, limits, generator)
+                for item, generator in zip(items, generators, strict=True)
             ]
+            said = [
+                _is_said(task_of(rows, item.row, settings), settings, generator)
+                for item, generator in zip(items, generators, strict=True)
+            ]
+            texts = collate_text(tokens_of, rows, items, position, said)
             prompt_BPQ, prompt_mask_BP = pad_rows(prompts)
             return PromptedBatch(**vars(texts), prompt_BPQ=prompt_BPQ, prompt_mask_BP=prompt_mask_BP)
 
@@ -185,8 +236,9 @@ class _ValleObjective(GeneratorObjective[PromptedBatch], ABC):
 
     def statistics(self, rows: Store) -> dict[str, float]:
         """`frames_per_token`: what a sentence without a given length may be a multiple of."""
-        tokens = sum(len(self.tokens_of(rows, row)) for row in range(len(rows)))
-        return {"frames_per_token": int(rows.lengths.sum()) / max(1, tokens)}
+        recorded = rows.recorded()
+        tokens = sum(len(self.tokens_of(rows, row)) for row in recorded.tolist())
+        return {"frames_per_token": int(rows.lengths[recorded].sum()) / max(1, tokens)}
 
     def warm_start(self, directory: Path) -> None:
         """Start from the weights of a generator directory of the same family and sizes.

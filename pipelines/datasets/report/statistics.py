@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from catalog.codes import Matrix, matrices
 from catalog.datasets import Dataset, Totals
 from catalog.filters import MEASURES, RATE
+from catalog.schema import RECORDED
 from pipelines.datasets.read import batches
 from pipelines.datasets.report.distribution import Distribution
 from pipelines.rows import Row, chars_per_s
@@ -105,7 +106,7 @@ def summarize(dataset: Dataset, seed: int = 0) -> Summary:
 
 def examples(dataset: Dataset, number: int, seed: int) -> Iterator[Example]:
     """Accepted rows drawn without replacement, the same ones for the same version and seed."""
-    shards = [shard for shard in dataset.shards() if shard.split != "rejected" and shard.rows > 0]
+    shards = [shard for shard in dataset.shards() if shard.split in RECORDED and shard.rows > 0]
     total = sum(shard.rows for shard in shards)
     drawn = sorted(random.Random(seed).sample(range(total), min(number, total)))
     start = 0
@@ -155,7 +156,7 @@ def _codebooks(dataset: Dataset, seed: int) -> tuple[list[tuple[int, float]], in
     codec = dataset.codec
     if codec.codebook_size > 32768:
         return [], 0
-    shards = [shard for shard in dataset.shards() if shard.split != "rejected"]
+    shards = [shard for shard in dataset.shards() if shard.split in RECORDED]
     random.Random(seed).shuffle(shards)
     counts = np.zeros((codec.n_codebooks, codec.codebook_size), np.int64)
     frames = 0

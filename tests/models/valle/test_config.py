@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from models.manifest import Padding
+from models.tasks import TASK_TOKENS, task_frame
 from models.valle import example
 from models.valle.ar import ValleAR
 from models.valle.config import SIZES, ValleARConfig, ValleNARConfig
 from models.valle.growth import grown
 from models.valle.nar import ValleNAR
-from models.valle.tasks import TASK_TOKENS, task_frame
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))

@@ -5,12 +5,13 @@ import torch
 
 from models.codec_sources import load_codec
 from models.codecs.interface import Wave
-from models.generators import save_generator
+from models.generators import load_generator, save_generator
 from models.prompt import Prompt
 from models.system import SpeakRequest
 from models.system_files import load_system, save_system
 from models.valle.ar import ValleAR
 from models.valle.config import ValleARConfig, ValleNARConfig
+from models.valle.growth import grown
 from models.valle.nar import ValleNAR
 from models.valle.options import ValleOptions
 from models.valle.system import ValleSystem
@@ -192,6 +193,96 @@ def test_refusals_are_one_line(system, request_, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         system.speak(options).prepare(request_)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tasked(parts, tmp_path_factory):
+    """The same with rows for task tokens."""
+    folder = tmp_path_factory.mktemp("tasked")
+    for role, part in parts.items():
+        save_generator(grown(load_generator(part)[1], n_task_tokens=7), f"valle_{role}", folder / role)
+    generators = {role: folder / role for role in parts}
+    save_system(folder / "system", "valle", codec=CODEC, generators=generators, text={"kind": "bytes"})
+    return load_system(folder / "system")
+
+
+@pytest.mark.parametrize("task", ["ns", "tse", "cse"])
+def test_rows_of_tasks_do_not_depend_on_their_batch(tasked, task):
+    requests = [
+        SpeakRequest(
+            "a" if task == "cse" else "",
+            prompt=voice(0.3) if task == "tse" else None,
+            source=voice(seconds).wave,
+            edit_s=(0.1, 0.3) if task == "cse" else None,
+        )
+        for seconds in (0.5, 0.8)
+    ]
+    together = run(tasked, requests, task=task, max_ar_steps=60)
+    for row, request in enumerate(requests):
+        (alone,) = run(tasked, [request], [row], task=task, max_ar_steps=60)
+        torch.testing.assert_close(alone.wave.wave_BT, together[row].wave.wave_BT, rtol=0, atol=1e-4)
+
+
+def test_an_edit_hears_nothing_of_the_part(tasked):
+    """Whatever the part holds, the result is the same; what stands around it is heard."""
+    task = tasked.speak({"task": "cse", "max_ar_steps": 60})
+    wave = voice(0.6).wave
+    results = []
+    for first, last in ((0, 0), (3200, 6400), (0, 3200)):
+        changed = wave.wave_BT.clone()
+        changed[:, first:last] = 0.3
+        source = Wave(changed, wave.lengths_B, wave.sample_rate)
+        prepared = task.prepare(SpeakRequest("a", source=source, edit_s=(0.2, 0.4)))
+        assert prepared.max_frames == 60
+        results.append(prepared.source.prompt("cse", tasked.codec))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "message"),
+    [
+        (
+            SpeakRequest("a", source=voice().wave),
+            {},
+            "a source is given, but the task is tts; tasks with one: ns",
+        ),
+        (SpeakRequest(""), {"task": "ns"}, "task ns needs a source: the recording that it works on"),
+        (
+            SpeakRequest("", source=voice().wave, prompt=voice()),
+            {"task": "ns"},
+            "task ns has no voice prompt",
+        ),
+        (SpeakRequest("", source=voice().wave), {"task": "svc"}, "task svc needs voice prompt"),
+        (SpeakRequest("a", source=voice().wave), {"task": "cse"}, "task cse needs part to edit"),
+        (
+            SpeakRequest("", source=voice().wave, edit_s=(0.1, 0.2)),
+            {"task": "cse"},
+            "text is empty; there is nothing to speak",
+        ),
+        (
+            SpeakRequest("a", source=voice().wave, edit_s=(0.3, 0.9)),
+            {"task": "cse"},
+            r"edit_s is \[0.3, 0.9\]; it must be two times within the source, which has 0.50 s",
+        ),
+        (SpeakRequest("", source=voice(0.8).wave), {"task": "ns", "max_ar_steps": 9}, "source has 40 frames"),
+        (SpeakRequest("", source=voice(20).wave), {"task": "ns"}, "source is 20.0 s long; the most is 15 s"),
+        (SpeakRequest(""), {"task": "sing"}, "task is 'sing'; it must be one of tts, ns, sr"),
+        (SpeakRequest(""), {"task": "ns", "prompt_use": "continue"}, "a task's prompt is no beginning"),
+    ],
+)
+def test_refusals_of_tasks_are_one_line(tasked, request_, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        tasked.speak(options).prepare(request_)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_without_task_tokens_do_no_tasks(system, tasked):
+    with pytest.raises(ValueError, match="the task token 'ns' is number 1; the network has 0"):
+        system.speak({"task": "ns"})
+    with pytest.raises(ValueError, match="valle cannot convert; it can speak"):
+        system.convert({})
+    assert tasked.capabilities == {"speak", "convert"}
 
 
 def test_a_prompt_needs_no_words(system):

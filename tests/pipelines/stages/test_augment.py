@@ -15,10 +15,13 @@ from catalog.appending import Appender
 from catalog.creation import create
 from catalog.identity import Identity
 from catalog.reasons import Reason
+from catalog.schema import SCHEMA as STORED
+from catalog.shards import write_shard
+from catalog.upkeep import verify
 from models.codec_sources import load_codec
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
-from pipelines.rows import SCHEMA, reject, samples_array, waves
+from pipelines.rows import SCHEMA, reject, samples_array, waves, with_column
 from pipelines.stages.augment import AugmentStage, noisy
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.write import WriteStage, Written
@@ -35,8 +38,8 @@ def rows_of(*lengths: int) -> pa.Table:
 
 def test_copies_stand_behind_their_originals_and_rejected_rows_have_none() -> None:
     table = reject(rows_of(5000, 3000, 4000), {1: (Reason.SILENT, "peak is 0")})
-    found = AugmentStage(copies=3, noise_std=6e-4)(table)
-    assert found.schema == table.schema
+    found = AugmentStage(copies=3, noise_std=6e-4, validation=0.0, seed=0)(table)
+    assert found.drop_columns(["task"]).schema == table.schema
     assert found["id"].to_pylist() == [
         *("recording0", "recording0#aug1", "recording0#aug2"),
         "recording1",
@@ -44,6 +47,8 @@ def test_copies_stand_behind_their_originals_and_rejected_rows_have_none() -> No
     ]
     assert found["recording_id"].to_pylist() == found["text"].to_pylist()
     assert found["reason"].to_pylist() == [None, None, None, "silent", None, None, None]
+    assert found["task"].to_pylist() == [None, "tts", "tts", None, None, "tts", "tts"]
+    assert found["split"].to_pylist() == [None, "derived", "derived", None, None, "derived", "derived"]
     before, after = waves(table), waves(found)
     assert np.array_equal(after[0], before[0])
     assert after[3] is None
@@ -64,15 +69,38 @@ def test_noise_follows_from_the_id_and_stays_within_full_scale(std: float, first
     assert np.array_equal(made, noisy(wave, std, second)) == (first == second)
 
 
-def test_recordings_are_committed_once_with_all_their_rows(tmp_path: Path) -> None:
+def test_copies_are_of_what_is_trained_on_and_in_no_figure(tmp_path: Path) -> None:
+    """Whatever decides the split of a recording, its copies are not in it, and validation rows have none."""
     identity = load_codec("pcm-16khz").identity
     appender = Appender(create(tmp_path, identity, {}))
-    table = CodecStage("pcm-16khz")(AugmentStage(4, 6e-4)(rows_of(5000, 3000, 4000)))
-    written = Written.from_table(WriteStage(str(tmp_path), "run", identity, 0.5, 0)(table))
+    table = rows_of(*[4000] * 20)
+    given = [None] * 18 + ["train", "validation"]
+    augmented = AugmentStage(4, 6e-4, 0.5, 0)(with_column(table, "split", given))
+    written = Written.from_table(
+        WriteStage(str(tmp_path), "run", identity, 0.5, 0)(CodecStage("pcm-16khz")(augmented))
+    )
     appender.append(written.shards)
-    totals = appender.dataset.totals()
-    assert (totals.recordings, totals.utterances, totals.rejected) == (3, 12, 0)
-    assert all(shard.rows == 4 * shard.recordings for shard in written.shards)
+    dataset = appender.dataset
+    train = dataset.read(["id"], "train")["id"].to_pylist()
+    copies = dataset.read(["id", "task"], "derived").to_pydict()
+    assert 2 < len(train) < 18
+    assert sorted(copies["id"]) == sorted(f"{row}#aug{number}" for row in train for number in (1, 2, 3))
+    assert set(copies["task"]) == {"tts"}
+    assert not any("#" in row for row in dataset.read(["id"], "validation")["id"].to_pylist())
+    totals = dataset.totals()
+    assert (totals.recordings, totals.utterances, totals.derived) == (20, 20, 3 * len(train))
+    assert totals.hours * 3600 == pytest.approx(20 * 0.25)
+    assert written.seconds == pytest.approx(20 * 0.25)
+    assert verify(dataset) == []
+
+
+def test_a_row_is_in_the_split_that_its_task_says() -> None:
+    identity = load_codec("pcm-16khz").identity
+    table = CodecStage("pcm-16khz")(AugmentStage(2, 6e-4, 0.0, 0)(rows_of(4000)))
+    stored = table.select([name for name in STORED.names if name in table.column_names])
+    for split, rule in (("train", "1 rows belong into the split derived"), ("derived", "1 rows must say")):
+        with pytest.raises(ValueError, match=rule):
+            write_shard(stored.append_column("split", pa.array([split] * 2)), "unused", "run", identity)
 
 
 def test_datasets_without_copies_are_what_they_were() -> None:

@@ -74,7 +74,7 @@ def cut(table: pa.Table) -> pa.Table:
 def table(recordings: list[Recording]) -> pa.Table:
     decoded = cut(DecodeStage(DECODING)(to_table(recordings)))
     assert decoded["reason"].null_count == len(decoded) == 5
-    return AugmentStage(2, NOISE_STD)(decoded)
+    return AugmentStage(2, NOISE_STD, 0.0, 0)(decoded)
 
 
 def test_rows_get_the_tokens_of_their_waves(settings: SemanticSettings, table: pa.Table) -> None:
@@ -117,7 +117,7 @@ Written_ = Callable[..., Dataset]
 
 @pytest.fixture
 def write(settings: SemanticSettings, table: pa.Table, tmp_path: Path) -> Written_:
-    """write(semantic): the table as a dataset with one file, with or without its tokens."""
+    """write(semantic): the table as a dataset with a file a split, with or without its tokens."""
 
     def made(semantic: bool) -> Dataset:
         codec = load_codec("pcm-24khz").identity
@@ -134,8 +134,9 @@ def write(settings: SemanticSettings, table: pa.Table, tmp_path: Path) -> Writte
 
 def stored(settings: SemanticSettings, dataset: Dataset) -> pa.Table:
     stage = StoredTokensStage(dataset.uri, SemanticTokens, {"settings": settings}, DECODING, NOISE_STD)
-    (shard,) = dataset.shards()
-    return stage(pa.table({"shard": [json.dumps(dataclasses.asdict(shard))]}))
+    shards = [json.dumps(dataclasses.asdict(shard)) for shard in dataset.shards()]
+    assert len(shards) == 2, "utterances, and their copies"
+    return pa.concat_tables(stage(pa.table({"shard": [shard]})) for shard in shards)
 
 
 def test_committed_files_get_the_same_tokens(settings: SemanticSettings, write: Written_) -> None:
@@ -153,5 +154,6 @@ def test_what_is_not_as_it_was_has_none(settings: SemanticSettings, write: Writt
     write_wav(tmp_path / "b.wav", np.full(32_000, 0.1, np.float32), 16_000)
     found = stored(settings, dataset)["problem"].to_pylist()
     assert found[0].startswith("a: unavailable: ") or found[0].startswith("a: unreadable: ")
-    assert found[2] == "b: has changed since it was committed"
-    assert found[6:] == [None] * 4
+    assert found[1] == "b: has changed since it was committed"
+    assert found[3:5] == found[8:] == [None] * 2
+    assert found[5:8] == found[:3]

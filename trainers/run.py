@@ -14,6 +14,7 @@ from catalog.command import JobError
 from catalog.config import digest, to_yaml
 from catalog.files import written_aside
 from catalog.outward import all_without_secrets, without_secrets
+from catalog.progress import Bar
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from models.identity import codes_are_samples
@@ -154,7 +155,8 @@ def train_here(
         embedded = embedded_directory(settings.init)
         run.objective.warm_start(embedded or resolve(settings.init, settings.tracking.uri))
     stream = console or sys.stderr
-    hooks = console_hooks(settings.loop, stream, live=stream.isatty())
+    bar = Bar(stream)
+    hooks = console_hooks(settings.loop, bar)
     tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None
     if tracker is not None:
         store = run.batches.store
@@ -179,6 +181,7 @@ def train_here(
             commands=of_process(settings.directory, stream),
         )
     finally:
+        bar.close()
         if tracker is not None:
             tracker.close()
 

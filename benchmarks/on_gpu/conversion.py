@@ -28,6 +28,10 @@ FLOWS = {
 }
 
 
+def _seconds(machine: Machine) -> int:
+    return 1 if machine.small else SECONDS
+
+
 def run(machine: Machine) -> Mapping[str, Json]:
     """Seconds of work a second of converted speech, with network evaluations."""
     sizes: dict[str, Any] = (
@@ -57,14 +61,16 @@ def _timed(machine: Machine, way: Callable[[], int], rows: int) -> Json:
         return "left out: the time was up"
     evaluations = way()
     seconds = machine.seconds(way, warm=0, least_s=2, most=5)
-    return {"evaluations": evaluations, "real_time_factor": round(seconds / SECONDS / rows, 5)}
+    return {"evaluations": evaluations, "real_time_factor": round(seconds / _seconds(machine) / rows, 5)}
 
 
 def _soundstorm(
     machine: Machine, model: SoundStorm, options: SoundStormOptions, rows: int
 ) -> Callable[[], int]:
     config, device = model.config, machine.device
-    semantic = [torch.randint(config.n_semantic_tokens, (FRAME_RATE * SECONDS,), device=device)] * rows
+    semantic = [
+        torch.randint(config.n_semantic_tokens, (FRAME_RATE * _seconds(machine),), device=device)
+    ] * rows
     prompt_T = torch.randint(config.n_semantic_tokens, (FRAME_RATE * PROMPT_S,), device=device)
     codes_TQ = torch.randint(config.codebook_size, (len(prompt_T), config.n_codebooks), device=device)
     given = conditions_of(model, semantic, [Voice(prompt_T, codes_TQ)] * rows)
@@ -79,7 +85,7 @@ def _soundstorm(
 
 def _flow(machine: Machine, model: ConditionalFlowMatcher, steps: FlowSteps, rows: int) -> Callable[[], int]:
     device, channels = machine.device, model.config.latent_size
-    frames, prompt = FRAME_RATE * SECONDS, FRAME_RATE * PROMPT_S
+    frames, prompt = FRAME_RATE * _seconds(machine), FRAME_RATE * PROMPT_S
     given = Conditions(
         torch.randn(rows, frames, channels, device=device),
         [frames] * rows,

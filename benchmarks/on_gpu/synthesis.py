@@ -69,13 +69,13 @@ def _timed(machine: Machine, way: Callable[[], int], rows: int) -> Json:
     return {
         "forwards": forwards,
         "seconds": round(seconds, 3),
-        "real_time_factor": round(seconds / SECONDS / rows, 5),
+        "real_time_factor": round(seconds / _seconds(machine) / rows, 5),
     }
 
 
 def _conditions(machine: Machine, rows: int) -> Conditions:
     generator = torch.Generator().manual_seed(rows)
-    seconds = 1 if machine.small else SECONDS
+    seconds = _seconds(machine)
     text_BL = torch.randint(0, 256, (rows, 14 * (seconds + PROMPT_S)), generator=generator).to(machine.device)
     prompt_BPQ = torch.randint(0, 1024, (rows, FRAME_RATE * PROMPT_S, LEVELS), generator=generator)
     prompt_BPQ = prompt_BPQ.to(machine.device)
@@ -84,13 +84,21 @@ def _conditions(machine: Machine, rows: int) -> Conditions:
     return Conditions(text_BL, torch.ones_like(text_BL, dtype=torch.bool), prompt_BPQ, ones, frames)
 
 
+def _options(machine: Machine) -> MaskGCTOptions:
+    return MaskGCTOptions(t2s_steps=3, s2a_steps=(2, 2, 1)) if machine.small else MaskGCTOptions()
+
+
+def _seconds(machine: Machine) -> int:
+    return 1 if machine.small else SECONDS
+
+
 def _draws(given: Conditions) -> RowDraws:
     return RowDraws(range(len(given.lengths)), given.text_BL.device)
 
 
 @torch.no_grad()
 def _ours(machine: Machine, t2s: MaskGCTT2S, s2a: MaskGCTS2A, given: Conditions) -> int:
-    options, draws = MaskGCTOptions(), _draws(given)
+    options, draws = _options(machine), _draws(given)
     with machine.autocast():
         first = generate_t2s(t2s, given, options.t2s_steps, options.choice(), options.guide(), draws)
         steps = options.steps_of(LEVELS)
@@ -102,7 +110,8 @@ def _ours(machine: Machine, t2s: MaskGCTT2S, s2a: MaskGCTS2A, given: Conditions)
 
 @torch.no_grad()
 def _published(machine: Machine, t2s: MaskGCTT2S, s2a: MaskGCTS2A, given: Conditions) -> int:
-    options, draws, calls = MaskGCTOptions(), _draws(given), _Calls(given, MaskGCTOptions().guide())
+    options, draws = _options(machine), _draws(given)
+    calls = _Calls(given, options.guide())
     device = given.text_BL.device
     with machine.autocast():
         first_BT = sample_masked(

@@ -144,7 +144,7 @@ def _plain_loss(objective: Network, batch: TextBatch, generator: torch.Generator
 def _batch(machine: Machine, seed: int) -> TextBatch:
     """Rows of 2 to 20 s with 14 bytes of text a second, as batches of a wide length bucket have them."""
     generator = torch.Generator().manual_seed(seed)
-    most, rate = (600 if machine.small else POSITIONS), DATA.sample_rate / DATA.hop_length
+    most, rate = (60 if machine.small else POSITIONS), DATA.sample_rate / DATA.hop_length
     texts, codes, total = [], [], 0
     while total < most:
         seconds = 2 + 18 * float(torch.rand((), generator=generator))

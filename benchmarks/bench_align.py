@@ -1,4 +1,4 @@
-"""How well and how fast long recordings are cut by their transcripts, with `espeak-dtw`.
+"""Quality and speed of cutting long recordings by their transcripts with `espeak-dtw`.
 
     python -m benchmarks.bench_align FOLDER [FOLDER ...] [--minutes 2 20] [--seed 0]
 
@@ -96,7 +96,7 @@ def measure_sentences(reading: Reading) -> dict[str, Any]:
 
 
 def measure_cuts(reading: Reading) -> dict[str, Any]:
-    """What the stage makes of the recording: cuts at sentence ends, and what it keeps."""
+    """Run the stage on the recording: its cuts at sentence ends, and the audio it keeps."""
     row = dict.fromkeys(SCHEMA.names[:-1]) | {"id": "r", "recording_id": "r", "text": " ".join(reading.texts)}
     row |= {"language": reading.language, "start_s": 0.0, "duration_s": reading.seconds}
     arrays = [pa.array([row[field.name]], field.type) for field in list(SCHEMA)[:-1]]
@@ -122,7 +122,7 @@ def measure_cuts(reading: Reading) -> dict[str, Any]:
 
 
 def _cut_errors(reading: Reading, rows: Sequence[dict[str, Any]]) -> list[float]:
-    """How far starts and ends of accepted utterances are outside the pause they belong in, at ends of sentences."""
+    """Distances of starts and ends of accepted utterances to the pause they belong in, at ends of sentences."""
     ends = np.cumsum([len(split_words(text)) for text in reading.texts]).tolist()
     speech = reading.speech_s
     pauses = {0: (0.0, speech[0][0]), ends[-1]: (speech[-1][1], reading.seconds)}

@@ -46,7 +46,7 @@ BATCH = 60
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a system made of all requests, with what it cost."""
+    """Speech for all requests, with its cost."""
 
     utterances: list[Utterance]
     evaluations: float

@@ -119,7 +119,7 @@ def write(path: Path, samples: np.ndarray, times: int) -> None:
 
 
 def work(path: Path, mode: str) -> dict[str, Any]:
-    """What a worker of `prepare` does with one recording; runs in a process of its own."""
+    """The work of one `prepare` worker on one recording; runs in a process of its own."""
     import time
 
     from models.codec_sources import load_codec

@@ -1,4 +1,4 @@
-"""How fast the quality measures are: seconds of audio per second, one thread, each beside the codec stage.
+"""Speed of the quality measures: seconds of audio per second, one thread, each beside the codec stage.
 
     python -m benchmarks.bench_quality SPEECH_FOLDER [--limit RECORDINGS] [--rounds N] [--reference RECORDINGS]
 

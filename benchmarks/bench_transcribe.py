@@ -90,7 +90,7 @@ def load_whisperx(model: Path, tokens: int, device: str, whole: bool) -> Any:
 
 
 def clock(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What it returns, its processor and its wall seconds."""
+    """Its result, its processor seconds and its wall seconds."""
     processor, wall = time.process_time(), time.perf_counter()
     result = work()
     return result, time.process_time() - processor, time.perf_counter() - wall

@@ -1,4 +1,4 @@
-"""What the scenarios of `chaos_prepare.py` share: a corpus, how it looks when nothing goes wrong, and outcomes."""
+"""Common parts of the scenarios of `chaos_prepare.py`: a corpus, its undisturbed result, and outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL_BATCHES = ("--set", "resources.max_batch_bytes=1")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario should have left, and what it left."""
+    """Expected and actual result of a scenario."""
 
     expected: str
     found: str
@@ -30,7 +30,7 @@ class Outcome:
 
 @dataclass
 class Bench:
-    """What the scenarios share: a folder to work in, a corpus and how it looks when nothing goes wrong."""
+    """Shared by the scenarios: a folder to work in, a corpus and its undisturbed result."""
 
     scratch: Path
     arguments: argparse.Namespace

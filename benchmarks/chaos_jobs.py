@@ -33,7 +33,7 @@ Rows = dict[str, str]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended."""
+    """The end of a job."""
 
     code: int
     result: Mapping[str, Any]
@@ -196,7 +196,7 @@ def _first_json(host: subprocess.Popen[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a dataset has against what it should have."""
+    """Rows of a dataset compared with the expected ones."""
 
     rows: int
     missing: int
@@ -257,7 +257,7 @@ def compare(dataset: Path, expected: Rows) -> Difference:
 
 
 def is_sound(dataset: Path) -> bool:
-    """Whether `verify` finds nothing, and no Parquet file lies about that the table does not have."""
+    """True if `verify` finds nothing and every Parquet file belongs to the table."""
     from catalog.datasets import Dataset
     from catalog.upkeep import verify
 

@@ -1,4 +1,4 @@
-"""What the codec bench compares waves by, beside STOI and PESQ: mel distance, voice, and the buzz of a frame rate."""
+"""Measures of the codec bench besides STOI and PESQ: mel distance, voice, and the buzz of a frame rate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def voice_likeness() -> Likeness | None:
 
 
 def buzz_db(wave_T: Tensor, rate_hz: float) -> float:
-    """How far a modulation of `rate_hz` stands out of its neighbours within 12 Hz, in dB, in the level of 3 to 8 kHz.
+    """Prominence in dB of a modulation at `rate_hz` over its neighbours within 12 Hz, in the level of 3 to 8 kHz.
 
     About 0 for recordings: what hisses has no rate. A decoder whose frames are heard has its frame rate there.
     """

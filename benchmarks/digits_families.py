@@ -55,7 +55,7 @@ class DigitsFamily:
             raise ValueError(f"{self.name}: the shares of its networks add up to {total:g}; they must to 1")
 
     def ask(self, request: Request, waves: Mapping[Recording, Samples]) -> SpeakRequest | ConvertRequest:
-        """What the system is asked; a voice prompt comes with the word that is said in it."""
+        """The system's request; a voice prompt comes with the word that is said in it."""
         prompt = Prompt(wave_of(waves[request.prompt]), request.prompt.digit, "en")
         if self.task == "convert":
             return ConvertRequest(wave_of(waves[request.source]), prompt)

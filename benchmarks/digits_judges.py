@@ -48,7 +48,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the ears found; intervals are 95 % bootstrap intervals over requests."""
+    """Figures of both classifiers; intervals are 95 % bootstrap intervals over requests."""
 
     utterances: int
     digits: float

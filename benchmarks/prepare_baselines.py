@@ -1,4 +1,4 @@
-"""What `prepare` is measured against, each a program of its own: decode, resample, encode with the same codec.
+"""Baselines of `prepare`, each a program of its own: decode, resample, encode with the same codec.
 
     python benchmarks/prepare_baselines.py {bare,datasets,datasets-tuned,ray,ray-tuned} FOLDER CODEC WORKERS OUTPUT
 

@@ -1,4 +1,4 @@
-"""How far long work is, the same way in every job: `[####......] 40 %  words  3 min 20 s left`.
+"""Progress of long work, drawn alike in every job: `[####......] 40 %  words  3 min 20 s left`.
 
 One line that is rewritten on a terminal and in a notebook; elsewhere (files, `ray job logs`) a line now and then, less
 often as the work goes on. Standard library only.

@@ -40,7 +40,7 @@ def marked_run(dataset: Dataset) -> Iterator[str]:
 
 
 def newest_record(dataset: Dataset) -> dict[str, Any]:
-    """What the newest run of `prepare` recorded in `_settings`; empty if none did."""
+    """Record of the newest run of `prepare` in `_settings`; empty if there is none."""
     runs = sorted(dataset.storage.listing("_settings"))
     found = parse_yaml(dataset.storage.read(runs[-1]).decode(), runs[-1]) if runs else None
     return found if isinstance(found, dict) else {}

@@ -54,7 +54,7 @@ def load_codec_directory(directory: Path, device: str | torch.device = "cpu") ->
 
 
 def codec_directory(source: str) -> Path | None:
-    """Where the weights of a directory or of an id of the Hub are; None for a codec with a name of its own."""
+    """Directory of the weights of a path or Hub id; None for a codec with a name of its own."""
     if _has_name(source):
         return None
     return _directory(source) or _place(CodecSource.parse(source))

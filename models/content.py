@@ -94,7 +94,7 @@ class ContentStage(ABC):
 
     @abstractmethod
     def frames(self, wave_T: Tensor, codes_PQ: Tensor) -> Tensor:
-        """What the network is given of a reference and its codes, (P, X)."""
+        """Frames of a reference for the network, from its wave and codes, (P, X)."""
 
     def content_of(self, voice: Voice) -> Tensor:
         """See TokensToSpeech."""

@@ -1,4 +1,4 @@
-"""What a family declares of itself: its trainable networks, systems, codecs and published checkpoint formats.
+"""A family's manifest: its trainable networks, systems, codecs and published checkpoint formats.
 
 `models/<family>/family.py` holds one `Family`; `models.families` lists them all. Nothing else names a family.
 """

@@ -83,7 +83,7 @@ def check_prompt(
 
 
 class PerPrompt(Generic[T]):
-    """What a function makes of voice prompts, once for each distinct `Prompt` object; the last ones are remembered."""
+    """A function of voice prompts, called once for each distinct `Prompt` object; the last ones are remembered."""
 
     def __init__(self, make: Callable[[Prompt], T], remembered: int = 64) -> None:
         self._make, self._remembered = make, remembered

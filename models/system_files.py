@@ -151,7 +151,7 @@ def _load_generators(
 def _text_stages(
     names: Mapping[str, str], generators: Mapping[str, nn.Module], text: TextFrontEnd | None
 ) -> dict[str, TextStage[object]]:
-    """What can begin a cascade, by role."""
+    """Stages that can begin a cascade, by role."""
     makers = {role: trainable(name).text_stage for role, name in names.items()}
     return {
         role: partial(maker, generators[role], text)
@@ -161,7 +161,7 @@ def _text_stages(
 
 
 def _copy_codec(source: str, directory: Path, role: str) -> tuple[str, dict[str, Json]]:
-    """What `system.json` says of a codec: its source, as a folder inside `directory` where it was a directory."""
+    """The entry of a codec in `system.json`: its source, as a folder inside `directory` where it was a directory."""
     loaded = load_codec(source)
     identity = _identity(loaded)
     place = codec_directory(source)

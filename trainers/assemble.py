@@ -29,7 +29,7 @@ PYFUNC = Path(__file__).with_name("pyfunc.py")
 
 
 class AssembleSettings(Settings):
-    """What a system is given besides its parts."""
+    """Settings of a system besides its parts."""
 
     options: Record = Field(default_factory=dict, description="sampling defaults of the system")
     text: Record | None = Field(
@@ -124,7 +124,7 @@ def write_system(
 
 
 def _record(generator: Path) -> Record:
-    """What its training noted; nothing for an imported checkpoint."""
+    """Record of its training; empty for an imported checkpoint."""
     path = generator / "training.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
@@ -162,7 +162,7 @@ def _check_codec(what: str, source: str, weights: str, found: Codec, role: str) 
 
 
 def _options(kind: SystemKind, records: Mapping[str, Values], given: Values) -> Record:
-    """What the parts measured of their training data, the first role's first, and over it the given options."""
+    """Statistics of the parts' training data, the first role's first, overridden by the given options."""
     options: Record = {}
     for role, record in reversed([(role, records[role]) for role in kind.roles if role in records]):
         measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}

@@ -158,7 +158,7 @@ def _info(source: str, codec: TokenIdentity) -> DataInfo:
 
 
 def _text_settings(dataset: Dataset) -> Record | None:
-    """How its texts were prepared, with the versions of what made them, as its newest run recorded them."""
+    """Text settings of its preparation, with versions, as its newest run recorded them."""
     settings = dataset.settings.get("text")
     if not isinstance(settings, dict):
         return None
@@ -330,13 +330,13 @@ def _is_best(name: str, uri: str, tags: Mapping[str, str]) -> bool:
 
 
 def _left_out(run: Run) -> Record:
-    """How many training rows are never used, and why."""
+    """Numbers of training rows that are never used, by reason."""
     reasons = {reason: count for reason, count in run.batches.left_out.items() if count}
     return {"rows_left_out": run.batches.skipped, "left_out": reasons}
 
 
 def describe(settings: FitSettings) -> Record:
-    """What a run would do, without starting it: rows, batches, parameters."""
+    """Describe a run without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
     try:
         with torch.device("meta"):  # sizes are all that is asked for

@@ -25,7 +25,7 @@ STATISTICS = "wav2vec2bert_stats.pt"
 
 @dataclass(frozen=True)
 class Further:
-    """What a release does not hold."""
+    """Parts that a release does not hold."""
 
     w2v_bert: str = semantic.Features.source
     """Directory or hub id of the network whose features its semantic tokenizer reads."""

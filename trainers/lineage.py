@@ -1,4 +1,4 @@
-"""Where a registered system comes from: exact versions and digests of its parts, codec, data and text, as tags."""
+"""Lineage of a registered system: exact versions and digests of its parts, codec, data and text, as tags."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class _Loop(Generic[B]):
         return Outcome(self.step, self.position.epoch, stopped, best, self.last_loss, self.best)
 
     def _commanded(self) -> Wishes:
-        """What rank 0 was told to do, on all ranks."""
+        """Commands given to rank 0, on all ranks."""
         told = Wishes() if self.parallel.rank else self.commands()
         values = torch.tensor([told.quit, told.save, told.evaluate, told.lr], dtype=torch.float64)
         quits, saves, evaluates, lr = self.parallel.sum(values.to(self.device)).tolist()
@@ -193,7 +193,7 @@ class _Loop(Generic[B]):
         self.log.add("" if phase == self.objective.phases[0] else phase, totals, norm, lr)
 
     def _freeze_others(self, phase: str) -> None:
-        """What another phase trains needs no gradient here, though gradients pass through it."""
+        """Freeze the parameters of other phases, through which gradients still pass."""
         if len(self.objective.phases) > 1:
             own = {id(p) for p in self.parameters[phase]}
             for parameters in self.parameters.values():

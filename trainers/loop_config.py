@@ -16,7 +16,7 @@ Stopped = Literal["max_steps", "max_epochs", "max_minutes", "interrupted"]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long, how often, how precise. At least one stop rule must be given; the first one reached ends
+    """Duration, intervals and precision of a training. At least one stop rule must be given; the first one reached ends
     the run.
     """
 
@@ -86,7 +86,7 @@ def _ignore(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells the world; called on rank 0 only."""
+    """Callbacks of the loop; called on rank 0 only."""
 
     on_log: Callable[[int, Mapping[str, float]], None] = _ignore
     """(step, metrics)"""
@@ -111,7 +111,7 @@ def chain(*hooks: Hooks) -> Hooks:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a running training was told since its last update."""
+    """Commands given to a running training since its last update."""
 
     quit: bool = False
     save: bool = False
@@ -122,7 +122,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended."""
+    """Result of a training."""
 
     step: int
     epoch: int

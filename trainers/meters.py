@@ -1,4 +1,4 @@
-"""What a run reports: sums over micro-batches and ranks, and means over steps."""
+"""Figures that a run reports: sums over micro-batches and ranks, and means over steps."""
 
 from __future__ import annotations
 

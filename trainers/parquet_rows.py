@@ -30,7 +30,7 @@ class FlatCodes(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What a file's rows take in memory."""
+    """Memory that a file's rows take."""
 
     codes: int
     """Number of int16."""
@@ -73,7 +73,7 @@ def read_batches(path: str, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
 def column_types(
     paths: Sequence[str], columns: Sequence[str], nullable: Sequence[str]
 ) -> dict[str, pa.DataType]:
-    """How columns are held, from the first file that has each: a file without it has nulls.
+    """Types of columns, from the first file that has each: a file without it has nulls.
 
     ValueError names one of `columns` that no file has; of `nullable`, which are strings, none need be there.
     """

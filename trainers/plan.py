@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How rows are grouped. The three limits are those of the unofficial MaskGCT's sampler."""
+    """Settings of grouping rows. The three limits are those of the unofficial MaskGCT's sampler."""
 
     frames_threshold: int = 16384
     """A batch is closed when its real (unpadded) frames, companions' included, would exceed this."""

@@ -1,4 +1,4 @@
-"""What every rank of a fit does: read the rows, build the objective, train. And what is made of the best weights."""
+"""The work of every rank of a fit: read the rows, build the objective, train, export the best weights."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class DataSettings(Settings):
-    """Where the rows come from: a dataset of the catalog, or Parquet files."""
+    """Source of the rows: a dataset of the catalog, or Parquet files."""
 
     dataset: str | None = Field(default=None, description="dataset directory or URI")
     version: int | None = Field(

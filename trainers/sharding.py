@@ -35,7 +35,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether ranks hold different slices of it."""
+    """True if ranks hold different slices of it."""
     return isinstance(tensor, DTensor)
 
 

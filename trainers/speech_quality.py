@@ -1,4 +1,4 @@
-"""How close reconstructed speech is to the original: STOI, and PESQ-WB where the `pesq` package is installed.
+"""Closeness of reconstructed speech to the original: STOI, and PESQ-WB where the `pesq` package is installed.
 
 STOI: Taal et al. 2011, 0 to 1. PESQ-WB: ITU-T P.862.2, about 1 to 4.6; an extra (`bench`), since it needs a compiler.
 """

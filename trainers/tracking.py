@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunReference:
-    """Where a run is: enough for another process to write to it."""
+    """Location of a run: enough for another process to write to it."""
 
     uri: str
     run_id: str
@@ -184,7 +184,7 @@ class Tracker:
 
 
 def pictures(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """What is shown together, by name: an original above its reconstruction as `pair-...`, others alone."""
+    """Pictures by name: an original above its reconstruction as `pair-...`, others alone."""
     together = pairs(samples)
     paired = {sample.name for pair in together.values() for sample in pair}
     alone = {sample.name: [sample] for sample in samples if sample.name not in paired}

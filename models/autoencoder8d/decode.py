@@ -28,7 +28,7 @@ PUBLISHED: Mapping[str, Json] = {"first_steps": 40, "s2a_steps": (40, 16, 1), "m
 
 @dataclass(frozen=True)
 class Autoencoder8dOptions(SemanticS2AOptions):
-    """How latents become speech: as in MaskGCT, but for what the autoencoder does otherwise."""
+    """Options of turning latents into speech: those of MaskGCT with the autoencoder's own defaults."""
 
     first_guidance: float = 0.0
     voice_s: float = 2.0

@@ -22,7 +22,7 @@ Features = list[list[Tensor]]
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Which discriminators, and how wide. The widths are a fraction of DAC's: its own (period_channels 32, 128, 512,
+    """Discriminators and widths. The widths are a fraction of DAC's: its own (period_channels 32, 128, 512,
     1024, 1024, spectrum_channels 32: 42 M parameters) need a GPU.
     """
 

@@ -29,7 +29,7 @@ HUB_EDITION = "hub"
 
 @dataclass(frozen=True)
 class Stored:
-    """What a codec directory holds."""
+    """Contents of a codec directory."""
 
     name: str
     edition: str

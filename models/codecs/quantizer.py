@@ -159,7 +159,7 @@ def k_means(vectors_ND: Tensor, size: int, iterations: int, generator: torch.Gen
 
 
 def cell_statistics(vectors_ND: Tensor, codes_N: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """How many vectors each code has (V,), and their sum (V, D)."""
+    """Number of vectors per code (V,), and their sum (V, D)."""
     counts_V = torch.bincount(codes_N, minlength=size).to(vectors_ND.dtype)
     sums_VD = vectors_ND.new_zeros(size, vectors_ND.shape[1]).index_add_(0, codes_N, vectors_ND)
     return counts_V, sums_VD

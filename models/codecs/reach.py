@@ -1,4 +1,4 @@
-"""How far stacks of convolutions see, so that rows can be cut into pieces."""
+"""Receptive fields of stacks of convolutions, so that rows can be cut into pieces."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ class Path:
     """The end is what is missing to the semantic embedding."""
 
     def prior(self, noise_BTZ: Tensor, semantic_BTZ: Tensor) -> Tensor:
-        """Where standard normal noise puts a row at time 0."""
+        """State of a row at time 0, from standard normal noise."""
         return noise_BTZ + semantic_BTZ if self.start_from_cond else noise_BTZ
 
     def end(self, latents_BTZ: Tensor, semantic_BTZ: Tensor) -> Tensor:
-        """Where the path to these latents ends."""
+        """End of the path to these latents."""
         return latents_BTZ - semantic_BTZ if self.explicit else latents_BTZ
 
     def latents(self, end_BTZ: Tensor, semantic_BTZ: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ PromptState = Literal["solved", "overwritten"]
 
 @dataclass(frozen=True)
 class FlowOptions:
-    """How the flow is solved."""
+    """Solver, guidance and treatment of the prompt."""
 
     steps: FlowSteps = field(default_factory=FlowSteps)
     guidance: VelocityGuidance = field(default_factory=VelocityGuidance)

@@ -20,7 +20,7 @@ Role = Literal["query", "key"]
 
 
 class AttentionContext(Protocol):
-    """What the attention layers of one forward pass share: who may attend to whom, and from which positions."""
+    """Shared by the attention layers of one forward pass: masks and positions."""
 
     def rotate(self, x_BNHd: Tensor, of: Role) -> Tensor:
         """Apply the positions to queries or keys; the input itself where positions come from elsewhere."""

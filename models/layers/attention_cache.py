@@ -17,7 +17,7 @@ from models.layers.rope import Rotation, rotate, rotation_at
 
 
 class DecoderState(Protocol):
-    """What a decoder keeps of the positions that it has seen; each row has its own number of them."""
+    """A decoder's memory of the positions that it has seen; each row has its own number of them."""
 
     lengths_B: Tensor
     """int64: positions seen."""

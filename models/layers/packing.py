@@ -25,7 +25,7 @@ class Packing:
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each row begins among the packed positions, and where the last one ends, int32 (B + 1,)."""
+        """Offsets of the rows among the packed positions, the last one's end included, int32 (B + 1,)."""
         return F.pad(self.mask_BN.sum(1).cumsum(0, dtype=torch.int32), (1, 0))
 
     @cached_property

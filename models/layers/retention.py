@@ -145,7 +145,7 @@ class Chunkwise(_Form):
         return torch.cat(made, dim=2)[:, :, :n_positions].transpose(1, 2)
 
     def _divisor(self, scores_BHCC: Tensor, state_BHde: Tensor | None, index: int) -> Tensor:
-        """What a chunk's result is divided by, (B or 1, H, C, 1)."""
+        """Divisor of a chunk's result, (B or 1, H, C, 1)."""
         size = self.chunk_size
         start = index * size if self.normalisation == "position" else 0
         positions_1C = torch.arange(start, start + size, device=scores_BHCC.device)[None]
@@ -161,7 +161,7 @@ class Chunkwise(_Form):
 
 
 class _Factors(NamedTuple):
-    """What the layers of one call of the recurrent form share."""
+    """Shared by the layers of one call of the recurrent form."""
 
     since_HN1: Tensor
     """Decay of the state at each position."""

@@ -19,7 +19,7 @@ LayerSchedule = Literal["cosine", "linear", "uniform"]
 
 @dataclass(frozen=True)
 class CorruptionConfig:
-    """How a batch is corrupted; defaults are those of T2S with the fixed behaviour."""
+    """Settings of corrupting a batch; defaults are those of T2S with the fixed behaviour."""
 
     min_mask_prob: float = 0.2
     """Floor of the mask probability: 0.2 in T2S, 0 in S2A."""
@@ -43,7 +43,7 @@ class CorruptionConfig:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What `corrupt` decided."""
+    """Result of `corrupt`."""
 
     times_B: Tensor
     """Diffusion time in [1e-5, 1], float32."""

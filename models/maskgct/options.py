@@ -16,7 +16,7 @@ LengthBy = Literal["bytes", "tokens"]
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text becomes the codes of codebook 0; the sampling defaults are those of the published example."""
+    """Options from text to the codes of codebook 0; the sampling defaults are those of the published example."""
 
     frames_per_token: float = 8.0
     """Length of a sentence without a prompt: published are 8 to 16; an assembled system has its dataset's mean."""
@@ -50,17 +50,17 @@ class TextOptions:
         self.guide()
 
     def choice(self) -> TokenChoice:
-        """How codes are drawn."""
+        """Settings of drawing codes."""
         return TokenChoice(self.temperature, self.filter_threshold)
 
     def guide(self) -> Guidance:
-        """How guidance acts."""
+        """Settings of the guidance."""
         return Guidance(self.guidance, self.rescale)
 
 
 @dataclass(frozen=True)
 class SemanticTextOptions(TextOptions):
-    """How text becomes semantic tokens; the sampling defaults are those of amphion/MaskGCT."""
+    """Options from text to semantic tokens; the sampling defaults are those of amphion/MaskGCT."""
 
     frames_per_token: float = 4.0
     """Length of a sentence without a prompt; an assembled system has its dataset's mean."""
@@ -94,7 +94,7 @@ class MaskGCTOptions(TextOptions):
 
 @dataclass(frozen=True)
 class SemanticS2AOptions(RecordingLimits):
-    """How semantic tokens become codes; the sampling defaults are those of amphion/MaskGCT."""
+    """Options from semantic tokens to codes; the sampling defaults are those of amphion/MaskGCT."""
 
     first_steps: int = 25
     """Of codebook 0, where a network of its own makes it."""
@@ -121,15 +121,15 @@ class SemanticS2AOptions(RecordingLimits):
         self.guide_first()
 
     def choice(self) -> TokenChoice:
-        """How codes are drawn."""
+        """Settings of drawing codes."""
         return TokenChoice(self.temperature, self.filter_threshold)
 
     def guide(self) -> Guidance:
-        """How guidance acts."""
+        """Settings of the guidance."""
         return Guidance(self.guidance, self.rescale)
 
     def guide_first(self) -> Guidance:
-        """How it acts on the network of codebook 0."""
+        """Its settings for the network of codebook 0."""
         return Guidance(self.first_guidance, self.rescale)
 
     def steps_of(self, n_codebooks: int) -> list[int]:

@@ -25,7 +25,7 @@ from models.sampling.masked import LogitsFn, TokenChoice, sample_masked
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the rows of a batch are generated from; masks are bool, true at valid positions."""
+    """Inputs from which the rows of a batch are generated; masks are bool, true at valid positions."""
 
     text_BL: Tensor
     """int64; with a prompt the prompt's text and the wanted text."""
@@ -49,7 +49,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class SemanticConditions:
-    """What the rows of a batch are generated from where every frame has a semantic token; masks as in Conditions."""
+    """Inputs of a batch in which every frame has a semantic token; masks as in Conditions."""
 
     semantic_BT: Tensor
     """int64, of the frames to generate."""

@@ -78,7 +78,7 @@ class SpeechStage(ContentStage):
         return Generated(made.codes_BTQ, evaluations + made.evaluations), lengths_B
 
     def _beginning(self, voice: Voice, n_frames: int) -> Voice:
-        """What is used of a voice for a row of so many frames."""
+        """The part of a voice that is used for a row of so many frames."""
         if not self._voice_frames:
             return voice
         kept = min(self._voice_frames, n_frames)

@@ -132,7 +132,7 @@ class TextStage:
         return int(frames)
 
     def _size(self, text: str, language: str | None) -> int:
-        """What the length of speech is proportional to."""
+        """Measure of text that the length of speech is proportional to."""
         if self._options.length_by == "bytes":
             return len(text.encode())
         return len(self._front_end.encode(text, language))

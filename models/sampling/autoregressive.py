@@ -19,7 +19,7 @@ FinishReason = Literal["stop", "length", "loop"]
 
 
 class State(Protocol):
-    """What the network keeps of earlier tokens."""
+    """The network's memory of earlier tokens."""
 
     def reorder(self, rows_B: Tensor) -> None:
         """Go on with these rows; a row may be left out or occur several times."""
@@ -32,7 +32,7 @@ StepFn = Callable[[Tensor, S], Tensor]
 
 @dataclass(frozen=True)
 class Continuation:
-    """What one row got."""
+    """Result of one row."""
 
     tokens_N: Tensor
     """int64, without the stop token and without a prefix."""
@@ -42,7 +42,7 @@ class Continuation:
 
 
 class Search(Protocol):
-    """How rows go on. It keeps the tokens, the network's state keeps the rest."""
+    """Choice of each row's next token. It keeps the tokens, the network's state keeps the rest."""
 
     def advance(self, logits_RV: Tensor, state: State) -> Tensor | None:
         """The next token of each row (R,), the state reordered to those rows; None when all rows have ended."""
@@ -83,7 +83,7 @@ class LoopGuard:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where rows end."""
+    """Stop token and lengths at which rows end."""
 
     stop: int
     """The token that ends a row. It is not part of the result."""
@@ -177,7 +177,7 @@ class Sampler:
 
 
 class _Runs:
-    """How many of each row's latest tokens equal the one `p` before them, for every period p up to the guard's."""
+    """Number of each row's latest tokens that equal the one `p` before them, for every period p up to the guard's."""
 
     def __init__(self, n_rows: int, guard: LoopGuard) -> None:
         self.guard = guard

@@ -20,7 +20,7 @@ from models.sampling.token_sampling import TokenSampling, filtered
 
 @dataclass(frozen=True)
 class Beams:
-    """How wide the search is."""
+    """Width of the search."""
 
     n_beams: int = 4
     length_penalty: float = 1.0

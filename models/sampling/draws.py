@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Draws(Protocol):
-    """Where a sampler's uniform numbers in [0, 1) come from.
+    """Source of a sampler's uniform numbers in [0, 1).
 
     `lengths` says how many frames of each row need numbers: 0 for a row that is already finished, which
     must then take none from its stream. What stands beyond a row's length is never used.
@@ -59,14 +59,14 @@ class RowDraws:
 
 
 class NoiseDraws(Protocol):
-    """Where the noise of a continuous sampler comes from."""
+    """Source of a continuous sampler's noise."""
 
     def normal(self, lengths: Sequence[int], n_channels: int) -> Tensor:
         """Standard normal float32 (B, max(lengths), n_channels); what stands beyond a row's length is 0."""
 
 
 class CorruptionDraws(Protocol):
-    """Where a corruption's random numbers come from, in the order in which it asks for them."""
+    """Source of a corruption's random numbers, in the order in which it asks for them."""
 
     def rand(self, *shape: int) -> Tensor:
         """Uniform float32 in [0, 1)."""

@@ -37,7 +37,7 @@ EPSS = {
 
 @dataclass(frozen=True)
 class FlowSteps:
-    """Where the solver stops on its way, and how it gets from one stop to the next."""
+    """The solver's time grid, and its method from one time to the next."""
 
     steps: int = 8
     method: Method = "midpoint"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Guidance:
-    """How far the conditional result is pushed away from the unconditional one."""
+    """Strength of pushing the conditional result away from the unconditional one."""
 
     scale: float = 1.0
     """0 switches guidance off and halves the work."""

@@ -26,7 +26,7 @@ LastStep = Literal["greedy", "drawn"]
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """How codes are drawn from logits; the defaults are those of MaskGCT's published sampler."""
+    """Settings of drawing codes from logits; the defaults are those of MaskGCT's published sampler."""
 
     temperature: float = 0.5
     """Of the Gumbel noise at the first step; it falls to 0 with the diffusion time."""

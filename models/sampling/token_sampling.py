@@ -1,4 +1,4 @@
-"""How one token is drawn from logits: temperature, filters, penalties for repetition.
+"""Drawing one token from logits: temperature, filters, penalties for repetition.
 
 Shapes: B rows, T positions, V codes, W earlier tokens. Everything is done row by row.
 """

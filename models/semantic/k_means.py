@@ -20,7 +20,7 @@ _ROW_KEY = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one pass over a block finds."""
+    """Sums of one pass over a block."""
 
     counts_V: Tensor
     sums_VD: Tensor

@@ -1,4 +1,4 @@
-"""Where the parts of semantic tokenizers and embedders lie. Standard library only: settings of jobs hold it."""
+"""Locations of the parts of semantic tokenizers and embedders. Standard library only: settings of jobs hold it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ DrawPer = Literal["row", "batch"]
 
 @dataclass(frozen=True)
 class CorruptionConfig:
-    """How a batch is corrupted."""
+    """Settings of corrupting a batch."""
 
     schedule: Schedule = "cosine"
     """Share of masked frames by the uniform time t: cos(pi t / 2) or 1 - t; published recipes have either."""

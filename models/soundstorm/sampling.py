@@ -25,7 +25,7 @@ Schedule = Literal["fixed", "published"]
 
 @dataclass(frozen=True)
 class SoundStormOptions:
-    """How codes are generated; names and numbers are those of the published `generate`."""
+    """Options of generating codes; names and numbers are those of the published `generate`."""
 
     steps: int = 8
     """Forward passes of each level that is sampled in full."""
@@ -64,7 +64,7 @@ class SoundStormOptions:
         return self.once_all_tokens or self.schedule == "published"
 
     def choice(self) -> TokenChoice:
-        """How codes are drawn from logits."""
+        """Settings of drawing codes from logits."""
         last_step: Literal["greedy", "drawn"] = "greedy" if self.greedy else "drawn"
         return TokenChoice(
             self.generator_sample_temperature,

@@ -141,12 +141,12 @@ class Espeak:
         self.set_voice(_voices()[voice_of(language)])
 
     def set_delivery(self, words_per_minute: int, pitch: int) -> None:
-        """How fast and how high it speaks; pitch is 0 to 99."""
+        """Set speed and pitch; pitch is 0 to 99."""
         self._library.espeak_SetParameter(_RATE, words_per_minute, 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
 
     def ipa(self, text: str) -> str:
-        """What is said, in the International Phonetic Alphabet; words and clauses are separated by spaces."""
+        """Transcribe into the International Phonetic Alphabet; words and clauses are separated by spaces."""
         rest = ctypes.c_char_p(text.encode())
         clauses = []
         with self._lock:

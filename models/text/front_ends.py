@@ -32,7 +32,7 @@ _FIRST_EDITION = "1"
 
 
 class TextFrontEnd(Protocol):
-    """What every front end offers."""
+    """Interface of every front end."""
 
     vocab_size: int
     """Rows that a text table needs."""

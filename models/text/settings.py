@@ -15,7 +15,7 @@ Kind = Literal["bytes", "byt5", "huggingface", "phonemes"]
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How a sentence becomes token ids."""
+    """Settings of turning a sentence into token ids."""
 
     kind: Kind
     normalize: Normalize = "transcript"

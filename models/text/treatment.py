@@ -1,4 +1,4 @@
-"""What is done to a text before it becomes tokens: the one function of preparation, training and speaking."""
+"""Treatment of a text before it becomes tokens: the one function of preparation, training and speaking."""
 
 from __future__ import annotations
 

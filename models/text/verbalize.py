@@ -82,7 +82,7 @@ def _said(text: str, language: Language, tag: str) -> str:
 def _words(
     found: re.Match[str], rules: tuple[tuple[re.Pattern[str], Rule], ...], language: Language
 ) -> tuple[str, int]:
-    """What the first rule says that has words, set apart from letters beside it, and where its match ends."""
+    """Words of the first rule that has some, set apart from letters beside it, and the end of its match."""
     for pattern, rule in rules:
         match = pattern.match(found.string, found.start())
         words = match and rule.say(match, language)

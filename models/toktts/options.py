@@ -15,7 +15,7 @@ from models.toktts.sampling import Decoding, Ids
 
 @dataclass(frozen=True)
 class TokTTSOptions:
-    """How tokens are chosen, in the words of transformers' `generate`, and where a sentence ends at the latest."""
+    """Options of choosing tokens, named as in transformers' `generate`, and a sentence's greatest length."""
 
     do_sample: bool = True
     """Draw tokens; otherwise the most likely ones are taken."""
@@ -51,7 +51,7 @@ class TokTTSOptions:
         self._sampling()
 
     def decoding(self, pattern: Pattern, frame_rate: float) -> Decoding:
-        """How the loop chooses. ValueError for beams with a pattern of several streams."""
+        """Settings of the loop's choice. ValueError for beams with a pattern of several streams."""
         if self.num_beams == 1:
             return Decoding(self._sampling(), ids=self.ids, guard=self._guard(pattern, frame_rate))
         if pattern.n_streams > 1:

@@ -33,7 +33,7 @@ Ids = Literal["of_the_pattern", "any"]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen."""
+    """Settings of choosing tokens."""
 
     sampling: TokenSampling | None = None
     """None: the most likely token, or with beams the best beams."""
@@ -47,7 +47,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class SpokenCodes:
-    """What one row got."""
+    """Result of one row."""
 
     codes_QT: Tensor
     """int64; T may be 0."""

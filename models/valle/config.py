@@ -18,7 +18,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class ValleConfig:
-    """What both networks have. The defaults are the paper's."""
+    """Sizes that both networks have. The defaults are the paper's."""
 
     text_vocab_size: int
     """Rows of the text table."""

@@ -1,4 +1,4 @@
-"""What both networks of VALL-E share: text | separator | voice prompt | separator | codes through one trunk.
+"""Shared by both networks of VALL-E: text | separator | voice prompt | separator | codes through one trunk.
 
 Shapes: B rows, L text tokens, P prompt frames, T frames, N = L + P + T + 2 positions, M positions without padding, Q
 levels, D channels, V codes.

@@ -20,7 +20,7 @@ PromptUse = Literal["voice", "continue"]
 
 @dataclass(frozen=True)
 class ValleOptions:
-    """How text becomes codes; the temperatures are those that the published users' page advises."""
+    """Options from text to codes; the temperatures are those that the published users' page advises."""
 
     ar_temp: float = 0.95
     """Of the first level; 0 takes the most likely token."""
@@ -78,7 +78,7 @@ class ValleOptions:
         self.levels()
 
     def tokens(self) -> TokenSampling:
-        """How tokens of the first level are drawn."""
+        """Settings of drawing tokens of the first level."""
         return TokenSampling(
             self.ar_temp,
             self.top_k,
@@ -91,7 +91,7 @@ class ValleOptions:
         )
 
     def levels(self) -> TokenSampling:
-        """How the other levels are drawn."""
+        """Settings of drawing the other levels."""
         return TokenSampling(self.nar_temp)
 
     def frames(self, n_tokens: int) -> int:
@@ -101,7 +101,7 @@ class ValleOptions:
         return max(1, min(self.max_ar_steps, round(n_tokens * self.frames_per_token * self.max_length_ratio)))
 
     def search(self, stop: int, maximum: Sequence[int], frame_rate: float, draws: Draws) -> Search:
-        """What picks the tokens of rows with at most `maximum` frames."""
+        """The search that picks the tokens of rows with at most `maximum` frames."""
         if self.beams > 1:
             drawn = (self.tokens(), draws) if self.ar_temp else (None, None)
             return BeamSearch(Beams(self.beams, self.length_penalty), Limits(stop, maximum), *drawn)

@@ -211,7 +211,7 @@ class Decoder:
         return cast("Opened | Beat | Done", answer)
 
     def _exit_message(self) -> str:
-        """How the child ended; JobError for an end by its own program's fault, which no file has."""
+        """Describe the child's end; JobError for an end by its own program's fault, which no file has."""
         code = self._child.wait() if self._child is not None else 0
         if code == 1:
             self.close()

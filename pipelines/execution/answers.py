@@ -79,7 +79,7 @@ class Answers:
         write_text(self.path, text)
 
     def _lines(self) -> dict[str, Row]:
-        """What the manifest says, by id; lines that cannot be read are left out."""
+        """Lines of the manifest by id; lines that cannot be read are left out."""
         found: dict[str, Row] = {}
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
         for line in text.split("\n"):

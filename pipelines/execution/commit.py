@@ -55,7 +55,7 @@ def commit(
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much trouble with the storage or the decoder a job takes before it fails."""
+    """Limits of trouble with the storage or the decoder, beyond which a job fails."""
 
     in_a_row: int = 5
     """Recordings that were unavailable, or whose decoder crashed, one after the other."""

@@ -86,7 +86,7 @@ class Tree:
         write_text(path, maker.to_json() + "\n")
 
     def batches(self, most_files: int, most_bytes: int) -> Iterator[RecordingBatch]:
-        """What is left to do. Files of similar size travel together, so that little is padding."""
+        """Batches of the files left to do. Files of similar size travel together, so that little is padding."""
         index = 0
         for first in range(0, len(self.todo), _WINDOW):
             window = [(_size(path), path, target) for path, target in self.todo[first : first + _WINDOW]]

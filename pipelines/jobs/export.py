@@ -76,7 +76,7 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
 
 
 def _refuse_inside(dataset: Dataset, output: Path) -> None:
-    """What lies among a dataset's files would be taken for its own."""
+    """Refuse an output among a dataset's files, which would be taken for its own."""
     if "://" not in dataset.uri and output.resolve().is_relative_to(Path(dataset.uri).resolve()):
         raise UsageError(f"OUTPUT {output} is inside the dataset {dataset.uri}; give another place")
 

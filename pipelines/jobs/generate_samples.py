@@ -1,4 +1,4 @@
-"""What a model says of texts that it was trained on, that were held out, and that somebody gives: files to compare.
+"""Speak texts of the training data, of the held-out data and given ones: files to compare.
 
     OUTPUT/{train,validation}/<id>.txt, <id>.wav, and <id>_ref.wav, the recording through the dataset's codec
     OUTPUT/custom/<number>.txt, <number>.wav

@@ -23,7 +23,7 @@ _REVISION = re.compile(r"hf://[^#]*(?:@|%40)([0-9a-f]{40})/")
 
 
 class DamagedError(OSError):
-    """What is there is not what it should be: no trouble of the storage."""
+    """The data are damaged: no trouble of the storage."""
 
 
 @dataclass(frozen=True, slots=True)

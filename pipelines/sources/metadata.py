@@ -47,7 +47,7 @@ def table_recordings(uri: str, prefix: str, split: str | None = None) -> Iterato
 
 
 def describe_table(uri: str, examples: int = 3) -> list[str]:
-    """How the table at `uri` is understood, and its first rows as they are. Raises what `table_recordings` does."""
+    """Describe the understanding of the table at `uri`, with its first rows. Raises what `table_recordings` does."""
     finder = _Finder(uris.parent(uri))
     lines: list[str] = []
     for line, dialect, cells in islice(_read(uri, finder), examples):
@@ -135,7 +135,7 @@ def _recording(
 
 
 def _fault(line: int, cells: list[str], dialect: Dialect) -> str | None:
-    """What is wrong with the number of a row's cells; without the last, optional ones it is whole."""
+    """Fault in the number of a row's cells; without the last, optional ones it is whole."""
     against = "the header" if dialect.header is not None else "the first rows"
     if len(cells) > dialect.width and any(cells[dialect.width :]):
         return f"line {line} has {len(cells)} fields, {against} {dialect.width}"

@@ -25,7 +25,7 @@ _PACKED = (".gz", ".tgz", ".zip", ".bz2", ".xz", ".zst")
 
 
 def described_tables(source: Source) -> list[str]:
-    """How the tables that a source reads are understood, with their first rows."""
+    """Descriptions of the tables that a source reads, with their first rows."""
     files: list[str] = []
     if isinstance(source, FolderSource):
         places = [uris.join(source.uri, name) for name in folder.TABLES if name.endswith(TABLES)]

@@ -1,4 +1,4 @@
-"""How a table is written: its delimiter, its quotes, whether it has a header, and what its columns hold.
+"""The dialect of a table: its delimiter, its quotes, whether it has a header, and what its columns hold.
 
 All of it is decided from the first rows together, before any row is read:
 

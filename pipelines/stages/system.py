@@ -60,7 +60,7 @@ class SystemStage(ABC, Generic[Q]):
         """A row as the task takes it. AudioError, ValueError or OSError with one line if it cannot be made."""
 
     def at_once(self, row: Row, request: Q) -> Row | None:  # noqa: ARG002
-        """What RESULTS hold of a row that is answered by itself; None for one that is answered with others."""
+        """The row of RESULTS for a request answered by itself; None for one that is answered with others."""
         return None
 
     def __call__(self, requests: pa.Table) -> pa.Table:
@@ -100,7 +100,7 @@ def wave_of(audio: Audio) -> Wave:
 
 
 def written(path: Path, samples: int, sample_rate: int, finish_reason: str, evaluations: int) -> Row:
-    """What RESULTS hold of a WAV file that was written."""
+    """The row of RESULTS for a WAV file that was written."""
     return {
         "output": str(path),
         "duration_s": samples_to_seconds(samples, sample_rate),

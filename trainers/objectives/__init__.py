@@ -1,4 +1,4 @@
-"""What a family minimises: a batch becomes a loss; everything else about training is the loop's.
+"""The objective of a family: a batch becomes a loss; everything else about training is the loop's.
 
 `trainers/objectives/<family>.py` maps the family's trainables to their objectives in `OBJECTIVES`.
 
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What an objective must know of its dataset: the codec its codes came from, and its text-to-length
+    """Facts about the dataset for its objective: the codec its codes came from, and its text-to-length
     ratio.
     """
 
@@ -131,7 +131,7 @@ class Objective(nn.Module, Generic[B]):
         """Called once before the first step (not on resume): data-dependent starts such as k-means."""
 
     def active(self, phase: str, step: int) -> bool:  # noqa: ARG002
-        """Whether `phase` updates at `step`; a discriminator may start late."""
+        """True if `phase` updates at `step`; a discriminator may start late."""
         return True
 
     def parameter_groups(self, phase: str) -> list[Record]:

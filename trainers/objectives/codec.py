@@ -232,7 +232,7 @@ class CodecObjective(Objective[CodesBatch]):
 
 
 def kept_levels(rows: int, levels: int, dropout: float, generator: torch.Generator) -> Tensor:
-    """How many first levels each row is decoded from (rows,): all, or with probability `dropout` a random number."""
+    """Number of first levels each row is decoded from (rows,): all, or with probability `dropout` a random number."""
     fewer_B = torch.randint(1, levels + 1, (rows,), generator=generator)
     dropped_B = torch.rand(rows, generator=generator) < dropout
     return torch.where(dropped_B, fewer_B, levels)

@@ -29,7 +29,7 @@ from trainers.objectives.waveform import Reconstruction, WaveformObjective, Wave
 
 @dataclass(frozen=True)
 class CodecHeadSettings(WaveformSettings):
-    """What the head is called and learns from, besides what its waves are compared by."""
+    """Name and training data of the head, besides the losses of its waves."""
 
     name: str = "mill-16khz"
     """What the exported codec is called."""
@@ -77,7 +77,7 @@ class CodecHeadObjective(WaveformObjective):
 
     @property
     def head(self) -> WaveHead:
-        """What is trained."""
+        """The module that is trained."""
         assert self.network.head is not None
         return self.network.head
 

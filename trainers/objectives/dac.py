@@ -38,7 +38,7 @@ from trainers.objectives.waveform import Reconstruction, WaveformObjective, Wave
 
 @dataclass(frozen=True)
 class ConvolutionalSettings(WaveformSettings):
-    """What the codec is called, and the weights of the quantizer's losses."""
+    """Name of the codec, and the weights of the quantizer's losses."""
 
     name: str = "dac"
     """What the exported codec is called."""
@@ -125,7 +125,7 @@ class ConvolutionalObjective(WaveformObjective):
         save_directory(self.network, self.config, directory, self.choices.name, self.choices.edition)
 
     def _levels(self, rows: int, generator: torch.Generator) -> Tensor:
-        """How many levels (B,) each row is decoded from: all of them in evaluation."""
+        """Number of levels (B,) that each row is decoded from: all of them in evaluation."""
         levels = self.config.n_codebooks
         if not self.training:
             return torch.full((rows,), levels)
@@ -145,7 +145,7 @@ class ConvolutionalObjective(WaveformObjective):
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the residual quantizer made of latents."""
+    """Result of the residual quantizer."""
 
     vectors_BDT: Tensor
     """Sum of each row's first levels; gradients pass straight through to the latents."""

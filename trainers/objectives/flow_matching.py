@@ -51,7 +51,7 @@ from trainers.store import Store
 
 @dataclass(frozen=True)
 class FlowMatchingSettings:
-    """What is given and what is learned; see `models.flow_matching.corruption.CorruptionConfig`."""
+    """Conditions and targets; see `models.flow_matching.corruption.CorruptionConfig`."""
 
     prompts: Prompts = "prefix"
     max_prompt_frames: int = 300
@@ -124,13 +124,13 @@ class _FlowObjective(NetworkObjective[LatentBatch]):
         return lambda rows, items, position: LatentBatch(**vars(tokens.batch(rows, items, position)))
 
     def latents(self, batch: LatentBatch) -> Tensor:
-        """What the flow makes, (B, T, Z)."""
+        """The flow's targets, (B, T, Z)."""
         if batch.latents_BTZ is not None:
             return batch.latents_BTZ
         return latents_of(batch.codes_BQT.transpose(1, 2), self.codebooks_QVZ)
 
     def semantic(self, batch: LatentBatch) -> Tensor:
-        """What the network reads: the vectors of the first level (B, T, Z), or ids (B, T)."""
+        """The network's semantic input: the vectors of the first level (B, T, Z), or ids (B, T)."""
         if isinstance(self.network, ConditionalFlowMatcher):
             return self.codebooks_QVZ[0][batch.semantic_BT]
         return batch.semantic_BT

@@ -41,7 +41,7 @@ from trainers.text_tokens import TextTokens
 
 @dataclass(frozen=True)
 class T2SSettings:
-    """How batches are corrupted; see `models.maskgct.corruption.CorruptionConfig`."""
+    """Settings of corrupting batches; see `models.maskgct.corruption.CorruptionConfig`."""
 
     text: Values = field(default_factory=lambda: {"kind": "bytes"})
     """The text front end; see `models.text.settings.TextSettings`."""

@@ -49,7 +49,7 @@ COLUMN: Literal["semantic_codes"] = "semantic_codes"
 
 @dataclass(frozen=True)
 class SemanticT2SSettings(T2SSettings):
-    """How batches are corrupted, with the published values; see `models.maskgct.corruption.CorruptionConfig`."""
+    """Settings of corrupting batches, with the published values; see `models.maskgct.corruption.CorruptionConfig`."""
 
     text: Values = field(default_factory=lambda: {"kind": "phonemes"})
     prompt_drop_prob: float = 0.15

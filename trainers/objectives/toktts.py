@@ -39,7 +39,7 @@ NOT_LEARNED = -100
 
 @dataclass(frozen=True)
 class TokTTSSettings:
-    """What is learned of a recording."""
+    """Settings of training on a recording."""
 
     text: Values = field(default_factory=lambda: {"kind": "byt5"})
     """The text front end; see `models.text.settings.TextSettings`."""
@@ -60,7 +60,7 @@ class TokTTSSettings:
         self.options()
 
     def options(self) -> TokTTSOptions:
-        """How the audio of a validation is drawn."""
+        """Options of the audio made at a validation."""
         return TokTTSOptions(temperature=self.sample_temperature, top_k=self.sample_top_k)
 
     def frames(self, data: DataInfo) -> int | None:

@@ -120,7 +120,7 @@ class PromptedBatch(TextBatch):
     """Bool, true at frames of the prompt."""
 
     def conditions(self, prompt_levels: int) -> Conditions:
-        """What a network with so many prompt levels reads."""
+        """Inputs of a network with so many prompt levels."""
         prompt_BPQ = self.prompt_BPQ[..., :prompt_levels]
         return Conditions(self.text_BL, self.text_mask_BL, prompt_BPQ, self.prompt_mask_BP)
 
@@ -180,7 +180,7 @@ def _is_said(task: str, settings: ValleSettings, generator: torch.Generator) -> 
 
 
 class _ValleObjective(GeneratorObjective[PromptedBatch], ABC):
-    """What both stages share: prompts, what is heard, larger tables."""
+    """Base of both stages: prompts, samples, larger tables."""
 
     network: ValleAR | ValleNAR
 

@@ -35,7 +35,7 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
 @dataclass(frozen=True)
 class WaveformSettings:
-    """What the waves are compared by, and how the recordings are varied."""
+    """Losses of the waves, and the variation of the recordings."""
 
     spectral: SpectralSettings = field(default_factory=SpectralSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
@@ -53,7 +53,7 @@ class WaveformSettings:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a subclass made of a batch of waves."""
+    """A subclass's reconstruction of a batch of waves."""
 
     wave_BN: Tensor
     """Of the shape of the given waves; gradients pass through it."""

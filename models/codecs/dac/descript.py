@@ -16,7 +16,7 @@ _UNIT = ("snake1", "conv1", "snake2", "conv2")
 
 
 def is_descript(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the names are descript-audio-codec's, bare or below `model.` (as parler-tts keeps them)."""
+    """True if the names are descript-audio-codec's, bare or below `model.` (as parler-tts keeps them)."""
     return any(name.removeprefix("model.").startswith("decoder.model.") for name in weights)
 
 

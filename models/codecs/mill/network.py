@@ -229,7 +229,7 @@ class MillNetwork(nn.Module):
         return values_BTF
 
     def from_log(self, values_BTF: Tensor) -> Tensor:
-        """What `decode` gives -> magnitudes (B, T * spectra_per_frame, bins), not negative."""
+        """Output of `decode` -> magnitudes (B, T * spectra_per_frame, bins), not negative."""
         magnitudes_BTF = (values_BTF.exp() - self.config.log_floor).clamp(min=0.0)
         rows, frames, values = magnitudes_BTF.shape
         per_frame = self.config.spectra_per_frame

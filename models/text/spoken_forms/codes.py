@@ -17,7 +17,7 @@ _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 
 def rules(language: Language) -> tuple[Rule, ...]:
-    """What has digits that are no quantity."""
+    """Rules for digits that are no quantity."""
     suffix = {"fr": "(?P<suffix>er|re|ers|e|ème)?", "de": r"(?P<suffix>\.(?=\s[a-zäöü]|[,;:!?)]))?"}.get(
         language.code, "(?P<suffix>(?!))?"
     )

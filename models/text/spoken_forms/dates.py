@@ -139,7 +139,7 @@ def _year_last(match: re.Match[str], language: Language) -> str | None:
 
 
 def _day_month(match: re.Match[str], language: Language) -> tuple[int, int] | None:
-    """Which of two numbers is the day. Languages with one order take no other."""
+    """Tell the day from the month of two numbers. Languages with one order take no other."""
     first, second = int(match["a"]), int(match["b"])
     day_first = True if match.re.groupindex.get("by") and match["by"] == "." else language.day_first
     if day_first is None:

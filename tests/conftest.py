@@ -188,6 +188,7 @@ def maskgct_parts(semantic_parts: dict[str, Any], tmp_path_factory: pytest.TempP
     from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
     from models.maskgct.t2s import MaskGCTSemanticT2SConfig, MaskGCTT2S
     from models.semantic import directory as semantic
+    from models.semantic.source import TokenizerSource
 
     folder = tmp_path_factory.mktemp("maskgct")
     torch.manual_seed(0)
@@ -198,8 +199,7 @@ def maskgct_parts(semantic_parts: dict[str, Any], tmp_path_factory: pytest.TempP
     acoustic.head.spectrum.bias.data.sub_(3.0)
     save_directory(acoustic, folder / "codec")
     _, repcodec = load_generator(Path(semantic_parts["tokenizer"]))
-    features = semantic.Features(semantic_parts["features"], 2, Path(semantic_parts["statistics"]))
-    semantic.save_directory(repcodec, features, folder / "semantic")
+    semantic.save_directory(repcodec, TokenizerSource(**semantic_parts), folder / "semantic")
     networks = {
         "t2s": MaskGCTT2S(MaskGCTSemanticT2SConfig(512, 16, 16, 1, 2, 24)),
         "s2a_first": MaskGCTSemanticS2A(MaskGCTSemanticS2AConfig(16, 1, 20, 16, 1, 2, 24)),

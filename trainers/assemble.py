@@ -13,12 +13,17 @@ from pydantic import Field
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve, system_signature
-from models.checkpoints import Json, Record, Values
+from models.checkpoints import Json, Record, Values, read_json
 from models.codec_sources import load_codec
 from models.codecs.interface import Codec
 from models.families import system_kind
+from models.generators import CONFIG, load_generator
 from models.identity import TokenIdentity
 from models.manifest import SystemKind
+from models.semantic.directory import save_directory
+from models.semantic.repcodec import RepCodec
+from models.semantic.source import TokenizerSource
+from models.settings import dataclass_from
 from models.system_files import capabilities, save_system
 from models.text.front_ends import located
 from trainers.lineage import exact, system_tags
@@ -34,6 +39,10 @@ class AssembleSettings(Settings):
     options: Record = Field(default_factory=dict, description="sampling defaults of the system")
     text: Record | None = Field(
         default=None, description="text front end; the one the generators were trained with if absent"
+    )
+    semantic: Record = Field(
+        default_factory=dict,
+        description="features, statistics, layer and metric of a RepCodec that is given as a part",
     )
 
 
@@ -92,7 +101,11 @@ def write_system(
 ) -> Record:
     """Write the system directory that `assemble` registers; returns what the parts decided. Errors as `assemble`."""
     kind = _kind(family, given)
-    codecs = {role: source for role, source in given.items() if role in kind.codec_roles}
+    codecs = {
+        role: _tokenizer(source, settings.semantic, directory.with_name(role), uri)
+        for role, source in given.items()
+        if role in kind.codec_roles
+    }
     generators = {role: exact(source, uri) for role, source in given.items() if role not in codecs}
     parts = {role: resolve(source, uri) for role, source in generators.items()}
     records = {role: _record(part) for role, part in parts.items()}
@@ -121,6 +134,23 @@ def write_system(
         "options": options,
         "generators": dict(generators),
     }
+
+
+def _tokenizer(source: str, features: Values, directory: Path, uri: str) -> str:
+    """The source of a further codec; a RepCodec is made one, with its features, in `directory`."""
+    place = resolve(source, uri) if source.startswith("models:") else Path(source)
+    described = read_json(place / CONFIG) if (place / CONFIG).is_file() else {}
+    if described.get("family") != "repcodec":
+        return source
+    try:
+        _, module = load_generator(place)
+        assert isinstance(module, RepCodec)
+        save_directory(
+            module, dataclass_from(TokenizerSource, {"tokenizer": source, **features}, "semantic"), directory
+        )
+    except (ValueError, OSError) as error:
+        raise JobError(f"{source}: {error}") from error
+    return str(directory)
 
 
 def _record(generator: Path) -> Record:

@@ -15,8 +15,9 @@ from models.checkpoints import Json, Record, StateReader, read_json, state_diges
 from models.families import bundles, checkpoint_format, system_kind
 from models.generators import save_generator
 from models.manifest import Bundle
-from models.semantic import directory as semantic
+from models.semantic.directory import save_directory
 from models.semantic.repcodec import RepCodec
+from models.semantic.source import TokenizerSource
 from models.system_files import capabilities, save_system
 from trainers.assemble import PYFUNC
 
@@ -27,9 +28,9 @@ STATISTICS = "wav2vec2bert_stats.pt"
 class Further:
     """Parts that a release does not hold."""
 
-    w2v_bert: str = semantic.Features.source
-    """Directory or hub id of the network whose features its semantic tokenizer reads."""
-    layer: int = semantic.Features.layer
+    w2v_bert: str = ""
+    """Directory or hub id of the network whose features its semantic tokenizer reads; empty: the published one."""
+    layer: int = TokenizerSource.layer
     statistics: Path | None = None
     """Of these features; None: `wav2vec2bert_stats.pt` of the release, if it is there."""
     phones: Path | None = None
@@ -101,8 +102,9 @@ def _convert(bundle: Bundle, role: str, path: Path, further: Further, target: Pa
 
 def _save_tokenizer(module: nn.Module, path: Path, further: Further, target: Path) -> None:
     assert isinstance(module, RepCodec)
-    features = semantic.Features(further.w2v_bert, further.layer, _statistics(path, further))
-    semantic.save_directory(module, features, target)
+    statistics = str(_statistics(path, further) or "")
+    source = TokenizerSource(str(path), further.w2v_bert, statistics, further.layer)
+    save_directory(module, source, target)
 
 
 def _statistics(path: Path, further: Further) -> Path | None:

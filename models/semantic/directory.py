@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -22,22 +21,12 @@ from models.codecs.hub import local_or_hub
 from models.codecs.interface import Codes, Wave, check_codes, check_level_range
 from models.semantic import w2vbert
 from models.semantic.repcodec import RepCodec, RepCodecConfig
+from models.semantic.source import TokenizerSource
 from models.semantic.tokenizer import SemanticTokenizer
 
 KIND = "semantic_tokenizer"
 NAME = "repcodec"
 _REPCODEC, _FEATURES = "repcodec", "features"
-
-
-@dataclass(frozen=True)
-class Features:
-    """The w2v-BERT whose hidden states RepCodec reads."""
-
-    source: str = w2vbert.PUBLISHED
-    """A directory, or an id of the Hugging Face Hub."""
-    layer: int = w2vbert.MASKGCT_LAYER
-    statistics: Path | None = None
-    """File with `mean` and `var`, such as MaskGCT's wav2vec2bert_stats.pt; None: not normalised."""
 
 
 class SemanticCodec(SemanticTokenizer):
@@ -56,35 +45,30 @@ class SemanticCodec(SemanticTokenizer):
 
 
 def save_directory(
-    repcodec: RepCodec,
-    features: Features,
-    directory: Path,
-    *,
-    name: str = NAME,
-    metric: Metric = "cosine",
-    copy_features: bool = False,
+    repcodec: RepCodec, source: TokenizerSource, directory: Path, *, copy_features: bool = False
 ) -> None:
-    """Write a directory of a RepCodec and its features, whose weights are copied if they should be (gigabytes).
+    """Write a directory of a RepCodec and of what `source` says of its features.
 
-    Otherwise they are found at `features.source` again. ValueError for a source that is not there.
+    Their weights (gigabytes) are copied if `copy_features`; otherwise they are found where `source` names them again.
+    ValueError for a place that is not there.
     """
-    files.write_network(repcodec, directory / _REPCODEC, kind=NAME, name=name, edition="1")
-    source, statistics = features.source, ""
-    if features.statistics is not None:
+    files.write_network(repcodec, directory / _REPCODEC, kind=NAME, name=NAME, edition="1")
+    features, statistics = source.features or w2vbert.PUBLISHED, ""
+    if source.statistics:
         # The bytes of the file are part of the identity.
-        statistics = f"statistics{features.statistics.suffix}"
-        shutil.copy(features.statistics, directory / statistics)
+        statistics = f"statistics{Path(source.statistics).suffix}"
+        shutil.copy(source.statistics, directory / statistics)
     if copy_features:
-        shutil.copytree(local_or_hub(features.source), directory / _FEATURES)
-        source = _FEATURES
-    elif Path(features.source).exists():
-        source = str(Path(features.source).absolute())
+        shutil.copytree(local_or_hub(features), directory / _FEATURES)
+        features = _FEATURES
+    elif Path(features).exists():
+        features = str(Path(features).absolute())
     described = {
         "kind": KIND,
-        "name": name,
-        "metric": metric,
-        "layer": features.layer,
-        "features": source,
+        "name": NAME,
+        "metric": source.metric,
+        "layer": source.layer,
+        "features": features,
         "statistics": statistics,
     }
     (directory / files.CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

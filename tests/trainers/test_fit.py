@@ -304,7 +304,7 @@ def test_a_submitted_job_needs_an_absolute_tracking_uri(
     assert main(["import", "choihkk-maskgct-t2s", "a", "--name", "d"]) == 2
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/maskgct*.yaml")) + sorted(
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/maskgct_??[sa].yaml")) + sorted(
     (Path(__file__).parents[2] / "configs").glob("*/??[sa].yaml")
 )
 
@@ -347,7 +347,8 @@ def test_a_codebook_of_65536_is_read_as_codes(fit: Fit, make_dataset: MakeDatase
     assert result["epoch"] == 1
 
 
-CONVERSION = sorted(
+SEMANTIC = sorted((Path(__file__).parents[2] / "configs").glob("*/*semantic*.yaml"))
+CONVERSION = SEMANTIC + sorted(
     path
     for kind in ("soundstorm", "flow_matching")
     for place in (f"{kind}/*", f"*/{kind}*")
@@ -356,13 +357,14 @@ CONVERSION = sorted(
 
 
 @pytest.mark.parametrize("path", CONVERSION, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_the_configurations_of_voice_conversion_can_be_run(
+def test_the_configurations_that_read_semantic_tokens_can_be_run(
     path: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """On codes of the embedded codec with semantic tokens of half their rate."""
     codes = np.random.default_rng(0).integers(0, 1024, (3, 8, 6)).tolist()
     units = TokenIdentity("units", "1", "", 16000, 640, 1, 500)
-    rows = pa.table({"text": ["x"] * 3, "codes": codes, "semantic_codes": [[1, 2, 3]] * 3})
+    columns = {"semantic_codes": [[1, 2, 3]] * 3, "phonemes": [["a", "b"]] * 3}
+    rows = pa.table({"text": ["x"] * 3, "codes": codes, **columns})
     said = {COLUMNS_PROPERTY: columns_to_json({"semantic_codes": units})}
     pq.write_table(rows.replace_schema_metadata(said), tmp_path / "rows.parquet")
     data = ["data.dataset=null", f"data.files=[{tmp_path / 'rows.parquet'}]", "data.codec=mill-16khz@1"]
@@ -372,7 +374,7 @@ def test_the_configurations_of_voice_conversion_can_be_run(
     assert code == 0, error
     plan = json.loads(out.strip().splitlines()[-1])
     assert (plan["rows"], plan["rows_left_out"]) == (3, 0)
-    published = path.parent.name in ("soundstorm", "flow_matching")
+    published = path.parent.name in ("soundstorm", "flow_matching", "maskgct")
     assert (plan["parameters"] > 300_000_000) == published
     assert (plan["parameters"] < 5_000_000) != published
     assert not (tmp_path / "run").exists()
@@ -384,10 +386,15 @@ def test_all_configurations_of_generators_are_covered() -> None:
         ("digits", "soundstorm"),
         ("flow_matching", "coig"),
         ("flow_matching", "hierarchical"),
+        ("maskgct", "semantic_s2a_1layer"),
+        ("maskgct", "semantic_s2a_full"),
+        ("maskgct", "semantic_t2s"),
         ("soundstorm", "coig"),
         ("soundstorm", "hierarchical"),
         ("tiny", "flow_matching"),
         ("tiny", "flow_matching_hierarchical"),
+        ("tiny", "maskgct_semantic_s2a"),
+        ("tiny", "maskgct_semantic_t2s"),
         ("tiny", "soundstorm"),
     }
     assert {(path.parent.name, path.stem) for path in CONFIGS} == {

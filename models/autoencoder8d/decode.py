@@ -95,14 +95,3 @@ class DecodeTask:
     def tokens(self, latents_Tc: Tensor) -> Tensor:
         """The semantic tokens (T,) that latents are decoded as."""
         return self._codebook.nearest(latents_Tc[None].to(self._stage.device), self._metric)[0]
-
-
-def interpolated(first_Tc: Tensor, second_Tc: Tensor, share: float) -> Tensor:
-    """Latents between two utterances, as long as the shorter one: `share` 0 is the first, 1 the second.
-
-    ValueError for a share outside of 0 to 1.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is {share}; it must be between 0 and 1")
-    frames = min(len(first_Tc), len(second_Tc))
-    return torch.lerp(first_Tc[:frames], second_Tc[:frames], share)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.autoencoder8d.decode import PUBLISHED, DecodeRequest, interpolated
+from models.autoencoder8d.decode import PUBLISHED, DecodeRequest
 from models.autoencoder8d.surface import Metis8dDecoder
 from models.autoencoder8d.system import Autoencoder8d
 from models.codecs.interface import Wave
@@ -127,14 +127,6 @@ def test_passes_are_counted(system: Autoencoder8d) -> None:
     assert task.run([planned], [torch.Generator()])[0].evaluations == 3 + 2 * (2 + 1)
     assert task.options["first_guidance"] == 0.0
     assert system.decode(PUBLISHED).options["s2a_steps"] == (40, 16, 1)
-
-
-def test_utterances_are_interpolated(system: Autoencoder8d) -> None:
-    first, second = torch.zeros(5, 4), torch.ones(7, 4)
-    assert torch.equal(interpolated(first, second, 0.25), torch.full((5, 4), 0.25))
-    assert torch.equal(interpolated(second, first, 0.0), torch.ones(5, 4))
-    with pytest.raises(ValueError, match=r"share is 1\.5; it must be between 0 and 1"):
-        interpolated(first, second, 1.5)
 
 
 def test_the_surface_takes_arrays_with_and_without_a_batch(system: Autoencoder8d) -> None:

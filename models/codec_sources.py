@@ -17,6 +17,9 @@ from models.codecs.source import CodecSource, first_levels
 from models.families import codec_loader
 from models.identity import TokenIdentity
 
+_OURS = (*PCM_RATES, EMBEDDED)
+"""Names that are never those of a directory."""
+
 
 def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:
     """The codec that `source` names, with its first LEVELS levels, all by default.
@@ -71,18 +74,22 @@ def absolute_source(source: str) -> str:
     if whole is not None:
         return str(whole.absolute())
     asked = CodecSource.parse(source)
-    if asked.name in _named() or not Path(asked.name).is_dir():
+    if _has_name(source) or not Path(asked.name).is_dir():
         return source
     return str(replace(asked, name=str(Path(asked.name).absolute())))
 
 
 def _has_name(source: str) -> bool:
-    return _directory(source) is None and CodecSource.parse(source).name in _named()
+    """True for `pcm-*` and the embedded codec, and for a published one where no directory is called so."""
+    if _directory(source) is not None:
+        return False
+    name = CodecSource.parse(source).name
+    return name in _OURS or (published(name) is not None and "/" not in name and not Path(name).is_dir())
 
 
 def _directory(source: str) -> Path | None:
     """The directory that the whole source is: its own name may hold the marks of an edition and of levels."""
-    ours = source.partition("@")[0] in (*PCM_RATES, EMBEDDED)
+    ours = source.partition("@")[0] in _OURS
     return Path(source) if not ours and Path(source).is_dir() else None
 
 
@@ -95,8 +102,10 @@ def _whole(asked: CodecSource, device: str | torch.device) -> Codec:
         return load_codec_directory(embedded, device)
     place = _place(asked)
     if place is None:
+        mill = (EMBEDDED, *(f"{EMBEDDED}@{one}" for one in editions()))
+        known = (*PCM_RATES, *mill, *(one.name for one in PUBLISHED))
         raise ValueError(
-            f"codec {str(asked)!r} is not known; use {', '.join(_named())}, a directory with config.json, "
+            f"codec {str(asked)!r} is not known; use {', '.join(known)}, a directory with config.json, "
             "or OWNER/NAME of the Hugging Face Hub"
         )
     codec = load_codec_directory(place, device)
@@ -125,8 +134,3 @@ def _must_be_imported(released: Published) -> str:
         f"Hugging Face Hub, run `speechmill import {released.format} PATH --name {released.name}` and give the "
         "directory that `speechmill catalog show` names"
     )
-
-
-def _named() -> tuple[str, ...]:
-    mill = (EMBEDDED, *(f"{EMBEDDED}@{edition}" for edition in editions()))
-    return (*PCM_RATES, *mill, *(one.name for one in PUBLISHED))

@@ -39,13 +39,18 @@ def read_pretrained(
     except refusals as error:
         raise ValueError(f"{directory} cannot be read: {' '.join(str(error).split())}") from error
     _check(report, unused, weights)
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return plain(model), digest
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The model in eval mode, float32 and without gradients, directions and lengths of weights multiplied out."""
     for module in model.modules():
         convolution = isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
         if convolution and parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return model.float().eval().requires_grad_(False), digest
+    return model.float().eval().requires_grad_(False)
 
 
 @contextmanager

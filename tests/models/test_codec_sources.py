@@ -83,6 +83,13 @@ def test_a_directory_from_elsewhere(
         with monkeypatch.context() as elsewhere:
             elsewhere.chdir(tmp_path)
             assert load_codec(absolute).name == "tiny"
+    shutil.copytree("dac", tmp_path / "encodec-24khz")
+    with monkeypatch.context() as beside:
+        beside.chdir(tmp_path)
+        # A directory that is there comes before weights that must be fetched.
+        found = load_codec("encodec-24khz:2").identity
+        assert found.name == "tiny"
+        assert lasting_source("encodec-24khz:2", found) == "encodec-24khz:2"
     for source in ("mill-16khz:2", "encodec-24khz@hub", "someone/fine-tuned", "nowhere:2"):
         assert absolute_source(source) == source
 

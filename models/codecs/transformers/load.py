@@ -76,12 +76,16 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> RowCo
     own; the kind and the digest of the weights tell them apart.
     """
     kind = files.kind_of(directory)
-    known = KINDS[kind]
-    model, digest = read_pretrained(known.model, directory)
-    rate, hop, levels, size, channels = known.sizes(model.config)
-    named = (f"{kind.replace('_', '-')}-{rate // 1000}khz", files.HUB_EDITION, digest, rate, hop)
-    identities = (TokenIdentity(*named, levels, size), TokenIdentity(*named, 0, 0, channels))
+    model, digest = read_pretrained(KINDS[kind].model, directory)
     try:
-        return known.codec(model.to(device), *identities)
+        return codec_of(kind, model.to(device), digest)
     except ValueError as error:
         raise ValueError(f"{directory / files.CONFIG}: {error}") from error
+
+
+def codec_of(kind: str, model: Any, digest: str) -> RowCodec:
+    """The codec of a model of transformers. ValueError for one that its class cannot code with."""
+    known = KINDS[kind]
+    rate, hop, levels, size, channels = known.sizes(model.config)
+    named = (f"{kind.replace('_', '-')}-{rate // 1000}khz", files.HUB_EDITION, digest, rate, hop)
+    return known.codec(model, TokenIdentity(*named, levels, size), TokenIdentity(*named, 0, 0, channels))

@@ -5,7 +5,8 @@
 FSDD is a folder of the Free Spoken Digit Dataset with `metadata.csv`. Every family is trained on the same prepared
 dataset for the same minutes of one thread (processor time, which other work on the machine changes little). Then it
 says each of ten digits in the voice of each of six speakers, 4 requests a pair. The prompts are of the test split,
-new to every training; a family that takes no prompt is judged by its digits alone. Real test recordings and their
+new to every training; a family that takes no prompt is judged by its digits alone. The families `..._text` train
+nothing: they join networks of families before them. Real test recordings and their
 resyntheses by the codec stand in the same table. `--split validation` asks with validation prompts instead, to choose
 settings on; its figures are printed, not kept. All work is kept in FOLDER, and a rerun goes on where it stopped.
 
@@ -132,7 +133,7 @@ def bench_family(
         _point(
             family, system_at(family, arguments.work, trained, codec, share), corpus, requests, ears, share
         )
-        for share in EARLIER
+        for share in (EARLIER if trained else ())
     ]
     system = system_at(family, arguments.work, trained, codec, 1)
     rounds = [speak(family, system, corpus, requests, seed) for seed in range(arguments.seeds)]

@@ -44,6 +44,8 @@ class DigitsFamily:
     """Of the task, in place of the system's own."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """What `assemble` is given besides the networks: sources of further codecs and tokenizers by role."""
+    borrowed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Networks of other families, which must be trained already: role -> family and role there."""
     prompted: bool = True
     """False: the system takes no voice prompt, so only its digits are judged."""
     longest_s: float | None = None
@@ -51,7 +53,7 @@ class DigitsFamily:
 
     def __post_init__(self) -> None:
         total = sum(network.share for network in self.networks.values())
-        if abs(total - 1) > 1e-6:
+        if self.networks and abs(total - 1) > 1e-6:
             raise ValueError(f"{self.name}: the shares of its networks add up to {total:g}; they must to 1")
 
     def ask(self, request: Request, waves: Mapping[Recording, Samples]) -> SpeakRequest | ConvertRequest:
@@ -101,6 +103,19 @@ FAMILIES = {
             "flow_matching",
             {"flow_matching": Network("flow_matching.yaml", 1.0)},
             task="convert",
+        ),
+        # Text to speech by the same networks: codebook 0 is made in the voice of the prompt, by MaskGCT's first stage.
+        DigitsFamily(
+            "soundstorm_text",
+            "soundstorm",
+            {},
+            borrowed={"t2s": ("maskgct", "t2s"), "soundstorm": ("soundstorm", "soundstorm")},
+        ),
+        DigitsFamily(
+            "flow_matching_text",
+            "flow_matching",
+            {},
+            borrowed={"t2s": ("maskgct", "t2s"), "flow_matching": ("flow_matching", "flow_matching")},
         ),
     )
 }

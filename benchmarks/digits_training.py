@@ -83,6 +83,8 @@ def system_at(
     """The system of the weights at `share` of the training; at 1 those of the lowest validation loss."""
     folder = work / family.name / f"system-{round(100 * share)}"
     parts = dict(family.parts)
+    for role, (other, other_role) in family.borrowed.items():
+        parts[role] = str(work / other / other_role / "export")
     for role, one in trained.items():
         parts[role] = str(one.export if share == 1 else _export_earlier(one, share, folder / "runs" / role))
     if (folder / "system").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -61,6 +62,9 @@ def test_every_command_works(demo_folder: Path, capsys: pytest.CaptureFixture[st
         demo_folder / name
         for name in ("out.wav", "prompted.wav", "spoken/a.wav", "converted.wav", "back/00003.wav")
     ]
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    made.append(demo_folder / "four_two.wav")
     assert all(path.stat().st_size > 1000 for path in made)
     assert "Traceback" not in capsys.readouterr().err
 
@@ -92,6 +96,32 @@ def test_mlflow_ui_opens_what_the_readme_names(mlflow_uri: str, tmp_path: Path) 
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+def test_every_figure_of_the_readme_is_a_measured_one() -> None:
+    results = {
+        name: json.loads((REPOSITORY / f"benchmarks/results/{name}.json").read_text())
+        for name in re.findall(r"benchmarks/results/(\w+)\.json", README)
+    }
+    codec, prepare = results["codec"]["codecs"]["mill-16khz@2"], results["prepare"]
+    (cached, *_) = results["autoregressive"]["valle_ar"]
+    (recording,) = results["long_recording"].values()
+    (batch,) = (r for r in results["synthesize"]["rows"] if r["batch"] == 14 and r["guidance"] == 0)
+    figures = {
+        "codec": f"{codec['kbit_s']:.0f} kbit/s, {results['codec']['recordings']} held-out recordings | "
+        f"STOI {codec['stoi']:.3f}, PESQ-WB {codec['pesq_wb']:.2f}",
+        "prepare": f"{prepare['steady']['prepare']:.0f} times real time, "
+        f"{prepare['ratio_steady']['bare']['median']:.2f} of a bare loop",
+        "chaos": f"killed {results['chaos']['kill']['measured']['kills']} times and continued | 300 of 300 rows",
+        "long_recording": f"{recording['audio_s'] / 3600:.0f} hours | {recording['peak_mib'] / 1024:.1f} GB",
+        "transcribe": f"{results['transcribe']['ratio']} times WhisperX",
+        "autoregressive": f"{cached['cache_speedup']:.0f} times as fast",
+        "synthesize": f"real-time factor {batch['real_time_factor']:.2f}",
+    }
+    assert figures.keys() == results.keys()
+    rows = {name: next(line for line in README.splitlines() if f"{name}.json" in line) for name in figures}
+    assert [name for name, figure in figures.items() if figure not in rows[name]] == []
+    assert results["chaos"]["kill"]["ok"]
 
 
 def test_every_link_of_the_readme_exists() -> None:

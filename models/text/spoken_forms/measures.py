@@ -29,14 +29,12 @@ def counted(number: int, noun: Noun, language: Language) -> str:
 
 def quantity_of(match: re.Match[str], noun: Noun, language: Language) -> str:
     """A match of `numbers.pattern` and its unit."""
-    if match["decimals"] or match["whole"][0] == "0":
-        singular = language.code == "fr" and match["whole"] in ("0", "1")
+    digits = numbers.plain_digits(match["whole"])
+    if match["decimals"] or numbers.is_serial(digits):
+        singular = language.code == "fr" and digits in ("0", "1")
         return language.separator.join(
             [numbers.quantity(match, language), noun.one if singular else noun.many]
         )
-    digits = numbers.plain_digits(match["whole"])
-    if len(digits) > 15:
-        return language.separator.join([numbers.quantity(match, language), noun.many])
     said = counted(int(digits), noun, language)
     return language.separator.join([*([language.minus] if match["sign"] else []), said])
 

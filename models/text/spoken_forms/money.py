@@ -81,9 +81,9 @@ def _sum(match: re.Match[str], money: Money, language: Language) -> str:
     if language.code in ("ja", "zh") and (magnitude or money.hundredth is None):
         # A price's last zero is not said: ¥3.50 is three point five.
         return _unspaced(match, money, magnitude, language)
-    if len(decimals) == 2 and (money.hundredth is not None or decimals == "00"):
-        whole = int(numbers.plain_digits(match["whole"]))
-        parts = [(whole, money.unit), (int(decimals), money.hundredth or money.unit)]
+    digits = numbers.plain_digits(match["whole"])
+    if len(decimals) == 2 and (money.hundredth or decimals == "00") and not numbers.is_serial(digits):
+        parts = [(int(digits), money.unit), (int(decimals), money.hundredth or money.unit)]
         counts = [measures.counted(count, noun, language) for count, noun in parts if count]
         said = language.money_joint.join(counts) or measures.counted(0, money.unit, language)
         return language.separator.join([*([language.minus] if match["sign"] else []), said])
@@ -96,7 +96,7 @@ def _units(match: re.Match[str], money: Money, language: Language) -> str:
     """A number of whole units, which may have decimals."""
     if language.code in ("fr", "es", "it", "pt") and not match["decimals"]:
         digits = numbers.plain_digits(match["whole"])
-        if len(digits) > 6 and digits.endswith("000000"):
+        if len(digits) > 6 and digits.endswith("000000") and not numbers.is_serial(digits):
             joint = (
                 "d'" if language.code == "fr" and money.unit.many[0] in "aeiou" else language.magnitude_joint
             )
@@ -106,7 +106,7 @@ def _units(match: re.Match[str], money: Money, language: Language) -> str:
 
 def _unspaced(match: re.Match[str], money: Money, magnitude: str, language: Language) -> str:
     whole, decimals = match["whole"], (match["decimals"] or "").rstrip("0")
-    said = numbers.cardinal(int(numbers.plain_digits(whole)), language)
+    said = numbers.whole_number(numbers.plain_digits(whole), language)
     if language.code == "zh" and whole == "2" and not decimals:
         said = "两"
     if decimals:

@@ -98,13 +98,15 @@ def quantity(match: re.Match[str], language: Language, gender: Gender = "") -> s
     """The words of a match of `pattern`, agreeing with a noun of `gender`; a point and decimals are said, too."""
     words = [language.minus] if match["sign"] else []
     digits, decimals = plain_digits(match["whole"]), match["decimals"]
-    if _is_serial(digits):
-        words.append(in_digits(digits, language))
-    else:
-        words.append(cardinal(int(digits), language, "" if decimals else gender))
+    words.append(whole_number(digits, language, "" if decimals else gender))
     if decimals:
         words += [language.point_word, in_digits(decimals, language)]
     return language.separator.join(words)
+
+
+def whole_number(digits: str, language: Language, gender: Gender = "") -> str:
+    """The words of a number given by its digits, one by one if they are no quantity."""
+    return in_digits(digits, language) if is_serial(digits) else cardinal(int(digits), language, gender)
 
 
 def gender_of(word: str, language: Language) -> Gender | None:
@@ -119,7 +121,7 @@ def gender_of(word: str, language: Language) -> Gender | None:
 
 def _plain(match: re.Match[str], language: Language) -> str | None:
     digits, code = plain_digits(match["whole"]), language.code
-    if match["decimals"] or _is_serial(digits):
+    if match["decimals"] or is_serial(digits):
         return quantity(match, language)
     number, following = int(digits), match.string[match.end() : match.end() + 1]
     if code == "zh":
@@ -147,7 +149,8 @@ def _italian_one(match: re.Match[str], word: str, gender: Gender, language: Lang
     return "uno" if re.match("s[bcdfglmnpqrtvz]|z|gn|ps|x|y", word.lower()) else "un"
 
 
-def _is_serial(digits: str) -> bool:
+def is_serial(digits: str) -> bool:
+    """True for digits that are no quantity: too many, or led by 0."""
     return len(digits) > _LONGEST or (digits[0] == "0" and len(digits) > 1)
 
 

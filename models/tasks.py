@@ -72,7 +72,7 @@ def task_prompt(
         return frame.T.to(codes_QP.device, codes_QP.dtype)
 
     if (edit is not None) != (task in EDITING):
-        raise ValueError(f"task {task} {'needs' if task in EDITING else 'has no'} part to edit")
+        raise ValueError(f"task {task} {'needs a' if task in EDITING else 'has no'} part to edit")
     if edit is None:
         return torch.cat([token(task), codes_QP], dim=1)
     first, last = edit

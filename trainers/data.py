@@ -138,9 +138,10 @@ class Batches(Generic[B]):
             usable_N &= self._frames() <= room
         reasons = {TOO_LONG: f"are empty or longer than max_token_length={config.max_token_length} frames"}
         self.left_out[TOO_LONG] = len(usable_N) - int(usable_N.sum())
-        if (tasks := self.store.tasks()) is not None:
+        if self.store.may_be_derived:
+            tasks = self.store.tasks()
             wanted = pc.is_in(tasks, value_set=pa.array([None, *needs.tasks], tasks.type))
-            wanted_N = wanted.to_numpy()
+            wanted_N = wanted.to_numpy(zero_copy_only=False)
             self.left_out[OTHER_TASK] = int((usable_N & ~wanted_N).sum())
             reasons[OTHER_TASK] = "are derived for other tasks"
             usable_N &= wanted_N

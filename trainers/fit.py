@@ -271,9 +271,11 @@ def _continued(settings: FitSettings, before: Values) -> FitSettings:
     if data.version is None and before["data"]["dataset"] == data.dataset:
         data = data.model_copy(update={"version": before["data"]["version"]})
     for key, value in objective_class(settings.family).legacy.items():
-        section, name = key.split(".")
-        known = before["objective"].get(section, {})
-        if name not in known:
+        section, _, name = key.rpartition(".")
+        known = before["objective"].get(section, {}) if section else before["objective"]
+        if name not in known and not section:
+            objective = {name: value} | objective
+        elif name not in known:
             objective[section] = {name: value} | objective.get(section, known)
     return settings.model_copy(update={"data": data, "objective": objective})
 

@@ -88,11 +88,14 @@ class Store:
         found = np.concatenate([chunk.is_valid().to_numpy(zero_copy_only=False) for chunk in values.chunks])
         return np.asarray(found[self.parts.places])
 
-    def tasks(self) -> pa.ChunkedArray | None:
-        """The task (N,) of derived rows, null for utterances as recorded; None where the column was not read."""
-        if "task" not in self.parts.columns.column_names:
-            return None
-        return pa.chunked_array([take(self.parts.columns["task"], self.parts.places)])
+    @property
+    def may_be_derived(self) -> bool:
+        """False where the column `task` was not read: then no row is derived."""
+        return "task" in self.parts.columns.column_names
+
+    def tasks(self) -> pa.Array:
+        """The task (N,) of derived rows, null for utterances as recorded."""
+        return take(self.parts.columns["task"], self.parts.places)
 
     def widths(self, column: str) -> npt.NDArray[np.int64]:
         """Frames (N,) of a column of lists of equally long lists; 0 for null, and where no file has the column."""
@@ -110,7 +113,7 @@ class Store:
         """The row (N,) that each row is derived from, by its id `<id>#<name>`; itself, if it is not derived, and -1 if
         its origin is not there. None where no row is derived.
         """
-        derived = np.flatnonzero(self.present("task")) if self.tasks() is not None else np.zeros(0, np.int64)
+        derived = np.flatnonzero(self.present("task")) if self.may_be_derived else np.zeros(0, np.int64)
         if not len(derived):
             return None
         ids = take(self.parts.columns["id"], self.parts.places)
@@ -122,7 +125,7 @@ class Store:
 
     def recorded(self) -> IntArray:
         """The rows that are not derived."""
-        return np.arange(len(self)) if self.tasks() is None else np.flatnonzero(~self.present("task"))
+        return np.flatnonzero(~self.present("task")) if self.may_be_derived else np.arange(len(self))
 
     def groups(self, column: str) -> npt.NDArray[np.int32]:
         """A number for each row (N,), equal where the column's values are; -1 for null."""
@@ -134,7 +137,7 @@ class Store:
 
     def frames_per_byte(self) -> float:
         """Frames of all rows but derived ones over their UTF-8 bytes of text, at least one byte a row."""
-        if self.tasks() is None:
+        if not self.may_be_derived:
             return float(self.lengths.sum()) / self.parts.text_bytes
         rows = self.recorded()
         texts = take(self.parts.columns["text"], self.parts.places[rows])

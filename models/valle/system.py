@@ -251,9 +251,11 @@ class SpeakTask:
         if request.source is None:
             raise ValueError(f"task {task} needs a source: the recording that it works on")
         if (request.prompt is not None) != (task in VOICED):
-            raise ValueError(f"task {task} {'needs' if task in VOICED else 'has no'} voice prompt")
+            raise ValueError(f"task {task} {'needs a' if task in VOICED else 'has no'} voice prompt")
         if (request.edit_s is not None) != (task in EDITING):
-            raise ValueError(f"task {task} {'needs' if task in EDITING else 'has no'} part to edit (edit_s)")
+            raise ValueError(
+                f"task {task} {'needs a' if task in EDITING else 'has no'} part to edit (edit_s)"
+            )
         if request.edit_s is not None and codec.identity.chunk_frames:
             raise ValueError(f"task {task}: {codec.name} codes overlapping chunks, which are not edited")
         source = Prompt(request.source)

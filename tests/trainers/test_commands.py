@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import select
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,76 @@ def test_save_eval_and_the_learning_rate(bigram: Build, batches: Batches[CodesBa
     run()
     assert max(rates) == 12
     assert all(rate == (0.05 if step <= 6 else 0.5) for step, rate in rates.items())
+
+
+RANK = """
+import fcntl, importlib.util, json, sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+
+here, folder, rank = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def loaded(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+families = loaded("families", here / "conftest.py")
+from dataclasses import replace
+from trainers.commands import Commands, send
+from trainers.loop import train
+from trainers.loop_config import Hooks, LoopConfig
+from trainers.optim import OptimConfig
+
+dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+batches = families.open_toy(folder / "train.parquet")
+told, saved, validated, rates = [], [], [], {}
+words = {2: "save", 4: "eval", 6: "lr 0.5", 9: "quit"}
+
+def logged(step, metrics):
+    rates[step] = metrics["learning_rate"]
+    if step in words:
+        send(folder, words[step])
+
+hooks = Hooks(logged, lambda step, *_: validated.append(step), lambda step, *_: saved.append(step))
+config = LoopConfig(max_steps=20, batches_per_step=2, log_every=1, validate_every=100, optim=OptimConfig(lr=0.05))
+objective = families.Bigram(families.BigramConfig(), families.BigramSettings(), families.INFO)
+commands = Commands(folder, told.append)
+lock = (folder / "lock").open("w") if not rank else None
+if lock is not None:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+dist.barrier()
+arguments = dict(directory=folder / "run", validation=batches, hooks=hooks, commands=commands)
+outcome = train(objective, batches, config, **arguments)
+found = {"stopped": outcome.stopped, "step": outcome.step, "told": told, "saved": saved, "validated": validated}
+weights = [float(p.detach().double().sum()) for p in objective.parameters()]
+(folder / f"{rank}.json").write_text(json.dumps({**found, "rates": rates, "weights": weights}))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_all_ranks_do_what_one_was_told(batches: Batches[CodesBatch], bigram: Build, tmp_path: Path) -> None:
+    """Rank 0 alone hears the commands; both save, validate, change their rate and end after the same update."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "-c", RANK, str(Path(__file__).parent), str(tmp_path)]
+    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in range(2)]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert (first["stopped"], first["step"]) == (second["stopped"], second["step"]) == ("interrupted", 10)
+    assert first["told"] == ["command: save", "command: eval", "command: lr 0.5", "command: quit"]
+    assert (first["saved"], first["validated"]) == ([3, 5, 10], [5])
+    assert second["told"] == second["saved"] == second["validated"] == []
+    assert all(rate == (0.05 if int(step) <= 7 else 0.5) for step, rate in first["rates"].items())
+    assert first["weights"] == pytest.approx(second["weights"], rel=1e-6)
+    # One process goes on, with the rate that was commanded.
+    rates: dict[int, float] = {}
+    hooks = Hooks(on_log=lambda step, metrics: rates.update({step: metrics["learning_rate"]}))
+    config = replace(CONFIG, max_steps=12, batches_per_step=2)
+    outcome = train(bigram(), batches, config, directory=tmp_path / "run", hooks=hooks)
+    assert (outcome.step, rates) == (12, {11: 0.5, 12: 0.5})
 
 
 def test_lines_of_a_terminal_are_read_without_waiting(tmp_path: Path) -> None:

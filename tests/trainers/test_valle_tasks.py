@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.sampling.draws import RowDraws
 from models.system import ConvertRequest, SpeakRequest
 from models.system_files import load_system, save_system
 from models.tasks import TASK_TOKENS, TASKS, task_prompt
+from trainers.checkpoint import check_identity
 from trainers.data import Batches
 from trainers.objectives import DataInfo, objective_class
 from trainers.objectives.valle import PromptedBatch
@@ -190,6 +192,17 @@ def test_training_refuses_what_does_not_fit(info: DataInfo) -> None:
         kind.settings(tasks=("svc",), prompts="none")
 
 
+def test_a_run_from_before_there_were_tasks_goes_on() -> None:
+    kind = objective_class("valle_ar")
+    now = {"objective": asdict(kind.settings())}
+    before = {"objective": {key: now["objective"][key] for key in now["objective"] if "task" not in key}}
+    assert len(before["objective"]) == len(now["objective"]) - 2
+    check_identity(Path("step-1.pt"), before, now, kind.legacy)
+    other = {"objective": {**now["objective"], "tasks": ["ns"]}}
+    with pytest.raises(ValueError, match=r'objective.tasks was \[\], is \["ns"\]'):
+        check_identity(Path("step-1.pt"), before, other, kind.legacy)
+
+
 def test_prompts_of_tasks() -> None:
     codes = torch.arange(12).reshape(2, 6)
     assert task_prompt("ns", codes, 100).tolist() == [[100, *range(6)], [100, *range(6, 12)]]
@@ -199,7 +212,7 @@ def test_prompts_of_tasks() -> None:
     assert len(TASK_TOKENS) == 7
     for task, edit, message in (
         ("ns", (1, 2), "task ns has no part to edit"),
-        ("cse", None, "task cse needs part to edit"),
+        ("cse", None, "task cse needs a part to edit"),
         ("cse", (3, 7), "frames 3 to 7; the recording has 6"),
         ("tts", None, "task is 'tts'; it must be one of ns"),
     ):

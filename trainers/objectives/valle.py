@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.checkpoints import Record, Values
+from models.checkpoints import Json, Record, Values
 from models.codecs.interface import Codes
 from models.generators import load_generator
 from models.layers.masks import length_mask, pad_rows
@@ -39,7 +39,7 @@ from trainers.objectives.generator import GeneratorObjective, TextBatch, collate
 from trainers.objectives.network import cross_entropy, frame_mask
 from trainers.plan import Item, Needs, Position
 from trainers.store import Store
-from trainers.text_tokens import TextTokens
+from trainers.text_tokens import LEGACY, TextTokens
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def prompt_of(
 
 def task_of(rows: Store, row: int, settings: ValleSettings) -> str:
     """The task of a row, `tts` for utterances and their copies."""
-    return (rows.text(row, "task") or SPEAK) if settings.tasks and rows.tasks() is not None else SPEAK
+    return (rows.text(row, "task") or SPEAK) if settings.tasks and rows.may_be_derived else SPEAK
 
 
 def _voice_of(
@@ -183,6 +183,7 @@ class _ValleObjective(GeneratorObjective[PromptedBatch], ABC):
     """Base of both stages: prompts, samples, larger tables."""
 
     network: ValleAR | ValleNAR
+    legacy: ClassVar[Mapping[str, Json]] = {**LEGACY, "tasks": [], "task_text_prob": 0.5}
 
     def __init__(self, network: ValleAR | ValleNAR, settings: ValleSettings, data: DataInfo) -> None:
         super().__init__(network, settings, data)

@@ -16,8 +16,9 @@ from models.identity import TokenIdentity
 from pipelines.audio.lengths import samples_to_seconds
 from pipelines.rows import Row
 
-DESCRIPTIVE = [name for name in SCHEMA.names if name not in ("codes", *TOKEN_COLUMNS, "reason", "detail")]
-"""Columns of accepted rows besides codes and tokens, whose makers no format names."""
+_ELSEWHERE = ("codes", *TOKEN_COLUMNS, "task", "prompt_codes", "reason", "detail")
+DESCRIPTIVE = [name for name in SCHEMA.names if name not in _ELSEWHERE]
+"""Columns of accepted rows besides codes, tokens, whose makers no format names, and what derived rows have."""
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:

@@ -76,7 +76,8 @@ def write(batches: SplitTables, target: Path, context: Export) -> int:
 
 
 def read(source: Path, context: Import) -> Iterator[Row]:
-    """Rows by path. Groups of `noise` are recordings without words and are left out."""
+    """Rows by path. Groups of `noise` are recordings without words and are left out. UsageError for phones without
+    the map of their numbers."""
     import h5py
 
     try:
@@ -170,6 +171,11 @@ def _row(parts: tuple[str, ...], group: h5py.Group, phones: Mapping[int, str] | 
     }
     try:
         row["codes"] = _read(group, "audio", MOST_BYTES).T
+        if "text" in group and phones is None:
+            raise UsageError(
+                f"SOURCE {group.file.filename} has numbers for phones (`text`), but not the map that says which: "
+                "the dataset `symmap` is missing"
+            )
         if "text" in group and phones is not None:
             numbers = _read(group, "text", MOST_TEXT_BYTES).reshape(-1).tolist()
             unknown = [number for number in numbers if number not in phones]

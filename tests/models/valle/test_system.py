@@ -253,8 +253,8 @@ def test_an_edit_hears_nothing_of_the_part(tasked):
             {"task": "ns"},
             "task ns has no voice prompt",
         ),
-        (SpeakRequest("", source=voice().wave), {"task": "svc"}, "task svc needs voice prompt"),
-        (SpeakRequest("a", source=voice().wave), {"task": "cse"}, "task cse needs part to edit"),
+        (SpeakRequest("", source=voice().wave), {"task": "svc"}, "task svc needs a voice prompt"),
+        (SpeakRequest("a", source=voice().wave), {"task": "cse"}, "task cse needs a part to edit"),
         (
             SpeakRequest("", source=voice().wave, edit_s=(0.1, 0.2)),
             {"task": "cse"},

@@ -306,6 +306,24 @@ def npy(codes: Any) -> bytes:
     return file.getvalue()
 
 
+def test_hdf5_without_its_map_is_one_line(row, toy, tmp_path: Path) -> None:
+    """Numbers of phones mean nothing then; a file of codes alone needs none."""
+    codes = np.ones((5, toy.n_codebooks), np.int16)
+    for name, text in (("phones", True), ("codes", False)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            group = file.create_group("training/one/utterance")
+            group["audio"] = codes
+            if text:
+                group["text"] = np.array([1, 8, 2], np.uint8)
+    with pytest.raises(
+        UsageError, match=r"phones\.h5 has numbers for phones .* `symmap` is missing"
+    ) as caught:
+        list(valle_hdf5.read(tmp_path / "phones.h5", Import(toy)))
+    assert "\n" not in str(caught.value)
+    (found,) = valle_hdf5.read(tmp_path / "codes.h5", Import(toy))
+    assert found["codes"].shape == (toy.n_codebooks, 5)
+
+
 def test_tars_of_another_program(row, toy, tmp_path: Path) -> None:
     codes = npy(row("x")["codes"].astype(np.int64))
     members = {

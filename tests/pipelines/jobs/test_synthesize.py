@@ -324,3 +324,35 @@ def test_vall_e_has_flags_of_its_own_and_needs_no_words_of_the_prompt(
     assert 0 < soundfile.info(output).frames <= 4 * 320
     assert speak(system, *words) == 1
     assert "prompt text is empty; it must be what is said in the prompt" in capsys.readouterr().err
+
+
+def test_speech_tasks_of_valle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a source, a part of it to edit, or requests in a file; a task that lacks one is refused in one line."""
+    from models.generators import save_generator
+    from models.system_files import save_system
+    from models.valle.ar import ValleAR
+    from models.valle.config import ValleARConfig
+
+    sizes = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "n_task_tokens": 7}
+    save_generator(ValleAR(ValleARConfig(258, **sizes)), "valle_ar", tmp_path / "ar")
+    valle, text = tmp_path / "valle", {"kind": "bytes"}
+    save_system(valle, "valle", codec="mill-16khz", generators={"ar": tmp_path / "ar"}, text=text)
+    source, output = tmp_path / "source.wav", tmp_path / "out.wav"
+    soundfile.write(source, np.random.default_rng(0).normal(0, 0.1, 4000), 16_000)
+    given = ["--source", str(source), "--max-ar-steps", "20", "--output", str(output)]
+    assert speak(valle, "--task", "ns", "--text", "", *given) == 0
+    assert 0 < soundfile.info(output).frames <= 4160
+    assert speak(valle, "--task", "cse", "--text", "one", "--edit", "0.05", "0.15", *given) == 0
+    assert speak(valle, "--task", "cse", "--text", "one", *given) == 1
+    assert "task cse needs a part to edit (edit_s)" in capsys.readouterr().err
+    assert speak(valle, "--task", "ns", "--text", "", "--output", str(output)) == 1
+    assert "task ns needs a source: the recording that it works on" in capsys.readouterr().err
+    requests = [
+        {"text": "one", "source": str(source), "edit_s": [0.0, 0.1]},
+        {"text": "one", "source": str(source), "edit_s": [0.1]},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in requests))
+    words = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "spoken")]
+    assert speak(valle, "--task", "nse", "--max-ar-steps", "20", *words) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["new_sentences"], told["rejected"]) == (1, 1)

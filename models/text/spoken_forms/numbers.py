@@ -1,7 +1,7 @@
 """Cardinals, ordinals and digits as words, and how they agree with what is counted.
 
 num2words makes the words, in one form for each number; its Spanish ordinals up to twentieth, "veintiuno mil" and the
-Japanese 21000 are corrected here, and Mandarin is made here.
+Japanese 21000 are corrected here; Mandarin is made by `mandarin.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from models.text.spoken_forms.language import Gender, Language, Rule, word_after, word_before, words
+from models.text.spoken_forms.mandarin import mandarin
 
 _LONGEST = 15
 """Digits; longer numbers are serial numbers, and said digit by digit."""
@@ -65,7 +66,7 @@ def in_digits(written: str, language: Language) -> str:
 def cardinal(number: int, language: Language, gender: Gender = "") -> str:
     """The words of a whole number, as it stands alone or before a noun of `gender`."""
     if not language.num2words:
-        return _chinese(number)
+        return mandarin(number)
     return _agreeing(_num2words(number, language, "cardinal"), number, language.code, gender)
 
 
@@ -253,28 +254,3 @@ def _num2words(number: int, language: Language, to: str) -> str:
         ) from None
     words: str = num2words(number, lang=language.num2words, to=to)
     return words.replace(",", "")
-
-
-def _chinese(number: int) -> str:
-    """Mandarin for 0 <= number < 10^16, in groups of four digits."""
-    if number == 0:
-        return "零"
-    groups = [
-        (number // 10**power % 10**4, sign) for power, sign in ((12, "万亿"), (8, "亿"), (4, "万"), (0, ""))
-    ]
-    said = ""
-    for group, sign in groups:
-        if group:
-            words = "两" if group == 2 and sign and not said else _chinese_group(group)
-            said += ("零" if said and group < 1000 else "") + words + sign
-    return said.removeprefix("一") if said.startswith("一十") else said
-
-
-def _chinese_group(group: int) -> str:
-    said, gap = "", False
-    for power, sign in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
-        digit = group // power % 10
-        if digit:
-            said += ("零" if gap and said else "") + "零一二三四五六七八九"[digit] + sign
-        gap = digit == 0
-    return said

@@ -101,7 +101,10 @@ def build(settings: FitSettings, source: Source) -> Run:
         },
         "init": settings.init,
     }
-    validation = batches(validation_rows) if validation_rows is not None else None
+    try:
+        validation = batches(validation_rows) if validation_rows is not None else None
+    except ValueError as error:
+        raise JobError(f"split validation of {source.uri}: {error}") from error
     return Run(built, training, validation, json.loads(json.dumps(identity, default=str)))
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.appending import Appender
+from catalog.datasets import Dataset
 from catalog.shards import write_shard
 from trainers.data import OTHER_TASK, Batches, collate_codes
 from trainers.plan import BatchConfig, Needs, Position
@@ -108,3 +109,17 @@ def test_a_fit_reads_the_copies_of_a_dataset(
     assert (plan["rows"], plan["left_out"]) == (6, {})
     code, result, error = fit(uri)
     assert (code, result["left_out"]) == (0, {OTHER_TASK: 6}), error
+
+
+def test_a_validation_without_a_usable_row_says_so(
+    bigram_family: str, fit: Any, make_dataset: Callable[..., str]
+) -> None:
+    dataset = Dataset.open(make_dataset(rows=40, validation=1))
+    least = {
+        split: min(dataset.read(["target_length"], split)["target_length"].to_pylist())
+        for split in ("train", "validation")
+    }
+    assert least["train"] < least["validation"]
+    code, _, error = fit(dataset.uri, f"data.batch.max_token_length={least['train']}", words=("--dry-run",))
+    assert (code, error.count("\n")) == (1, 1)
+    assert f"split validation of {dataset.uri}: no row can be used: of 1 rows, 1 are empty or longer" in error

@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check setup bench lock
+.PHONY: demo test check setup bench lock mutants
 .DEFAULT_GOAL := demo
 # Container images often set it, and then each of Ray's processes compiles all that it imports, every time: `prepare` was
 # ready after 57 s instead of 22.
@@ -40,6 +40,11 @@ bench: setup
 	$(BIN)/python -m benchmarks.bench_synthesize
 	$(BIN)/python -m benchmarks.bench_phrases
 	$(if $(SPEECH),$(BIN)/python -m benchmarks.bench_codec $(SPEECH))
+
+# Small wrong changes to a file or folder, and which of them no test notices: make mutants WHAT=models/sampling/masked.py TESTS=tests/models/sampling
+mutants: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps mutmut==3.8.1 coverage libcst linkify-it-py mdit-py-plugins setproctitle textual
+	$(BIN)/python -m benchmarks.mutants $(WHAT) --tests $(or $(TESTS),tests)
 
 # Compiled without addresses, for every platform; run it after changing a dependency.
 lock:

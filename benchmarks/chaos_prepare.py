@@ -24,6 +24,7 @@ from chaos_bench import Bench, Outcome  # noqa: E402 - found through the line ab
 from chaos_files import awkward, decoder, mutations  # noqa: E402
 from chaos_kills import kill, node, spread, two_jobs, workers  # noqa: E402
 from chaos_self_check import self_check  # noqa: E402
+from chaos_storage import clock, ray_dies, source, storage  # noqa: E402
 from chaos_tables import changed, damage, disk  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
@@ -40,6 +41,10 @@ SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
     "changed": changed,
     "two_jobs": two_jobs,
     "spread": spread,
+    "source": source,
+    "storage": storage,
+    "ray_dies": ray_dies,
+    "clock": clock,
 }
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -115,12 +116,22 @@ def resolve(source: str | Path, tracking_uri: str | None = None) -> Path:
 
     try:
         where = _artifact_location(_client(uri), found)
+        _refuse_gone(source, where)
         folder = Path(mlflow.artifacts.download_artifacts(where, tracking_uri=uri, registry_uri=uri))
     except (MlflowException, OSError) as error:
         raise JobError(f"{source}: cannot fetch it from {uri}: {_line(error)}") from error
     if not folder.is_dir():
         raise JobError(f"{source}: its files are gone from {folder}")
     return _system_folder(folder)
+
+
+def _refuse_gone(source: str | Path, where: str) -> None:
+    """JobError naming the folder where a version's files should be."""
+    path = Path(unquote(urlsplit(where).path)) if where.startswith("file:") else Path(where)
+    if (where.startswith("file:") or "://" not in where) and not path.exists():
+        raise JobError(
+            f"{source}: its files are gone from {path}; if that folder was moved, move it back or link it there"
+        )
 
 
 def describe(source: str, tracking_uri: str) -> ModelVersion:
@@ -196,7 +207,16 @@ def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature
     )
 
 
+def check_place(uri: str) -> None:
+    """JobError for the file of an SQLite store that is a folder, which MLflow would try to open for minutes."""
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+        if path.is_dir():
+            raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
+
+
 def _client(uri: str) -> MlflowClient:
+    check_place(uri)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -85,6 +85,8 @@ class _Local:
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         target = self._root / path
+        if not self._root.is_dir():  # making it again would leave files without a log
+            raise JobError(f"{self._root}: the dataset was removed or moved while this job ran")
         try:
             files.write_bytes(target, memoryview(data))
         except OSError as error:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from catalog.files import write_text
-from catalog.models import experiment_id, tracking_uri
+from catalog.models import check_place, experiment_id, tracking_uri
 from catalog.outward import without_secrets
 from models.checkpoints import Record, Values
 from trainers.checkpoint_models import CheckpointModels
@@ -50,6 +50,7 @@ def open_run(
     from mlflow.exceptions import MlflowException
 
     uri = tracking_uri(settings.uri)
+    check_place(uri)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
     with _alone(uri):
         client = MlflowClient(uri)

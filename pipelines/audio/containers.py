@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.reasons import Reason
+from pipelines.audio.streamed import is_streamed
 
 if TYPE_CHECKING:
     import soundfile
@@ -118,7 +119,8 @@ def open_reader(file: BinaryIO, *, with_libsndfile: bool = True) -> Iterator[Rea
     file.seek(0)
     if not head:
         raise AudioError(Reason.EMPTY, "holds no bytes")
-    if with_libsndfile and head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM"):
+    known = head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM")
+    if with_libsndfile and known and not is_streamed(file):
         sound = _open_soundfile(file)
         if sound is not None:
             with sound:

@@ -162,7 +162,9 @@ def _decode(file: AudioFile, job: _Job) -> Audio:
     if mixer.written < seconds_to_samples(job.limits.min_duration_s, job.sample_rate) or not mixer.written:
         seconds = samples_to_seconds(mixer.written, job.sample_rate)
         raise AudioError(
-            Reason.TOO_SHORT, f"{seconds:.3f} s long; the least is {job.limits.min_duration_s} s"
+            Reason.TOO_SHORT,
+            f"{_seconds(seconds, job.limits.min_duration_s)} s long; "
+            f"the least is {job.limits.min_duration_s:g} s",
         )
     samples = job.sink.array()
     mixer.scale(samples)
@@ -246,7 +248,8 @@ class _Mixer:
             where = f" after {self._job.start_s:g} s" if self._job.start_s else ""
             raise AudioError(Reason.EMPTY, f"holds no samples{where}")
         if self._peaks.max() < SILENCE_PEAK:
-            raise AudioError(Reason.SILENT, f"silent: peak is {self._peaks.max():.2g} of full scale")
+            peak = abs(float(self._peaks.max()))  # of zeros it may be -0
+            raise AudioError(Reason.SILENT, f"silent: peak is {peak:.2g} of full scale")
         self._push(np.zeros(0, dtype=np.float32), last=True)
 
     @property
@@ -270,6 +273,11 @@ class _Mixer:
             self._peak = max(self._peak, float(part.max()), -float(part.min()))
             self.written += len(part)
             self._job.sink.write(part)
+
+
+def _seconds(value: float, other: float) -> str:
+    """As many digits as tell two lengths apart."""
+    return f"{value:.3f}" if round(value, 3) != round(other, 3) else f"{value:.6f}"
 
 
 def _power(samples: Samples) -> float:

@@ -21,7 +21,7 @@ from catalog.datasets import Dataset, summary
 from catalog.reasons import Reason
 from catalog.runs import marked_run
 from catalog.schema import SCHEMA, Shard
-from catalog.shards import write_shard
+from catalog.shards import read_columns, write_shard
 from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Format, Import
@@ -78,14 +78,21 @@ def import_rows(rows: Iterable[Row], dataset_uri: str, codec: TokenIdentity) -> 
     fit = _some_fit(map(_named, rows), codec)
     dataset = creation.create(dataset_uri, codec, SETTINGS)
     appender = Appender(dataset)
-    counts: Counter[str] = Counter()
     with marked_run(dataset) as run_id:
         shards: list[Shard] = []
         for batch in _batches(_new(fit, appender, codec)):
-            counts.update(row.get("reason") or "" for row in batch)
             shards += write_shard(to_table(batch), dataset.uri, run_id, codec)
         appender.append(shards)
-    return counts
+        return _committed(appender.dataset, run_id)
+
+
+def _committed(dataset: Dataset, run_id: str) -> Counter[str]:
+    """Rows of a run by reason: what another import committed first is not among them."""
+    ours = [shard for shard in dataset.files if shard.run_id == run_id]
+    accepted = sum(shard.rows for shard in ours if shard.split != "rejected")
+    rejected = [shard for shard in ours if shard.split == "rejected"]
+    reasons = read_columns(dataset.storage, rejected, ["reason"])["reason"].to_pylist()
+    return Counter({"": accepted} if accepted else {}) + Counter(reasons)
 
 
 def _named(row: Row) -> Row:

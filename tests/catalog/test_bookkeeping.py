@@ -146,3 +146,13 @@ def test_a_place_that_holds_no_dataset_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no dataset there"):
         Dataset.open(tmp_path / "set%20one")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_that_was_removed_is_not_made_again_by_its_writers(
+    appender: Appender, rows: Callable[..., object], codec: TokenIdentity
+) -> None:
+    place = Path(appender.uri)
+    place.rename(place.with_name("moved"))
+    with pytest.raises(JobError, match="was removed or moved while this job ran"):
+        write_shard(rows(["a"]), appender.uri, "test", codec)
+    assert not place.exists()

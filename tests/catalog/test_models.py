@@ -177,3 +177,19 @@ def test_another_store_than_the_process_s_own_registers_and_leaves_nothing_else(
     words = [sys.executable, "-c", script, str(model), mlflow_uri]
     subprocess.run(words, cwd=elsewhere, env=environment, check=True)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_store_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is a folder; name a file"):
+        models.list_models(f"sqlite:///{tmp_path}")
+
+
+def test_files_that_were_moved_are_named(system, mlflow_uri, tmp_path) -> None:
+    models.register(system, "gone", tracking_uri=mlflow_uri)
+    (tmp_path / "mlruns").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        JobError, match=rf"its files are gone from {tmp_path}/mlruns/\S+; if that folder was moved"
+    ):
+        models.resolve("models:/gone/1", mlflow_uri)
+    (tmp_path / "elsewhere").rename(tmp_path / "mlruns")
+    assert models.resolve("models:/gone/1", mlflow_uri).is_dir()

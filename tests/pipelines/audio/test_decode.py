@@ -224,6 +224,10 @@ def test_refusals_say_why() -> None:
     assert (long.reason, str(long)) == (Reason.TOO_LONG, "longer than 1 s, the most that is allowed")
     short = refusal(wav(tone(0.1)), Limits(min_duration_s=0.2))
     assert (short.reason, str(short)) == (Reason.TOO_SHORT, "0.100 s long; the least is 0.2 s")
+    nearly = refusal(wav(np.full(799, 0.1)), Limits(min_duration_s=0.05))
+    assert str(nearly) == "0.049938 s long; the least is 0.05 s"
+    silent = refusal(wav(np.full(800, -0.0)))
+    assert str(silent) == "silent: peak is 0 of full scale"
 
 
 @given(st.binary(min_size=1, max_size=400))

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 
 import speechmill
 from catalog.command import JobError, UsageError
+from catalog.creation import create
 from catalog.datasets import Dataset
 from catalog.schema import SCHEMA
 from catalog.upkeep import verify
@@ -30,7 +33,7 @@ from pipelines.datasets.formats.interface import Export, Import
 from pipelines.datasets.formats.rows import check, to_table
 from pipelines.datasets.read import batches
 from pipelines.jobs.export import export
-from pipelines.jobs.import_shards import import_rows
+from pipelines.jobs.import_shards import SETTINGS, import_rows
 
 HELD = {
     "hf": [name for name in SCHEMA.names if name not in ("reason", "detail")],
@@ -368,6 +371,23 @@ def test_a_source_of_something_else(toy, tmp_path: Path, format_: str, message: 
     assert run_import(tmp_path / "source", tmp_path, format_, toy) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_of_two_imports_at_once_each_reports_its_own_rows(row, toy, tmp_path: Path) -> None:
+    """The second begins after the first has read what is there, and commits before it."""
+    place = str(tmp_path / "data")
+    second: list[Counter[str]] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield row("a")
+        second.append(import_rows(iter([row("b"), row("c")]), place, toy))
+        yield row("b")
+
+    create(place, toy, SETTINGS)
+    first = import_rows(rows(), place, toy)
+    assert second == [Counter({"": 2})]
+    assert first == Counter({"": 1})
+    assert sorted(Dataset.open(place).read(["id"])["id"].to_pylist()) == ["a", "b", "c"]
 
 
 def members_of(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> None:

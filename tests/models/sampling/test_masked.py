@@ -143,3 +143,18 @@ def test_seeds_do_not_depend_on_how_rows_are_cut_into_batches():
 def test_settings_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("choice", "steps", "expected"),
+    [
+        (TokenChoice(temperature=2.0, last_step="greedy"), 4, [2.0, 1.5, 1.0, None]),
+        (TokenChoice(temperature=2.0, last_step="drawn"), 4, [2.0, 1.5, 1.0, 0.5]),
+        (TokenChoice(temperature=0.0, last_step="drawn"), 2, [1e-3, 1e-3]),
+        (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=0.7), 1, [0.7]),
+        (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=0.7), 2, [2.0, None]),
+        (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=None), 1, [None]),
+    ],
+)
+def test_the_temperature_falls_to_the_last_step(choice, steps, expected):
+    assert [choice.temperature_at(step, steps) for step in range(steps)] == expected

@@ -15,10 +15,11 @@ from pipelines.audio.decode import resample
 from pipelines.demo.corpus import Voice, synthesize_espeak
 from pipelines.speech.alignment.ctc import CtcAligner
 from pipelines.speech.alignment.espeak_dtw import EspeakDtw
-from pipelines.speech.alignment.interface import AlignmentError
+from pipelines.speech.alignment.interface import SAMPLE_RATE, AlignedWord, AlignmentError
 from pipelines.speech.alignment.pauses import Levels
 from pipelines.speech.alignment.reference import Speaker
 from pipelines.speech.alignment.text_units import Boundary, Word, boundary, join_words, phrases, split_words
+from pipelines.speech.alignment.utterances import Lengths, utterances
 
 RATE = 16_000
 TEXT = (
@@ -166,3 +167,15 @@ def test_ctc_refuses_what_does_not_fit_and_what_is_no_model(tiny_ctc: Path, tmp_
         CtcAligner(str(tmp_path))
     with pytest.raises(UsageError, match="is not a directory"):
         CtcAligner(str(tmp_path / "absent"))
+
+
+def test_the_first_and_last_word_are_not_cut_at_the_pauses_beside_them() -> None:
+    """Speech from the first sample on; the aligner is late, and each outer word is followed or led by a pause."""
+    wave = 0.1 * np.random.default_rng(0).standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+    for start, stop in ((0.62, 0.84), (3.0, 3.3), (3.9, 4.0)):
+        wave[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)] = 0.0
+    words = split_words("One, two three.")
+    aligned = [AlignedWord(0.2, 0.88, 1.0), AlignedWord(0.88, 2.95, 1.0), AlignedWord(2.95, 3.6, 1.0)]
+    (found,) = utterances(words, aligned, Levels.of(wave), Lengths(1.0, 30.0, 10.0, 0.15), (0.0, 4.0))
+    assert found.start_s == 0.0
+    assert found.end_s == pytest.approx(4.0, abs=0.1)

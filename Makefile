@@ -35,7 +35,7 @@ check: setup
 
 # After `make demo`, which leaves the system that is measured. SPEECH: a folder with the recordings that benchmarks/bench_codec.py names; without it the codec's bench is left out.
 bench: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps pesq resemblyzer webrtcvad-wheels
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps pesq
 	$(BIN)/python -m benchmarks.bench_prepare
 	$(BIN)/python -m benchmarks.bench_synthesize
 	$(BIN)/python -m benchmarks.bench_phrases
@@ -48,4 +48,4 @@ mutants: setup
 
 # Compiled without addresses, for every platform; run it after changing a dependency.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra evaluation --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header -o requirements.lock

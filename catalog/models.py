@@ -10,10 +10,12 @@ import os
 import re
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -172,6 +174,26 @@ def promote(name: str, version: int, alias: str, tracking_uri: str) -> None:
         _client(tracking_uri).set_registered_model_alias(name, alias, str(version))
     except MlflowException as error:
         raise JobError(f"cannot give {name} {version} the alias {alias!r}: {_line(error)}") from error
+
+
+def log_metrics(
+    model: ModelVersion, metrics: Mapping[str, float], tags: Mapping[str, str], tracking_uri: str
+) -> str:
+    """Log figures of a version, and tags that say where they come from, to its run; returns that run's id.
+
+    A version without a run, such as a system that was assembled, gets one, the same every time. Raises JobError.
+    """
+    from mlflow.entities import Metric, RunTag
+    from mlflow.exceptions import MlflowException
+
+    client, now_ms = _client(tracking_uri), int(time.time() * 1000)
+    try:
+        run_id = model.run_id or _run_of(client, model)
+        logged = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
+        client.log_batch(run_id, logged, tags=[RunTag(key, value) for key, value in tags.items()])
+    except MlflowException as error:
+        raise JobError(f"cannot log figures of {model.name} {model.version}: {_line(error)}") from error
+    return run_id
 
 
 def list_models(tracking_uri: str) -> list[ModelVersion]:
@@ -347,6 +369,18 @@ def _pages(search: Callable[..., PagedList[Any]]) -> list[Any]:
         page = search(page_token=page.token)
         found += page
     return found
+
+
+def _run_of(client: MlflowClient, model: ModelVersion) -> str:
+    """The run that `log_metrics` made for a version before, else a new one, finished."""
+    experiment = experiment_id(client, _EXPERIMENT)
+    tags = {"speechmill.model": model.name, "speechmill.version": str(model.version)}
+    for run in _pages(partial(client.search_runs, [experiment])):
+        if all(run.data.tags.get(key) == value for key, value in tags.items()):
+            return str(run.info.run_id)
+    made = client.create_run(experiment, tags=tags, run_name=f"{model.name} {model.version}")
+    client.set_terminated(made.info.run_id)
+    return str(made.info.run_id)
 
 
 def _logged_name(name: str) -> str:

@@ -10,7 +10,7 @@ from catalog import command
 
 JOBS = (
     *("prepare", "repair", "report", "export", "import-shards"),
-    *("embed", "synthesize", "convert", "generate-samples", "reconstruct", "codecs", "demo"),
+    *("embed", "synthesize", "convert", "evaluate", "generate-samples", "reconstruct", "codecs", "demo"),
 )
 
 

@@ -36,7 +36,7 @@ EXCEPTIONS = {
 PIPELINES = (
     ("__main__",),
     ("jobs",),
-    ("prepare", "demo"),
+    ("prepare", "demo", "evaluation"),
     ("execution",),
     ("stages",),
     ("datasets", "speech"),

@@ -31,6 +31,7 @@ def test_lock_names_no_address_and_holds_every_dependency() -> None:
     assert "--index" not in lock
     locked = {line.split("==")[0].strip().lower() for line in lock.splitlines() if "==" in line}
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    extras = project["optional-dependencies"]
+    for requirement in project["dependencies"] + extras["dev"] + extras["evaluation"]:
         name = requirement.split("=")[0].split(">")[0].split("[")[0].strip().lower().replace("_", "-")
         assert name in locked, f"{name} is not in requirements.lock"

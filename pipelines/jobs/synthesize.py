@@ -16,13 +16,9 @@ from pipelines.execution.requests import (
     Requests,
     RequestSettings,
     add_model_arguments,
-    beside,
-    checked,
-    is_text,
-    parse_line,
-    read_lines,
     with_outputs,
 )
+from pipelines.execution.sentences import duration_rule, read_sentences
 from pipelines.rows import Row
 from pipelines.stages.speak import REQUESTS, Speak
 
@@ -31,7 +27,6 @@ help = "text, with or without a voice prompt, to speech"
 
 SHORT = {"ar_temp": float, "nar_temp": float, "max_ar_steps": int, "task": str}
 """Sampling options with a flag of their own, for those who come from VALL-E; a system without them refuses."""
-_FIELDS = {"id", "text", "prompt", "prompt_text", "duration_s", "language", "phones", "source", "edit_s"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +99,7 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
         path = getattr(arguments, name)
         if path and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file")
-    if arguments.duration is not None and (rule := _duration(arguments.duration)):
+    if arguments.duration is not None and (rule := duration_rule(arguments.duration)):
         raise UsageError(f"--duration {arguments.duration}: {rule}")
     if arguments.text is not None:
         if arguments.output.suffix.lower() != ".wav":
@@ -112,33 +107,5 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
         return [
             {"id": arguments.output.stem, "text": arguments.text, "output": str(arguments.output), **given}
         ]
-    rows = [given | row for row in _read(arguments.input)]
+    rows = [given | row for row in read_sentences(arguments.input)]
     return with_outputs(rows, arguments.input, arguments.output)
-
-
-def _read(path: Path) -> list[Row]:
-    numbered = read_lines(path, ".txt .jsonl")
-    if path.suffix.lower() == ".txt":
-        return [{"id": f"{number:06d}", "text": line.strip()} for number, line in numbered]
-    rows = [(number, parse_line(path, number, line, ("text",), _FIELDS)) for number, line in numbered]
-    return [beside(path, checked(row, number, _RULES), ("prompt",)) for number, row in rows]
-
-
-def _duration(value: object) -> str | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 600:
-        return None
-    return "must be above 0 and at most 600 seconds"
-
-
-def _phones(value: object) -> str | None:
-    is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return None if is_list else "must be a list of texts"
-
-
-_RULES = {
-    "prompt": is_text,
-    "prompt_text": is_text,
-    "language": is_text,
-    "phones": _phones,
-    "duration_s": _duration,
-}

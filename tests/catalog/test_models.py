@@ -101,6 +101,24 @@ def test_a_training_run_has_its_model(system, mlflow_uri) -> None:
     assert contents(models.resolve("models:/t2s/1", mlflow_uri)) == contents(system)
 
 
+def test_figures_go_to_the_run_of_a_version(system, mlflow_uri) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=mlflow_uri)
+    trained = client.create_run(client.create_experiment("training")).info.run_id
+    models.register(system, "t2s", tracking_uri=mlflow_uri, run_id=trained)
+    models.register(system, "assembled", tracking_uri=mlflow_uri)
+    runs = {}
+    for name in ("t2s", "assembled"):
+        version = models.describe(name, mlflow_uri)
+        runs[name] = models.log_metrics(version, {"wer": 0.5}, {"judge": "a"}, mlflow_uri)
+        assert models.log_metrics(version, {"wer": 0.25}, {"judge": "b"}, mlflow_uri) == runs[name]
+        data = client.get_run(runs[name]).data
+        assert (data.metrics, data.tags["judge"]) == ({"wer": 0.25}, "b")
+    assert runs["t2s"] == trained
+    assert runs["assembled"] != trained
+
+
 def test_a_directory_is_itself(system, monkeypatch) -> None:
     monkeypatch.chdir(system.parent)
     assert models.resolve("my system") == system

@@ -1,4 +1,4 @@
-"""Datasets of known rows for the jobs that read them."""
+"""Datasets of known rows for the jobs that read them, and a tiny system."""
 
 from __future__ import annotations
 
@@ -103,3 +103,33 @@ def tiny_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     Wav2Vec2ForCTC(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MaskGCT system over the embedded codec; its weights are random, its parts are real."""
+    import torch
+
+    from models.codec_sources import load_codec
+    from models.generators import save_generator
+    from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
+    from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
+    from models.system_files import save_system
+
+    folder = tmp_path_factory.mktemp("system")
+    codec = load_codec("mill-16khz")
+    torch.manual_seed(0)
+    sizes = {"text_vocab_size": 258, "codebook_size": codec.codebook_size, "hidden_size": 16, "n_layers": 1}
+    sizes |= {"n_heads": 2, "feed_forward_size": 32}
+    save_generator(MaskGCTT2S(MaskGCTT2SConfig(**sizes)), "maskgct_t2s", folder / "t2s")
+    s2a = MaskGCTS2A(MaskGCTS2AConfig(**sizes, n_codebooks=codec.n_codebooks))
+    save_generator(s2a, "maskgct_s2a", folder / "s2a")
+    save_system(
+        folder / "system",
+        "maskgct",
+        codec="mill-16khz",
+        generators={"t2s": folder / "t2s", "s2a": folder / "s2a"},
+        text={"kind": "bytes"},
+        options={"frames_per_token": 4.0, "t2s_steps": 4, "s2a_steps": [1]},
+    )
+    return folder / "system"

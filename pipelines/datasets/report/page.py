@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from catalog.datasets import Dataset
 from catalog.filters import MEASURES, REASONS
 from pipelines.audio.containers import Samples
-from pipelines.datasets.decode_rows import to_flac
 from pipelines.datasets.report.distribution import Distribution
+from pipelines.datasets.report.document import data_uri, document, escape, player, section
 from pipelines.datasets.report.drawing import histogram, number, spectrogram
 from pipelines.datasets.report.statistics import Groups, Summary
 from pipelines.rows import Row
@@ -22,7 +17,6 @@ from pipelines.rows import Row
 MARK = "<!-- speechmill report -->"
 _ROWS = 20
 _FACTS = ("speaker", "language", "text_source", "dnsmos", "snr_db", "chars_per_s", "text_confidence")
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,6 @@ class Sound:
 
 def page(dataset: Dataset, summary: Summary, sounds: Sequence[Sound]) -> str:
     """The whole document."""
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
-    )
     title = f"{_last_part(dataset.uri)}, version {dataset.version}"
     sections = (
         _totals(dataset, summary),
@@ -53,36 +41,7 @@ def page(dataset: Dataset, summary: Summary, sounds: Sequence[Sound]) -> str:
         _examples(sounds, dataset.codec.sample_rate),
         _made_with(dataset, summary),
     )
-    return f"""<!doctype html>
-{MARK}
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<style>{(_FOLDER / "page.css").read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header><h1>{escape(title)}</h1><p><code>{escape(dataset.uri)}</code></p></header>
-<main>
-{"".join(sections)}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def escape(value: object) -> str:
-    """Text for HTML, in an element or a quoted attribute; control characters become visible."""
-    return html.escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", str(value)))
-
-
-def _section(title: str, body: str) -> str:
-    name = re.sub(r"\W+", "-", title.lower())
-    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>\n{body}\n</section>\n'
+    return document(MARK, title, dataset.uri, sections)
 
 
 def _totals(dataset: Dataset, summary: Summary) -> str:
@@ -110,7 +69,7 @@ def _hours(summary: Summary) -> str:
         "By origin of the text": summary.texts,
     }
     tables = "".join(_group_table(title, group) for title, group in groups.items() if group.rows)
-    return _section("Hours", f'<div class="columns">{tables}</div>' if tables else "<p>No accepted rows.</p>")
+    return section("Hours", f'<div class="columns">{tables}</div>' if tables else "<p>No accepted rows.</p>")
 
 
 def _group_table(title: str, group: Groups) -> str:
@@ -147,7 +106,7 @@ def _or_unknown(name: str | None) -> str:
 
 def _rejects(summary: Summary) -> str:
     if not summary.rejects:
-        return _section("Rejected", "<p>Nothing was rejected.</p>")
+        return section("Rejected", "<p>Nothing was rejected.</p>")
     offered = summary.totals.utterances + summary.totals.rejected
     rows = []
     for reason, found in sorted(summary.rejects.items(), key=lambda item: -item[1].rows):
@@ -163,7 +122,7 @@ def _rejects(summary: Summary) -> str:
         f'<th scope="col">{name}</th>' for name in ("reason", "rows", "of all rows", "for example")
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return _section("Rejected", f'<div class="scroll">{table}</div>')
+    return section("Rejected", f'<div class="scroll">{table}</div>')
 
 
 def _distributions(summary: Summary) -> str:
@@ -174,7 +133,7 @@ def _distributions(summary: Summary) -> str:
             continue
         unit = f" <small>{measure.unit}</small>" if measure.unit else ""
         figures.append(f"<figure><h3>{measure.title}{unit}</h3>{_figure(one, measure.title)}</figure>")
-    return _section("Distributions", f'<div class="figures">{"".join(figures)}</div>') if figures else ""
+    return section("Distributions", f'<div class="figures">{"".join(figures)}</div>') if figures else ""
 
 
 def _figure(one: Distribution, title: str) -> str:
@@ -195,7 +154,7 @@ def _figure(one: Distribution, title: str) -> str:
 
 def _examples(sounds: Sequence[Sound], sample_rate: int) -> str:
     articles = "".join(_example(sound, sample_rate) for sound in sounds)
-    return _section("Examples", f'<div class="examples">{articles}</div>') if sounds else ""
+    return section("Examples", f'<div class="examples">{articles}</div>') if sounds else ""
 
 
 def _example(sound: Sound, sample_rate: int) -> str:
@@ -212,19 +171,14 @@ def _example(sound: Sound, sample_rate: int) -> str:
     name = escape(row["id"])
     return f"""<article><h3><bdi>{name}</bdi></h3>
 <blockquote dir="auto">{said}</blockquote>
-<img src="{_data_uri("image/png", spectrogram(sound.samples))}" alt="{described}">
-<p class="player"><audio controls preload="metadata" aria-label="{name}" \
-src="{_data_uri("audio/flac", to_flac(sound.samples, sample_rate))}"></audio><output></output></p>
+<img src="{data_uri("image/png", spectrogram(sound.samples))}" alt="{described}">
+{player(name, sound.samples, sample_rate)}
 <dl class="facts">{listed}</dl><p class="note">{described}.{cut}</p></article>
 """
 
 
 def _plain(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _made_with(dataset: Dataset, summary: Summary) -> str:
@@ -244,7 +198,7 @@ def _made_with(dataset: Dataset, summary: Summary) -> str:
             f"<div><h3>Codebook use</h3><table><thead><tr>{head}</tr></thead><tbody>{levels}</tbody></table>"
             f'<p class="note">Counted over {summary.code_frames:,} frames.</p></div>'
         )
-    return _section("Codec and settings", f'<div class="columns">{tables}</div>')
+    return section("Codec and settings", f'<div class="columns">{tables}</div>')
 
 
 def _facts_table(title: str, facts: Mapping[str, object]) -> str:

@@ -50,3 +50,20 @@ def test_refusals() -> None:
         bootstrap_interval([1.0, 0.0], [1], seeded())
     with pytest.raises(ValueError, match=r"level is 95"):
         bootstrap_interval([1.0], [1], seeded(), level=95)
+
+
+def test_weights_make_it_the_interval_of_an_error_rate() -> None:
+    words, errors = [2, 8, 4, 6] * 10, [1, 0, 2, 3] * 10
+    rates = [error / count for error, count in zip(errors, words, strict=True)]
+    low, high = bootstrap_interval(rates, range(40), seeded(), weights=[float(count) for count in words])
+    assert low < sum(errors) / sum(words) < high
+    # Each word as a value of its own, clustered by row, is the same resampling.
+    flat = [
+        (error / count, row)
+        for row, (error, count) in enumerate(zip(errors, words, strict=True))
+        for _ in range(count)
+    ]
+    spread = bootstrap_interval([rate for rate, _ in flat], [row for _, row in flat], seeded())
+    assert (low, high) == pytest.approx(spread)
+    with pytest.raises(ValueError, match="1 weights for 2 values"):
+        bootstrap_interval([1.0, 0.0], [0, 1], seeded(), weights=[1.0])

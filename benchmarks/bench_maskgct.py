@@ -7,8 +7,9 @@ is of the same kind, its amount is not, and nothing is said of how either sounds
 second of speech.
 
 The published way runs in the same process with the same weights and random numbers: a call of the network for each
-branch of guidance, rows padded, and the text's and the prompt's embeddings made again in every step. Its codes must be
-equal. `calls` are calls of a network, `branches` what goes through it (a guided step of ours has two in one call).
+branch of guidance, rows padded, and the text's and the prompt's embeddings made again in every step. `calls` are calls
+of a network; a guided step of ours has two branches in one. `equal_codes` is the share of codes that both ways make:
+rounding may turn a near tie, and with it what follows.
 
 `--keep` writes benchmarks/results/maskgct.json.
 """
@@ -190,7 +191,7 @@ def guided(
 
 
 def compared(ours: Callable[[], Tensor], published: Callable[[], Tensor], networks: list[nn.Module]) -> Any:
-    """Figures of both ways, whose codes must be equal."""
+    """Figures of both ways."""
     codes, spent, calls = measured(ours, networks)
     theirs, published_spent, published_calls = measured(published, networks)
     if not torch.equal(codes, theirs):

@@ -41,6 +41,15 @@ class SpeechStage(ContentStage):
         )
         self._voice_frames = round(options.voice_s * content.codec.sample_rate / content.codec.hop_length)
 
+    def content(self, wave_T: Tensor) -> Tensor:
+        """See TokensToSpeech. A tokenizer may have no frame for the last few milliseconds: its last token is repeated.
+
+        What is made is then as long as the recording.
+        """
+        tokens_S, made = super().content(wave_T), self.reads
+        wanted = made.frames(-(-len(wave_T) * made.sample_rate // self.sample_rate))
+        return torch.cat([tokens_S, tokens_S[-1:].expand(max(0, wanted - len(tokens_S)))])
+
     def frames(self, wave_T: Tensor, codes_PQ: Tensor) -> Tensor:  # noqa: ARG002
         """All codes."""
         return codes_PQ

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.checkpoints import Json
 from models.codecs.factorized import FactorizedCodebook, Metric
+from models.codecs.interface import check_codes
 from models.content import Voice
 from models.layers.checks import check_choice
 from models.maskgct.options import SemanticS2AOptions
@@ -79,19 +80,36 @@ class DecodeTask:
             raise ValueError(f"latents have {len(latents)} frames; the most is {int(longest)} (max_source_s)")
         if isinstance(request.reference, Prompt):
             check_prompt(request.reference, self._stage.max_prompt_s, needs_text=False, what="reference")
+        elif request.reference is not None:
+            self._check_voice(request.reference)
         return PlannedDecoding(latents, request.reference)
 
     @torch.no_grad()
     def run(self, prepared: Sequence[PlannedDecoding], generators: Sequence[torch.Generator]) -> list[Speech]:
         """Decode prepared requests together."""
         draws = RowDraws([row_seeds(one, 1)[0] for one in generators], self._stage.device)
-        voices = [
-            self._voices(one.reference) if isinstance(one.reference, Prompt) else one.reference
-            for one in prepared
-        ]
+        voices = [self._voice(one.reference) for one in prepared]
         wave, evaluations = self._stage.run([self.tokens(one.latents_Tc) for one in prepared], voices, draws)
         return [Speech(row, "length", evaluations) for row in rows_of(wave)]
 
     def tokens(self, latents_Tc: Tensor) -> Tensor:
         """The semantic tokens (T,) that latents are decoded as."""
         return self._codebook.nearest(latents_Tc[None].to(self._stage.device), self._metric)[0]
+
+    def _voice(self, reference: Prompt | Voice | None) -> Voice | None:
+        if isinstance(reference, Prompt):
+            return self._voices(reference)
+        if reference is None:
+            return None
+        device = self._stage.device
+        return Voice(reference.content_S.to(device), reference.frames_PX.to(device))
+
+    def _check_voice(self, voice: Voice) -> None:
+        codec, codes = self._stage.codec, voice.frames_PX
+        if codes.dim() != 2 or codes.shape[1] != codec.n_codebooks or not len(voice.content_S):
+            raise ValueError(
+                f"the reference has codes {tuple(codes.shape)} and {len(voice.content_S)} semantic tokens; "
+                f"expected (frames, {codec.n_codebooks}) and at least one"
+            )
+        check_codes(codes.T[None], codec.n_codebooks, 0, codec.codebook_size - 1)
+        check_codes(voice.content_S[None, None], 1, 0, self._stage.reads.codebook_size - 1)

@@ -157,6 +157,16 @@ def test_the_surface_takes_arrays_with_and_without_a_batch(system: Autoencoder8d
         (torch.full((5, 4), torch.nan), None, "latents hold numbers that are not finite"),
         (torch.zeros(1501, 4), None, r"latents have 1501 frames; the most is 1500 \(max_source_s\)"),
         (torch.zeros(5, 4), Prompt(recording(31.0)), r"reference is 31.0 s long; the most is 30 s"),
+        (
+            torch.zeros(5, 4),
+            Voice(torch.zeros(5).long(), torch.zeros(5, 2).long()),
+            r"the reference has codes \(5, 2\) and 5 semantic tokens; expected \(frames, 3\) and at least one",
+        ),
+        (
+            torch.zeros(5, 4),
+            Voice(torch.full((5,), 16), torch.zeros(5, 3).long()),
+            "codes range from 16 to 16; this codec's codes are 0 to 15",
+        ),
     ],
 )
 def test_what_cannot_be_decoded_is_refused(

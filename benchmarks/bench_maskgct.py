@@ -7,9 +7,8 @@ is of the same kind, its amount is not, and nothing is said of how either sounds
 second of speech.
 
 The published way runs in the same process with the same weights and random numbers: a call of the network for each
-branch of guidance, rows padded, and the text's and the prompt's embeddings made again in every step. `calls` are calls
-of a network; a guided step of ours has two branches in one. `equal_codes` is the share of codes that both ways make:
-rounding may turn a near tie, and with it what follows.
+branch of guidance, rows padded, and the text's and the prompt's embeddings made again in every step. It stops if their
+codes differ. `calls` are calls of a network; a guided step of ours has two branches in one.
 
 `--keep` writes benchmarks/results/maskgct.json.
 """

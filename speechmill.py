@@ -15,6 +15,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("embed",),
         "recordings -> vectors: files beside each other, or a column of a dataset",
     ),
+    "fit-units": (
+        "pipelines",
+        ("fit-units",),
+        "vectors of embed -> k-means cells, whose numbers are semantic tokens",
+    ),
     "synthesize": ("pipelines", ("synthesize",), "text [and a voice prompt] -> speech"),
     "generate-samples": (
         "pipelines",

@@ -10,7 +10,17 @@ from catalog import command
 
 JOBS = (
     *("prepare", "repair", "report", "export", "import-shards"),
-    *("embed", "synthesize", "convert", "evaluate", "generate-samples", "reconstruct", "codecs", "demo"),
+    *(
+        "embed",
+        "fit-units",
+        "synthesize",
+        "convert",
+        "evaluate",
+        "generate-samples",
+        "reconstruct",
+        "codecs",
+        "demo",
+    ),
 )
 
 

@@ -125,14 +125,21 @@ def load(directory: Path, layer: int, device: str | torch.device = "cpu") -> Hub
 
 
 def save_units(units: Units, directory: Path) -> None:
+    """`save_cells` of units."""
+    save_cells(units.centroids_VD, units.features.identity, directory, units.name)
+
+
+def save_cells(
+    centroids_VD: Tensor, made: TokenIdentity, directory: Path, name: str = "hubert-units"
+) -> None:
     """Write config.json and model.safetensors: the cells, and the identity of the features they are cells of."""
     files.write(
         directory,
         kind=UNITS,
-        name=units.name,
-        edition=units.edition,
-        config={"features": units.features.identity.as_dict()},
-        weights={"centroids_VD": units.centroids_VD},
+        name=name,
+        edition=f"{made.name}-{made.edition}",
+        config={"features": made.as_dict()},
+        weights={"centroids_VD": centroids_VD},
         dtype=torch.float32,
     )
 

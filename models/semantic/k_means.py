@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from models.codecs.quantizer import cell_statistics, nearest
+
+R = TypeVar("R")
 
 _ROW_KEY = 0x9E3779B97F4A7C15
 
@@ -69,25 +72,61 @@ def moved(centroids_VD: Tensor, found: Statistics, spare_VD: Tensor) -> Tensor:
     return torch.where(found.counts_V[:, None] > 0, means_VD, spare_VD)
 
 
-def fit(blocks: Callable[[], Iterable[Tensor]], size: int, iterations: int, seed: int) -> Tensor:
-    """Centroids (size, D) of the vectors of all blocks (N, D), which are read `iterations` + 1 times.
+class Blocks(Protocol):
+    """All vectors, block by block."""
 
-    `iterations` of Lloyd's algorithm from vectors chosen by `seed`. ValueError for fewer vectors than `size`.
+    def __call__(self, function: Callable[[Tensor, int], R]) -> Iterable[R]:
+        """`function` of each block (N, D) and the number of its first vector, in the order of the blocks."""
+        ...
+
+
+def fit(
+    blocks: Blocks,
+    size: int,
+    iterations: int,
+    seed: int,
+    report: Callable[[int, Statistics], None] = lambda _iteration, _found: None,
+) -> Tensor:
+    """Centroids (size, D) of the vectors of all blocks, which are read `iterations` + 1 times.
+
+    `iterations` of Lloyd's algorithm from vectors chosen by `seed`; `report` gets what each pass found. ValueError for
+    fewer vectors than `size`.
     """
-    chosen, first = None, 0
-    for block_ND in blocks():
-        # Twice as many: the second half stands by for cells that run empty.
-        found = sample(block_ND, first, 2 * size, seed)
+    chosen, n_vectors = None, 0
+    # Twice as many: the second half stands by for cells that run empty.
+    for found, n_found in blocks(partial(_counted_sample, size=2 * size, seed=seed)):
         chosen = found if chosen is None else joined(chosen, found, 2 * size)
-        first += len(block_ND)
-    if chosen is None or first < size:
-        raise ValueError(f"k-means has {first} vectors for {size} cells; it needs at least one a cell")
+        n_vectors += n_found
+    if chosen is None or n_vectors < size:
+        raise ValueError(f"k-means has {n_vectors} vectors for {size} cells; it needs at least one a cell")
     start_VD, spare_VD = chosen.vectors_SD[:size], chosen.vectors_SD[-size:]
     centroids_VD = start_VD
-    for _ in range(iterations):
-        passes = (statistics(block_ND, centroids_VD) for block_ND in blocks())
-        centroids_VD = moved(centroids_VD, reduce(Statistics.__add__, passes), spare_VD)
+    for iteration in range(iterations):
+        passes = blocks(partial(_block_statistics, centroids_VD=centroids_VD))
+        total = reduce(Statistics.__add__, passes)
+        report(iteration, total)
+        centroids_VD = moved(centroids_VD, total, spare_VD)
     return centroids_VD
+
+
+def in_memory(blocks: Callable[[], Iterable[Tensor]]) -> Blocks:
+    """Blocks that are read here, one after the other."""
+
+    def mapped(function: Callable[[Tensor, int], R]) -> Iterable[R]:
+        first = 0
+        for block_ND in blocks():
+            yield function(block_ND, first)
+            first += len(block_ND)
+
+    return mapped
+
+
+def _counted_sample(vectors_ND: Tensor, first: int, size: int, seed: int) -> tuple[Sample, int]:
+    return sample(vectors_ND, first, size, seed), len(vectors_ND)
+
+
+def _block_statistics(vectors_ND: Tensor, _first: int, centroids_VD: Tensor) -> Statistics:
+    return statistics(vectors_ND, centroids_VD)
 
 
 def _smallest(keys_N: Tensor, vectors_ND: Tensor, size: int) -> Sample:

@@ -73,10 +73,7 @@ class Tree:
         """State who makes the vectors. JobError if another made those that are there."""
         path = self.embeddings / MAKER
         if path.is_file():
-            try:
-                made = TokenIdentity.from_json(path.read_text(encoding="utf-8"))
-            except (ValueError, TypeError) as error:
-                raise JobError(f"{path}: does not say what made the vectors beside it: {error}") from error
+            made = read_maker(self.embeddings)
             if made != maker:
                 raise JobError(
                     f"{self.embeddings}: its vectors are made by {made.source} ({made.digest[:12]}), not by "
@@ -134,6 +131,15 @@ class Tree:
             listed = _read(self.record)
             if not self.done <= listed or not self.record.exists():
                 write_text(self.record, json.dumps(sorted(listed | self.done), indent=1) + "\n")
+
+
+def read_maker(embeddings: Path) -> TokenIdentity:
+    """The identity of what made the vectors of a tree. JobError if nothing says so."""
+    path = embeddings / MAKER
+    try:
+        return TokenIdentity.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise JobError(f"{path}: does not say what made the vectors beside it: {error}") from error
 
 
 def _files(folder: Path, leave_out: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.semantic.k_means import fit, joined, sample, statistics
+from models.semantic.k_means import fit, in_memory, joined, sample, statistics
 
 
 def cut(vectors_ND: Tensor, cuts: list[int]) -> list[Tensor]:
@@ -29,9 +29,11 @@ def groups(seed: int) -> tuple[Tensor, Tensor]:
 @given(st.integers(0, 99), st.lists(st.integers(1, 199), max_size=4))
 def test_no_split_changes_the_centroids(seed: int, cuts: list[int]) -> None:
     vectors_ND, _ = groups(seed)
-    whole_VD = fit(lambda: [vectors_ND], 6, 3, seed)
-    torch.testing.assert_close(fit(lambda: cut(vectors_ND, cuts), 6, 3, seed), whole_VD, rtol=0, atol=1e-6)
-    assert torch.equal(fit(lambda: [vectors_ND], 6, 3, seed), whole_VD)
+    whole_VD = fit(in_memory(lambda: [vectors_ND]), 6, 3, seed)
+    torch.testing.assert_close(
+        fit(in_memory(lambda: cut(vectors_ND, cuts)), 6, 3, seed), whole_VD, rtol=0, atol=1e-6
+    )
+    assert torch.equal(fit(in_memory(lambda: [vectors_ND]), 6, 3, seed), whole_VD)
 
 
 @given(st.integers(0, 99), st.lists(st.integers(1, 199), max_size=4))
@@ -58,7 +60,7 @@ def test_samples_are_spread_and_differ_by_seed() -> None:
 def test_each_group_gets_a_centroid() -> None:
     vectors_ND, middles_VD = groups(0)
     # With more cells than groups, every group is started in for nearly every seed; this one is no exception.
-    centroids_VD = fit(lambda: [vectors_ND], 20, 10, seed=0)
+    centroids_VD = fit(in_memory(lambda: [vectors_ND]), 20, 10, seed=0)
     assert float(torch.cdist(middles_VD, centroids_VD).min(dim=1).values.max()) < 0.2
 
 
@@ -66,14 +68,15 @@ def test_each_group_gets_a_centroid() -> None:
 def test_the_distance_never_grows(seed: int) -> None:
     vectors_ND = torch.randn(120, 3, generator=torch.Generator().manual_seed(seed))
     squares = [
-        statistics(vectors_ND, fit(lambda: [vectors_ND], 4, rounds, seed)).squares for rounds in range(5)
+        statistics(vectors_ND, fit(in_memory(lambda: [vectors_ND]), 4, rounds, seed)).squares
+        for rounds in range(5)
     ]
     assert all(later <= earlier + 1e-6 for earlier, later in pairwise(squares))
 
 
 def test_an_empty_cell_starts_again() -> None:
     vectors_ND = torch.cat([torch.zeros(50, 2), torch.ones(1, 2)])
-    centroids_VD = fit(lambda: [vectors_ND], 2, 20, seed=3)
+    centroids_VD = fit(in_memory(lambda: [vectors_ND]), 2, 20, seed=3)
     assert statistics(vectors_ND, centroids_VD).counts_V.sum() == 51
     assert centroids_VD.isfinite().all()
 
@@ -81,4 +84,4 @@ def test_an_empty_cell_starts_again() -> None:
 def test_fewer_vectors_than_cells_are_refused() -> None:
     for blocks in ([], [torch.zeros(3, 2)]):
         with pytest.raises(ValueError, match=f"k-means has {3 * len(blocks)} vectors for 4 cells"):
-            fit(lambda blocks=blocks: blocks, 4, 1, 0)
+            fit(in_memory(lambda blocks=blocks: blocks), 4, 1, 0)

@@ -28,7 +28,8 @@ def call(capsys):
 def test_dataset_commands(call, appender, append) -> None:
     append(["a"])
     append(["b"])
-    totals = {"recordings": 2, "utterances": 4, "rejected": 0, "hours": pytest.approx(0.28 / 3600)}
+    totals = {"recordings": 2, "utterances": 4, "rejected": 0, "derived": 0}
+    totals["hours"] = pytest.approx(0.28 / 3600)
     code, shown, _ = call("show", appender.uri)
     assert (code, shown["version"], shown["codec"]["name"], shown["settings"]["text"]) == (
         0,

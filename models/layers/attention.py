@@ -19,6 +19,10 @@ from models.layers.rope import Rotation, rotate, rotation_at
 Role = Literal["query", "key"]
 
 
+_LONG_ROW = {False: 128, True: 300}
+"""Positions, in the mean, from which a CPU is faster row by row, without and with gradients (docs/log.md)."""
+
+
 class AttentionContext(Protocol):
     """Shared by the attention layers of one forward pass: masks and positions."""
 
@@ -82,7 +86,8 @@ class Padded:
 class Packed:
     """The valid positions of all rows in one row (1, M, ...).
 
-    On a GPU in half precision, attention reads the packed rows as they are; elsewhere it needs rows again.
+    On a GPU in half precision, attention reads the packed rows as they are, on a CPU each long row by itself. Elsewhere
+    and for short rows it needs padded rows again.
     """
 
     def __init__(self, packing: Packing, head_dim: int) -> None:
@@ -101,6 +106,13 @@ class Packed:
             found_MHd = varlen_attn(query_BNHd[0], key_BNHd[0], value_BNHd[0], ends, ends, longest, longest)
             assert isinstance(found_MHd, Tensor)  # a pair only with `return_aux`
             return found_MHd[None]
+        mean_length = len(packing.index_M) / len(packing.mask_BN)
+        if query_BNHd.device.type == "cpu" and mean_length >= _LONG_ROW[query_BNHd.requires_grad]:
+            lengths = packing.starts.diff().tolist()
+            rows = zip(
+                *(torch.split(x, lengths, dim=1) for x in (query_BNHd, key_BNHd, value_BNHd)), strict=True
+            )
+            return torch.cat([attention(*row) for row in rows], dim=1)
         query, key, value = (packing.unpack(x) for x in (query_BNHd, key_BNHd, value_BNHd))
         return packing.pack(attention(query, key, value, packing.mask_BN[:, None, None]))
 

@@ -1,24 +1,34 @@
 """The packed path equals the padded one; positions are relative."""
 
+from unittest.mock import patch
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.layers import attention
 from models.layers.packing import Packing, rows_to_positions
 from models.layers.rope import rotate, rotation_at
 from models.layers.transformer import NonCausalTransformer
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.booleans(), st.integers(0, 999))
-@settings(deadline=None, max_examples=30)
-def test_packed_equals_padded(lengths, left, seed):
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=60)
+def test_packed_equals_padded(lengths, left, own_times, row_by_row, seed):
     torch.manual_seed(seed)
     transformer = NonCausalTransformer(16, 2, 2, 24)
     mask = torch.arange(10) < torch.tensor(lengths)[:, None]
     mask = mask.flip(1) if left else mask
-    x, time = torch.randn(len(lengths), 10, 16), torch.rand(1)
+    x, time = torch.randn(len(lengths), 10, 16), torch.rand(len(lengths) if own_times else 1)
     packing = Packing(mask)
-    with torch.no_grad():
+    long_row = 0 if row_by_row else 1000
+    with torch.no_grad(), patch.dict(attention._LONG_ROW, {False: long_row}):
         padded = transformer(x, time, mask, None)
         packed = transformer.run(packing.pack(x), time, transformer.packed(packing))
     assert packed.shape == (1, sum(lengths), 16)

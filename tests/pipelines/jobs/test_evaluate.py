@@ -127,3 +127,54 @@ def test_a_changed_wave_is_judged_again(evaluate: Evaluate, made: Path) -> None:
 
 def test_other_judges_judge_everything_again(evaluate: Evaluate, made: Path) -> None:
     assert evaluate(made, "--set", "transcribe.beam_size=1")["new_judgements"] == 10
+
+
+def test_a_registered_version_gets_its_figures_as_metrics(
+    system: Path, mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    from catalog.models import register
+
+    register(system, "tiny", tracking_uri=mlflow_uri)
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("one two\n", encoding="utf-8")
+    words = ["--model", "models:/tiny", "--input", str(sentences), "--output", str(tmp_path / "out")]
+    assert main(["evaluate", *words, "--set", "speaker=null"]) == 0
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert [line.split(":")[0] for line in result["left_out"]] == [
+        "word and character errors",
+        "speaker similarity",
+    ]
+    metrics = MlflowClient(tracking_uri=mlflow_uri).get_run(result["run"]).data.metrics
+    assert set(metrics) == {"evaluation/system/dnsmos", "evaluation/system/real_time_factor"}
+    assert metrics["evaluation/system/dnsmos"] == pytest.approx(result["dnsmos"], abs=1e-6)
+
+
+def test_what_is_wrong_is_said_before_anything_is_spoken(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences, output = tmp_path / "sentences.txt", tmp_path / "out"
+    sentences.write_text("one two\n...\n", encoding="utf-8")
+    words = ["evaluate", "--model", str(system), "--input", str(sentences), "--output", str(output)]
+    refused = {
+        "transcribe.model=./none": "transcription model './none' is not a directory",
+        "seeds=2": "seeds = 2: input should be greater than or equal to 3",
+    }
+    for setting, line in refused.items():
+        assert main([*words, "--set", setting]) == 2
+        assert line in capsys.readouterr().err
+    preset = ["evaluate", "--model", str(system), "--preset", "vctk", str(tmp_path), "--output", str(output)]
+    assert main(preset) == 2
+    assert "--preset vctk: there are seed-tts, librispeech-test-clean" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_without_one_sentence_that_can_be_judged_it_fails(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("...\n", encoding="utf-8")
+    words = ["--model", str(system), "--input", str(sentences), "--output", str(tmp_path / "out")]
+    assert main(["evaluate", *words, "--set", "speaker=null"]) == 1
+    assert "none of 1 sentences could be judged: text is '...': it has no words" in capsys.readouterr().err

@@ -6,6 +6,7 @@ recording, C cepstra, P pairs of frames, D channels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 """Hz, of all judges."""
 
+TO_JUDGE = pa.schema(
+    [(name, pa.string()) for name in ("id", "wave", "text", "language", "prompt", "reference")]
+)
+JUDGEMENTS = pa.schema([("id", pa.string()), ("figures", pa.string())])
+"""`figures` is JSON: what there is depends on the judges."""
+
 
 class Judge:
     """The judges that are there, each loaded when it is first needed."""
@@ -45,7 +52,15 @@ class Judge:
         self._sound = lru_cache(maxsize=256)(lambda path: _sound(_decoded("reference", path)))
         self._voice = lru_cache(maxsize=256)(lambda name, path: self._vector(_decoded(name, path)))
 
-    def __call__(self, rows: Sequence[Row]) -> list[Row]:
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """TO_JUDGE -> JUDGEMENTS, in order."""
+        found = [
+            {"id": row["id"], "figures": json.dumps(row, ensure_ascii=False)}
+            for row in self.judge(table.to_pylist())
+        ]
+        return pa.Table.from_pylist(found, schema=JUDGEMENTS)
+
+    def judge(self, rows: Sequence[Row]) -> list[Row]:
         """Judge rows with `id`, `wave` (a path), `text`, `language`, and paths `prompt` and `reference` or None.
 
         `reference` is None for the references themselves.

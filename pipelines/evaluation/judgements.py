@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +26,10 @@ def judge_folder(
     folder: Path,
     rows: Sequence[Row],
     judges: Judges,
-    judge: Callable[[Sequence[Row]], Sequence[Row]],
+    judge: Callable[[Sequence[Row]], Iterable[Row]],
     batch_size: int,
 ) -> tuple[list[Row], int]:
-    """The judgements of `rows`, in order, and the number of those that were made now."""
+    """The judgements of `rows`, in order, and the number of those made now; `judge` gives them in any order."""
     keys = {row["id"]: _key(row, judges) for row in rows}
     kept = {
         name: line
@@ -37,10 +37,11 @@ def judge_folder(
         if keys.get(name) == line["judged"] and not line.get("reason")
     }
     todo = [row for row in rows if row["id"] not in kept]
-    for start in range(0, len(todo), batch_size):
-        for judged in judge(todo[start : start + batch_size]):
-            about = {"id": judged["id"], "judged": keys[judged["id"]], "recogniser": judges.recogniser_name}
-            kept[judged["id"]] = about | dict(judged)
+    for count, judged in enumerate(judge(todo) if todo else (), 1):
+        about = {"id": judged["id"], "judged": keys[judged["id"]], "recogniser": judges.recogniser_name}
+        kept[judged["id"]] = about | judged
+        if count % batch_size and count < len(todo):
+            continue
         lines = [kept[row["id"]] for row in rows if row["id"] in kept]
         write_text(folder / JUDGED, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     return [kept[row["id"]] for row in rows], len(todo)

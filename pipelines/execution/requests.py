@@ -127,7 +127,7 @@ class Requests:
             return
         if settings.workers:
             ready()
-            yield from _on_ray(tables, worker, arguments, settings)
+            yield from on_ray(tables, worker, arguments, settings)
         else:
             answer = worker(**arguments)
             ready()
@@ -150,9 +150,13 @@ class Requests:
                 raise UsageError(f"{path} is the input {inputs[key]}, which would be overwritten")
 
 
-def _on_ray(
-    tables: list[pa.Table], worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings
+def on_ray(
+    tables: list[pa.Table],
+    worker: type[Callable[[pa.Table], pa.Table]],
+    arguments: Row,
+    settings: RequestSettings,
 ) -> Iterator[Row]:
+    """Rows of the tables that actors built of `arguments` (`device` is one) make of `tables`, in any order."""
     import ray
     from ray.data import ActorPoolStrategy
 

@@ -129,6 +129,17 @@ def test_other_judges_judge_everything_again(evaluate: Evaluate, made: Path) -> 
     assert evaluate(made, "--set", "transcribe.beam_size=1")["new_judgements"] == 10
 
 
+def test_workers_of_ray_judge_the_same(ray_session: None, evaluate: Evaluate, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    evaluate(here)
+    shutil.copytree(here, there)
+    for path in there.rglob("judged.jsonl"):
+        path.unlink()
+    assert evaluate(there, "--set", "workers=1", "--set", "batch_size=1")["new_judgements"] == 10
+    for path in here.rglob("judged.jsonl"):
+        assert lines(there / path.relative_to(here)) == lines(path)
+
+
 def test_a_registered_version_gets_its_figures_as_metrics(
     system: Path, mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

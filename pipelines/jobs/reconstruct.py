@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
 from pipelines.audio.lengths import samples_to_seconds
 from pipelines.audio.wav import write_wav
+from pipelines.prepare import file_stats
 from pipelines.sources import uris
 from pipelines.sources.folder import FolderSource
 
@@ -104,7 +106,10 @@ def _pairs(source: Path, output: Path) -> Iterator[tuple[Path, Path, str | None]
         yield source, output / f"{source.stem}.wav" if output.is_dir() else output, None
         return
     taken: set[PurePosixPath] = set()
-    for recording in FolderSource(uris.to_uri(str(source)), uris.to_uri(str(output))).recordings():
+    named = FolderSource(uris.to_uri(str(source)), uris.to_uri(str(output))).recordings()
+    with ThreadPoolExecutor(file_stats.THREADS) as pool:
+        found = file_stats.sized(list(named), pool)
+    for recording in found:
         path = uris.local_path(recording.uri)
         if path is None:
             yield Path(recording.recording_id), output, recording.detail or "no file of its own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +86,15 @@ def test_a_name_that_is_not_utf_8_costs_no_other_recording(
     assert reconstruct(folder, tmp_path / "out") == 0
     assert (tmp_path / "out" / "b.wav").is_file()
     assert "\\udcff.wav" in capsys.readouterr().err
+
+
+def test_a_manifest_that_spells_a_name_in_another_unicode_form_finds_the_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a.wav").rename(folder / unicodedata.normalize("NFD", "müller.wav"))
+    (folder / "b.wav").unlink()
+    line = {"file_name": unicodedata.normalize("NFC", "müller.wav"), "text": "x"}
+    (folder / "metadata.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    assert reconstruct(folder, tmp_path / "out") == 0
+    (made,) = (tmp_path / "out").iterdir()
+    assert unicodedata.normalize("NFC", made.name) == "müller.wav"

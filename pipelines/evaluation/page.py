@@ -37,7 +37,7 @@ def page(
     articles = "".join(_article(one) for one in worst)
     sections = (
         section("Figures", f'<div class="scroll">{_table(table)}</div>{_NOTE}'),
-        section("Judged by", f'<div class="columns"><div>{_facts(facts)}</div></div>'),
+        section("Judged by", f'<div class="scroll">{_facts(facts)}</div>'),
         section("Worst sentences", f'<div class="examples">{articles}</div>') if worst else "",
         section("Rejected", _rejects(rejects)),
     )
@@ -51,13 +51,14 @@ _NOTE = (
 
 
 def _table(table: Mapping[str, Mapping[str, Figure]]) -> str:
-    shown = [name for name in MEASURES if any(name in figures for figures in table.values())]
-    head = "".join(f'<th scope="col">{escape(MEASURES[name].title)}</th>' for name in shown)
+    """A line a measure; references, codec, system and seeds side by side."""
+    head = "".join(f'<th scope="col" class="right">{escape(of)}</th>' for of in table)
     rows = "".join(
-        f'<tr><th scope="row">{escape(row)}</th>'
-        + "".join(f"<td>{_figure(MEASURES[name], figures.get(name))}</td>" for name in shown)
+        f'<tr><th scope="row">{escape(measure.title)}</th>'
+        + "".join(f"<td>{_figure(measure, figures.get(name))}</td>" for figures in table.values())
         + "</tr>"
-        for row, figures in table.items()
+        for name, measure in MEASURES.items()
+        if any(name in figures for figures in table.values())
     )
     return f'<table><thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{rows}</tbody></table>'
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from catalog.filters import SNR, Filter, Thresholds
+from catalog.filters import FILTERS, SNR, Filter, Thresholds
 from models import codec_sources, families
 from models.checkpoints import filled, hub_files
 from models.codecs.interface import Codes, Context, Identified, Wave
@@ -100,9 +100,13 @@ def in_flight(*levels: float, **columns: object) -> pa.Table:
     return pa.table({name: made[name] for name in SCHEMA.names} | columns)
 
 
-def test_a_filter_is_a_field() -> None:
+def test_a_filter_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"Annotated": Annotated, "Thresholds": Thresholds, "Filter": Filter, "SNR": SNR}
-    stricter = block("class Stricter", **names)["Stricter"](max_snr_db=60.0)
+    settings = block("class Stricter", **names)["Stricter"]
+    # The page's class stands for `Thresholds` with one more field.
+    (added,) = settings.model_fields["max_snr_db"].metadata
+    monkeypatch.setitem(FILTERS, "max_snr_db", added)
+    stricter = settings(max_snr_db=60.0)
     table = with_column(in_flight(0.5), "snr_db", [80.0])
     (row,) = FilterStage(stricter, "audio")(table).to_pylist()
     assert row["reason"] == "too_clean"

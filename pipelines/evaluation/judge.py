@@ -92,7 +92,7 @@ class Judge:
         return judged
 
     def _heard(self, rows: Sequence[Row], waves: Mapping[str, Samples]) -> list[tuple[str, str | None]]:
-        """What the recogniser hears in each row, and the reason where it fails."""
+        """The recogniser's text of each row, and the reason where it fails."""
         if not rows:
             return []
         columns: dict[str, pa.Array] = {

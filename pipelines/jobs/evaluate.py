@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
 
 
 def _source(arguments: argparse.Namespace) -> tuple[Path, list[Row]]:
-    """Where the sentences come from, and their rows."""
+    """The origin of the sentences, and their rows."""
     if arguments.input is not None:
         return arguments.input, read_sentences(arguments.input, ("reference",))
     preset, path = arguments.preset[0], Path(arguments.preset[1])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import select
+import signal
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,13 @@ from catalog.reasons import Reason
 from pipelines.audio import decoder_process, isolated_decoder
 from pipelines.audio.containers import AudioFile
 from pipelines.audio.decode import Limits, decode
-from pipelines.audio.isolated_decoder import Decoder, DecodeSettings, Wanted
+from pipelines.audio.isolated_decoder import Beat, Decoded, Decoder, DecodeSettings, Done, Opened, Wanted
 from pipelines.rows import waves
 from pipelines.sources.interface import Recording, to_table
 from pipelines.stages.decode import DecodeStage
 
 SETTINGS = DecodeSettings(16_000, Limits(min_duration_s=0.05))
+LITTLE_MEMORY = 100 << 20
 
 
 @pytest.fixture(scope="module")
@@ -223,62 +224,63 @@ def test_a_member_of_a_container_has_its_own_digest_and_the_container_s_stat(
     assert cut_off.reason is Reason.UNREADABLE
 
 
+class Killed(Decoder):
+    """Kills the child when it has been asked for `killer.wav`, as a crash in a codec library would."""
+
+    killed: ClassVar[list[int]] = []
+    asked_for = ""
+
+    def _one(self, wanted: Wanted, shared: BinaryIO, at: int, handed: bool) -> tuple[Decoded, int, bool]:
+        self.asked_for = wanted.uri
+        return super()._one(wanted, shared, at, handed)
+
+    def _receive(self, connection: Connection) -> Opened | Beat | Done:
+        if self.asked_for.endswith("killer.wav"):
+            assert self._child is not None
+            self.killed.append(self._child.pid)
+            self._child.kill()
+            self._child.wait()
+        return super()._receive(connection)
+
+
 def test_a_file_that_kills_the_decoder_is_named_and_the_next_one_decodes(tmp_path: Path) -> None:
-    """A named pipe keeps the child waiting where it can be killed, as a crash in a codec library would."""
-    os.mkfifo(tmp_path / "killer.wav")
-    good = noise(tmp_path / "good.wav", 0.5)
-    decoder = Decoder(SETTINGS)
-    killed: list[int] = []
-
-    def kill_whoever_opens() -> None:
-        for _ in range(2):
-            with (tmp_path / "killer.wav").open("wb"):  # opening waits until a child reads
-                child = decoder._child
-                assert child is not None
-                killed.append(child.pid)
-                child.kill()
-                child.wait()
-
-    killer = threading.Thread(target=kill_whoever_opens)
-    killer.start()
-    before, dead, after = decoder.decode_all(
-        [Wanted(path.as_uri()) for path in (good, tmp_path / "killer.wav", good)]
-    )[0]
-    killer.join()
+    good, killer = noise(tmp_path / "good.wav", 0.5), noise(tmp_path / "killer.wav", 20.0)
+    decoder = Killed(SETTINGS)
+    before, dead, after = decoder.decode_all([Wanted(path.as_uri()) for path in (good, killer, good)])[0]
     assert dead.reason is Reason.DECODER_CRASHED
     assert dead.detail == "the decoder died (exit code -9) (2 attempts)"
-    assert len(set(killed)) == 2
+    assert len(set(decoder.killed)) == 2
     assert before.samples is not None
     assert after.samples is not None
     np.testing.assert_array_equal(before.samples, after.samples)
     decoder.close()
 
 
+class Stopped(Decoder):
+    """Every child is stopped before it can answer, as if it hung in a file."""
+
+    def _connected(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        child, connection = super()._connected()
+        child.send_signal(signal.SIGSTOP)
+        return child, connection
+
+
 def test_a_decoder_that_hangs_is_given_up(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "hangs.wav")
-    outcome = Decoder(SETTINGS, timeout_s=0.1).decode((tmp_path / "hangs.wav").as_uri())
+    outcome = Stopped(SETTINGS, timeout_s=0.1).decode(noise(tmp_path / "a.wav", 0.5).as_uri())
     assert outcome.reason is Reason.DECODER_CRASHED
     assert outcome.detail == "the decoder gave no answer within 0.1 s (2 attempts)"
 
 
 def test_a_file_that_eats_memory_is_stopped(tmp_path: Path) -> None:
-    """A pipe that never ends: no decoder can tell before it has read it all."""
-    os.mkfifo(tmp_path / "endless.wav")
-
-    def feed() -> None:
-        piece = bytes(1 << 20)
-        for _ in range(2):
-            with suppress(BrokenPipeError), (tmp_path / "endless.wav").open("wb", buffering=0) as pipe:
-                while True:
-                    pipe.write(piece)
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    decoder = Decoder(SETTINGS, memory_limit_bytes=200 << 20)
-    outcome = decoder.decode((tmp_path / "endless.wav").as_uri())
-    feeder.join()
+    """Up to 64 MiB a file is held in memory."""
+    with (tmp_path / "large.wav").open("wb") as file:
+        file.truncate(decoder_process.IN_MEMORY_BYTES)
+    decoder = Decoder(SETTINGS, memory_limit_bytes=LITTLE_MEMORY)
+    outcome = decoder.decode((tmp_path / "large.wav").as_uri())
     assert outcome.reason is Reason.DECODER_CRASHED
-    assert outcome.detail == "the decoder needs more than its 200 MiB of memory (2 attempts)"
+    assert (
+        outcome.detail == f"the decoder needs more than its {LITTLE_MEMORY >> 20} MiB of memory (2 attempts)"
+    )
     assert decoder.decode(noise(tmp_path / "good.wav", 0.5).as_uri()).samples is not None
     decoder.close()
 
@@ -296,25 +298,17 @@ def test_progress_keeps_a_slow_file_alive(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(told) == 3
 
 
-def test_a_decoder_ends_with_its_parent(tmp_path: Path) -> None:
+def test_a_decoder_ends_with_its_parent() -> None:
     """Even while it hangs in a file."""
-    os.mkfifo(tmp_path / "hangs.wav")
-    script = f"""
-import os, signal, threading
-from pipelines.audio.decode import Limits
-from pipelines.audio.isolated_decoder import Decoder, DecodeSettings
-decoder = Decoder(DecodeSettings(16_000, Limits()))
-def die_when_it_is_open():
-    open({str(tmp_path / "hangs.wav")!r}, "wb")
-    print(decoder._child.pid, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-threading.Thread(target=die_when_it_is_open).start()
-decoder.decode({(tmp_path / "hangs.wav").as_uri()!r})
+    script = """
+import sys, threading
+from pipelines.audio import decoder_process
+decoder_process.Child.serve = lambda *_: threading.Event().wait()
+decoder_process.main(int(sys.argv[1]), 0)
 """
-    with (tmp_path / "hangs.wav").open("rb+", buffering=0):  # a writer stays, so that reading hangs
-        done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
-        child = int(done.stdout)
-        descriptor = os.pidfd_open(child) if Path(f"/proc/{child}").exists() else None
-        if descriptor is not None:
-            assert select.select([descriptor], [], [], 30)[0], "the decoder is still there"
-            os.close(descriptor)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", script, str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    ours.close()
+    assert child.wait(timeout=60) == 0

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "texts of a dataset, and given ones -> speech to compare",
     ),
     "convert": ("pipelines", ("convert",), "a recording in the voice of another"),
+    "evaluate": ("pipelines", ("evaluate",), "a system's speech judged by a recogniser and other ears"),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
     "codecs": ("pipelines", ("codecs",), "the codecs that have names: rates, levels, bit rate, licence"),
     "report": (

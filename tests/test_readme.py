@@ -137,3 +137,10 @@ def test_speechmill_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert all(name in listed for name in speechmill.COMMANDS)
     assert speechmill.main(["prepair"]) == 2
     assert "no command 'prepair'" in capsys.readouterr().err
+
+
+def test_every_job_is_a_command_of_speechmill() -> None:
+    from pipelines.__main__ import JOBS
+
+    commands = {words[0] for package, words, _ in speechmill.COMMANDS.values() if package == "pipelines"}
+    assert commands == set(JOBS)

@@ -37,7 +37,9 @@ def check_rows(table: pa.Table, split: str, codec: TokenIdentity, columns: Colum
         for name in ("codes", "target_length")
         if table[name].null_count
     ]
-    strangers = table["task"].null_count if split == "derived" else len(table) - table["task"].null_count
+    # A table from before there were derived rows has no such column.
+    untold = table["task"].null_count if "task" in table.column_names else len(table)
+    strangers = untold if split == "derived" else len(table) - untold
     if strangers:
         must = "must say their task" if split == "derived" else "belong into the split derived"
         problems.append(f"{strangers} rows {must}")

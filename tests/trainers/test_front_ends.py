@@ -141,7 +141,7 @@ def test_imported_checkpoints_speak(mlflow_uri: str, command: Any, tmp_path: Pat
     ]
     code, _, error = command(*words)
     assert code == 2
-    assert "t2s models:/choi-t2s does not say its text front end: give --set text.kind=..." in error
+    assert "t2s models:/choi-t2s/1 does not say its text front end: give --set text.kind=..." in error
     code, made, error = command(*words, "--set", "text.kind=bytes")
     assert code == 0, error
     assert speak(resolve(made["model"], mlflow_uri), "four") == (4 + 2) * 8 * codec.hop_length

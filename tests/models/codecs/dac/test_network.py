@@ -258,7 +258,7 @@ def test_weights_as_direction_and_length_sound_the_same(trainable: nn.Module, sw
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "opus"}, "unknown codec kind 'opus'; known: dac, mill"),
+        ({"kind": "opus"}, "unknown codec kind 'opus'; known: dac, encodec, "),
         ({"config": {"ratios": [2, 4, 5]}}, "config.json: .*missing .* 'sample_rate' and 'n_codebooks'"),
         ({"config": {"sample_rate": 16_000}}, "config.json: lacks 'ratios'"),
         ({"config": {"sample_rate": 16_000, "ratios": [1], "n_codebooks": 1}}, r"ratios is \(1,\)"),

@@ -102,16 +102,14 @@ class Packed:
         """See AttentionContext."""
         packing = self.packing
         if query_BNHd.is_cuda and query_BNHd.dtype in (torch.bfloat16, torch.float16):
-            ends, longest = packing.starts, packing.longest
+            ends, longest = packing.starts, max(packing.lengths)
             found_MHd = varlen_attn(query_BNHd[0], key_BNHd[0], value_BNHd[0], ends, ends, longest, longest)
             assert isinstance(found_MHd, Tensor)  # a pair only with `return_aux`
             return found_MHd[None]
         mean_length = len(packing.index_M) / len(packing.mask_BN)
         if query_BNHd.device.type == "cpu" and mean_length >= _LONG_ROW[query_BNHd.requires_grad]:
-            lengths = packing.starts.diff().tolist()
-            rows = zip(
-                *(torch.split(x, lengths, dim=1) for x in (query_BNHd, key_BNHd, value_BNHd)), strict=True
-            )
+            parts = (torch.split(x, packing.lengths, dim=1) for x in (query_BNHd, key_BNHd, value_BNHd))
+            rows = zip(*parts, strict=True)
             return torch.cat([attention(*row) for row in rows], dim=1)
         query, key, value = (packing.unpack(x) for x in (query_BNHd, key_BNHd, value_BNHd))
         return packing.pack(attention(query, key, value, packing.mask_BN[:, None, None]))

@@ -29,9 +29,10 @@ class Packing:
         return F.pad(self.mask_BN.sum(1).cumsum(0, dtype=torch.int32), (1, 0))
 
     @cached_property
-    def longest(self) -> int:
-        """Valid positions of the longest row. Waits for the device once."""
-        return int(self.mask_BN.sum(1).max())
+    def lengths(self) -> list[int]:
+        """Valid positions of each row. Waits for the device once."""
+        found: list[int] = self.mask_BN.sum(1).tolist()
+        return found
 
     def pack(self, x_BN: Tensor) -> Tensor:
         """Map (B, N, ...) to (1, M, ...)."""

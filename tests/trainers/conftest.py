@@ -229,6 +229,18 @@ def fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Fit:
 
 
 @pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+    """Runs a command of `trainers`: its exit code, its JSON line (None without one), its standard error."""
+
+    def call(*words: str) -> tuple[int, Any, str]:
+        code = main(list(words))
+        out, error = capfd.readouterr()
+        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, error
+
+    return call
+
+
+@pytest.fixture
 def bigram_family(monkeypatch: pytest.MonkeyPatch) -> str:
     """The bigram objective under a name that a configuration can ask for."""
     module = types.ModuleType("trainers.objectives.bigram_family")

@@ -16,7 +16,6 @@ import yaml
 from mlflow import MlflowClient
 
 from models.codec_sources import load_codec
-from trainers.__main__ import main
 
 SPEAK = """
 import io, json, sys, wave
@@ -33,16 +32,6 @@ lengths = [wave.open(io.BytesIO(audio)).getnframes() for audio in found["audio"]
 rates = [int(rate) for rate in found["sample_rate"]]
 print(json.dumps({"lengths": lengths, "rates": rates, "equal": list(found["audio"]) == list(again["audio"])}))
 """
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    def call(*words: str) -> tuple[int, Any, str]:
-        code = main(list(words))
-        out, err = capfd.readouterr()
-        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, err
-
-    return call
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import torch
 import yaml
 
 from models.codec_sources import load_codec
-from trainers.__main__ import main
 from trainers.wav import wav_bytes
 
 CONVERT = """
@@ -37,16 +36,6 @@ def lengths(table):
 print(json.dumps({"converted": lengths(made), "spoken": lengths(spoken), "equal": made.equals(again)}))
 """
 SIZES = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "feed_forward_size": 16}
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    def call(*words: str) -> tuple[int, Any, str]:
-        code = main(list(words))
-        out, err = capfd.readouterr()
-        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, err
-
-    return call
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -19,20 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from catalog.models import resolve
 from models.codec_sources import load_codec
 from models.system_files import load_system
-from trainers.__main__ import main
 
 CODEC = "mill-16khz@1"
 WORDS = ("[UNK]", "a", "aa", "aaa", "one", "two")
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    def call(*words: str) -> tuple[int, Any, str]:
-        code = main(list(words))
-        out, error = capfd.readouterr()
-        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, error
-
-    return call
 
 
 def make_tokenizer(folder: Path, words: tuple[str, ...] = WORDS) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +26,6 @@ from models.semantic.w2vbert import load
 from models.system import ConvertRequest, SpeakRequest
 from models.system_files import load_system
 from models.tokenizer_sources import load_tokenizer
-from trainers.__main__ import main
 
 CODEC = "mill-16khz@1"
 SIZES = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "feed_forward_size": 16}
@@ -51,16 +49,6 @@ def corpus(speech_folder: Path) -> Corpus:
         texts.append(path.with_suffix(".txt").read_text())
     made = [codec.encode(wave_BT, torch.tensor([wave_BT.shape[1]])) for wave_BT in waves]
     return Corpus(waves, texts, [codes.codes_BQT[0].tolist() for codes in made])
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    def call(*words: str) -> tuple[int, Any, str]:
-        code = main(list(words))
-        out, err = capfd.readouterr()
-        return code, json.loads(out.strip().splitlines()[-1]) if out.strip() else None, err
-
-    return call
 
 
 @pytest.fixture

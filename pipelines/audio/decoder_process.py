@@ -122,7 +122,7 @@ class Child:
 
     def outcome(self, wanted: Wanted, settings: DecodeSettings, sink: SharedSink) -> Done:
         """Decode into the sink, or say why not; raises MemoryError, and OSError when the parent is gone."""
-        filesystems.allow_remote(settings.remote)
+        filesystems.set_remote(settings.remote)
         try:
             self._decode(wanted, settings, sink)
             return Done(sink.written)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -27,6 +27,7 @@ from catalog.command import JobError
 from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import Limits
+from pipelines.sources.filesystems import Remote
 
 ATTEMPTS = 2
 """A file that kills the decoder this often is rejected."""
@@ -41,8 +42,7 @@ class DecodeSettings:
     limits: Limits
     loudness: Literal["keep", "peak", "rms"] = "keep"
     target_dbfs: float = -20.0
-    remote: bool = True
-    """False: files of other machines are not read."""
+    remote: Remote = field(default_factory=Remote)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,8 @@ def stream(
         # Ray repeats what a dead worker had for ever, and `Attempts` counts: a bound of Ray's own is used up within a
         # second where a node is lost. These arguments, which Ray 2.60 calls deprecated, let a worker come back.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", module=__name__)
+        # A small source has fewer batches than workers, which is nothing that anybody could configure.
+        warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
         attempts = _beside_the_driver(Attempts)
         for number, step in enumerate(steps):
             data = data.map_batches(

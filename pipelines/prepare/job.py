@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,7 @@ from catalog.config import to_yaml
 from catalog.datasets import Dataset, summary
 from catalog.identity import Identity
 from catalog.outward import say
-from catalog.runs import marked_run, newest_record
-from catalog.strict_yaml import format_yaml
-from models.text import espeak
-from models.text.verbalize import EDITION
+from catalog.runs import marked_run
 from pipelines.execution import cluster
 from pipelines.execution.columns import files_to_fill, fill_columns
 from pipelines.execution.commit import Tolerance, commit
@@ -33,11 +29,11 @@ from pipelines.execution.progress import Progress
 from pipelines.execution.ray_stream import stream
 from pipelines.prepare.known import Known
 from pipelines.prepare.pending import Listing
+from pipelines.prepare.record import record
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import filling_step, layout_of, steps_of
 from pipelines.sources import filesystems
 from pipelines.sources.folder import FolderSource
-from pipelines.sources.licence import stated_licence
 from pipelines.sources.open import described_tables, open_source
 from pipelines.speech.transcription import check_model
 from pipelines.stages.semantic import SemanticTokens
@@ -102,7 +98,7 @@ def prepare(
 
 def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Listing:
     resources, given = settings.resources, settings.source
-    filesystems.allow_remote(given.remote == "allow")
+    filesystems.set_remote(given.reading)
     opened = open_source(source)
     if isinstance(opened, FolderSource):
         opened = replace(opened, links=given.links == "follow")
@@ -114,7 +110,7 @@ def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Lis
         workers=resources.workers or os.cpu_count() or 1,
         changed=given.changed,
         duplicates=given.duplicates,
-        remote=given.remote == "allow",
+        remote=given.reading,
         only=options.only,
     )
 
@@ -160,7 +156,7 @@ def _work(plan: _Plan, settings: PrepareSettings, options: RunOptions) -> int:
     layout = layout_of(settings, available)
     cluster.check_claims(list(layout.claims.values()), available)
     with marked_run(plan.appender.dataset) as run_id, Progress() as progress:
-        _record(plan, settings, run_id)
+        record(plan.appender.dataset, plan.listing.source.uri, settings, run_id, bool(len(plan.known.keys)))
         steps = steps_of(layout, settings, plan.identity, plan.appender.uri, run_id)
         # A source of millions is still being counted while the first of it are done.
         Thread(target=_count, args=(plan, progress), daemon=True).start()
@@ -186,27 +182,6 @@ def _count(plan: _Plan, progress: Progress) -> None:
     # What is wrong with a source is raised where it is read for the job.
     with suppress(UsageError, JobError, OSError):
         progress.total = plan.listing.count(plan.known).new_recordings
-
-
-def _record(plan: _Plan, settings: PrepareSettings, run_id: str) -> None:
-    """Record the source and the settings of the run, for people and for `repair`."""
-    asked: dict[str, object] = {
-        "source": plan.listing.source.uri,
-        "settings": settings.model_dump(mode="json"),
-    }
-    if licence := stated_licence(plan.listing.source.uri):
-        asked["licence"] = licence
-    if settings.text.phonemes:
-        asked["espeak_ng"] = espeak.version()
-    if settings.text.normalize:
-        asked["spoken_forms"] = EDITION
-        earlier = newest_record(plan.appender.dataset).get("spoken_forms", "1")
-        if len(plan.known.keys) and earlier != EDITION:
-            sys.stderr.write(
-                f"numbers in new rows are written out by edition {EDITION} of the spoken forms, "
-                f"in those of earlier runs by edition {earlier}\n"
-            )
-    plan.appender.dataset.storage.write(f"_settings/{run_id}.yaml", format_yaml(asked).encode())
 
 
 def describe(source: str, output: str, settings: PrepareSettings, options: RunOptions) -> list[str]:

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Literal
@@ -28,6 +28,7 @@ from pipelines.prepare import file_stats
 from pipelines.prepare.duplicates import Duplicates
 from pipelines.prepare.known import Known, short
 from pipelines.sources import filesystems
+from pipelines.sources.filesystems import Remote
 from pipelines.sources.interface import Recording, Source, to_table
 from pipelines.sources.keys import KeySet
 from pipelines.sources.transcripts import TextError, read_transcript
@@ -78,8 +79,7 @@ class Listing:
     """A changed recording ends the job, or is offered again."""
     duplicates: Literal["keep", "reject"] = "keep"
     """`reject`: a recording with the same bytes as an earlier one is rejected; reads through the source first."""
-    remote: bool = True
-    """False: no file of another machine is looked at."""
+    remote: Remote = field(default_factory=Remote)
     only: frozenset[bytes] | None = None
     """Keys (`catalog.recordings.recording_key`) of the only recordings that are offered."""
 
@@ -217,7 +217,7 @@ class Listing:
 
     def _everything(self) -> Iterator[_Window]:
         """Recordings under ids that are unique: a second one of the same id is rejected under `id#2`."""
-        filesystems.allow_remote(self.remote)  # this may be a process of Ray's
+        filesystems.set_remote(self.remote)  # this may be a process of Ray's
         seen = KeySet()
         again: dict[str, int] = {}
         recordings = iter(self.source.recordings())

@@ -12,6 +12,7 @@ from catalog.filters import Thresholds
 from models.text.lexicon import Lexicon, read_lexicon
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
+from pipelines.sources.filesystems import Remote
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings
 from pipelines.stages.filter import PRESETS
@@ -45,9 +46,19 @@ class SourceSettings(Settings):
         default="follow",
         description="ignore: links in a folder are rejected, and transcripts that are links are not read",
     )
+    remote_retry_s: float = Field(
+        default=Remote.retry_s,
+        gt=0,
+        description="seconds for which Google's client repeats a request that fails, as without credentials",
+    )
     duplicates: Literal["keep", "reject"] = Field(
         default="keep", description="reject: of recordings with the same bytes only the first is kept"
     )
+
+    @property
+    def reading(self) -> Remote:
+        """The settings of remote files."""
+        return Remote(self.remote == "allow", self.remote_retry_s)
 
 
 class AudioSettings(Settings):
@@ -69,10 +80,10 @@ class AudioSettings(Settings):
             )
         return self
 
-    def decoding(self, sample_rate: int, remote: bool = True) -> DecodeSettings:
-        """The same at a rate, Hz; `remote` as in `DecodeSettings`."""
+    def decoding(self, sample_rate: int, remote: Remote | None = None) -> DecodeSettings:
+        """The same at a rate, Hz."""
         limits = Limits(self.min_duration_s, self.max_duration_s)
-        return DecodeSettings(sample_rate, limits, self.loudness, self.target_dbfs, remote)
+        return DecodeSettings(sample_rate, limits, self.loudness, self.target_dbfs, remote or Remote())
 
 
 class QualitySettings(Settings):

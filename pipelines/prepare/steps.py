@@ -135,7 +135,7 @@ def _reading(settings: PrepareSettings, codec: TokenIdentity) -> list[Stage]:
 
 
 def _decoding(settings: PrepareSettings, codec: TokenIdentity) -> DecodeSettings:
-    return settings.audio.decoding(codec.sample_rate, settings.source.remote == "allow")
+    return settings.audio.decoding(codec.sample_rate, settings.source.reading)
 
 
 def _bounds(settings: PrepareSettings) -> dict[str, object]:

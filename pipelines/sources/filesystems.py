@@ -194,20 +194,27 @@ def _key(uri: str) -> str:
     return uri if parts.scheme in ENCODED else f"{parts.netloc}{unquote(parts.path)}"
 
 
-_opened: dict[tuple[str, ...], fs.FileSystem] = {}
+_opened: dict[tuple[str | float, ...], fs.FileSystem] = {}
 
 
-@dataclass
-class _Remote:
+@dataclass(frozen=True)
+class Remote:
+    """Reading of files of other machines."""
+
     allowed: bool = True
+    """A manifest may name any address."""
+    retry_s: float = 10.0
+    """Seconds for which Google's client repeats a request that fails; its own limit is 15 minutes. Others repeat a few
+    times."""
 
 
-_remote = _Remote()
+class _Process:
+    remote = Remote()
 
 
-def allow_remote(allowed: bool) -> None:
-    """Let this process read remote files, or not: a manifest may name any address."""
-    _remote.allowed = allowed
+def set_remote(remote: Remote) -> None:
+    """Apply to all files that this process opens from now on."""
+    _Process.remote = remote
 
 
 def _filesystem(uri: str) -> fs.FileSystem:
@@ -215,7 +222,8 @@ def _filesystem(uri: str) -> fs.FileSystem:
 
     DamagedError for a URI that is none or of an unknown scheme, or where remote files are forbidden.
     """
-    if not _remote.allowed:
+    remote = _Process.remote
+    if not remote.allowed:
         raise DamagedError("is a remote file, which source.remote forbids")
     try:
         parts = urlsplit(uri)
@@ -223,13 +231,13 @@ def _filesystem(uri: str) -> fs.FileSystem:
         raise DamagedError(f"is not a URI: {error}") from error
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    key = (parts.scheme, parts.netloc, region, endpoint)
+    key = (parts.scheme, parts.netloc, region, endpoint, remote.retry_s)
     if key not in _opened:
-        _opened[key] = _connect(parts.scheme, parts.netloc, region, endpoint)
+        _opened[key] = _connect(parts.scheme, parts.netloc, region, endpoint, remote.retry_s)
     return _opened[key]
 
 
-def _connect(scheme: str, host: str, region: str, endpoint: str) -> fs.FileSystem:
+def _connect(scheme: str, host: str, region: str, endpoint: str, retry_s: float) -> fs.FileSystem:
     from pyarrow import fs
 
     if scheme == "s3":
@@ -238,8 +246,9 @@ def _connect(scheme: str, host: str, region: str, endpoint: str) -> fs.FileSyste
         if not region:
             region = "us-east-1" if endpoint else fs.resolve_s3_region(host)
         return fs.S3FileSystem(region=region, endpoint_override=endpoint or None, anonymous=anonymous)
+    limit = f"?retry_limit_seconds={retry_s}" if scheme in ("gs", "gcs") else ""
     try:
-        return fs.FileSystem.from_uri(f"{scheme}://{host}")[0]
+        return fs.FileSystem.from_uri(f"{scheme}://{host}{limit}")[0]
     except (ValueError, OSError):
         import fsspec  # type: ignore[import-untyped]
 

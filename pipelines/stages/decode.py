@@ -27,7 +27,7 @@ class DecodeStage:
     ) -> None:
         """The limits are those of `Decoder`."""
         self._sample_rate = settings.sample_rate
-        filesystems.allow_remote(settings.remote)
+        filesystems.set_remote(settings.remote)
         self._decoder = Decoder(settings, timeout_s, memory_limit_bytes)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -20,12 +20,18 @@ import speechmill
 from catalog.command import UsageError
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
+from pipelines.audio.decode import Limits
+from pipelines.audio.isolated_decoder import DecodeSettings
 from pipelines.datasets.decode_rows import DatasetDecoder
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export
 from pipelines.datasets.formats.names import from_name, to_name
 from pipelines.datasets.formats.phones import from_line, to_line
 from pipelines.jobs.export import export
+from pipelines.sources.interface import to_table
+from pipelines.sources.open import open_source
+from pipelines.stages.codec import CodecStage
+from pipelines.stages.decode import DecodeStage
 
 ODD_ID = "../a folder/ünï .codes#t=0.50,1.25"
 
@@ -129,6 +135,22 @@ def test_hugging_face_audio_is_the_decoded_codes(spoken, tmp_path: Path, capsys)
     samples, rate = soundfile.read(io.BytesIO(heard), dtype="int16")
     assert rate == 16000
     assert np.array_equal(samples, waves["u1"])
+
+
+@pytest.mark.parametrize("prefix", ["", "hf:"])
+def test_hugging_face_audio_is_prepared_again(spoken, prefix: str, tmp_path: Path, capsys) -> None:
+    """Texts, speakers, languages and samples come back; the splits, too, where it is read as a repository."""
+    dataset, waves = spoken
+    out = tmp_path / "out"
+    assert speechmill.main(["export", dataset.uri, str(out), "--format", "hf", "--audio"]) == 0
+    capsys.readouterr()
+    found = list(open_source(f"{prefix}{out}").recordings())
+    columns = [(one.text, one.speaker, one.language, one.split, one.problem) for one in found]
+    splits = ("train", "validation") if prefix else (None, None)
+    assert columns == [("words", "s", "en", split, None) for split in splits]
+    rows = CodecStage("pcm-16khz")(DecodeStage(DecodeSettings(16_000, Limits()))(to_table(found)))
+    for (codes,), wave in zip(rows["codes"].to_pylist(), waves.values(), strict=True):
+        assert np.array_equal(codes, wave)
 
 
 def test_webdataset_members(spoken, tmp_path: Path) -> None:

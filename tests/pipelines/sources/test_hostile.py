@@ -22,7 +22,7 @@ import pytest
 from catalog.reasons import Reason
 from pipelines.audio.wav import write_wav
 from pipelines.prepare import file_stats
-from pipelines.sources.filesystems import DamagedError, allow_remote
+from pipelines.sources.filesystems import DamagedError, Remote, set_remote
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.interface import Recording
 from pipelines.sources.members import open_file
@@ -259,7 +259,7 @@ def test_remote_files_are_read_or_not_as_told(tmp_path: Path) -> None:
     table = pa.table({"audio": pa.array([{"bytes": None, "path": "http://127.0.0.1:9/a.wav"}], kind)})
     pq.write_table(table, tmp_path / "d.parquet")
     (recording,) = open_source(str(tmp_path / "d.parquet")).recordings()
-    allow_remote(False)
+    set_remote(Remote(allowed=False))
     try:
         for uri in (recording.uri, "s3://bucket/a.wav", "http://127.0.0.1:9/a.wav"):
             with pytest.raises(DamagedError, match=r"source\.remote forbids"):
@@ -267,4 +267,4 @@ def test_remote_files_are_read_or_not_as_told(tmp_path: Path) -> None:
         with pytest.raises(TextError, match=r"source\.remote forbids"):
             read_transcript("http://127.0.0.1:9/a.txt")
     finally:
-        allow_remote(True)
+        set_remote(Remote())

@@ -59,6 +59,19 @@ def test_a_folder_of_odd_keys(s3_bucket: Any) -> None:
             open_source(location)
 
 
+def test_a_store_without_credentials_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's client repeats for a quarter of an hour by itself."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
+    filesystems.set_remote(filesystems.Remote(retry_s=0.1))
+    try:
+        with pytest.raises(UsageError, match=r"gs://bucket/x' cannot be reached: .*Retry policy exhausted"):
+            open_source("gs://bucket/x")
+    finally:
+        filesystems.set_remote(filesystems.Remote())
+
+
 def test_tables_and_manifests_name_objects(s3_bucket: Any) -> None:
     s3_bucket.put_object(Key=f"c/{ODD}", Body=b"odd")
     s3_bucket.put_object(Key="c/wavs/LJ1.wav", Body=b"lj")

@@ -13,6 +13,7 @@ from pydantic import Field
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
 from catalog.models import promote, register, resolve, system_signature
+from catalog.outward import say
 from models.checkpoints import Json, Record, Values, read_json
 from models.codec_sources import load_codec
 from models.codecs.interface import Codec
@@ -26,6 +27,7 @@ from models.semantic.source import TokenizerSource
 from models.settings import dataclass_from
 from models.system_files import capabilities, save_system
 from models.text.front_ends import located
+from models.text.verbalize import EDITION
 from trainers.lineage import exact, system_tags
 from trainers.model_card import model_card
 from trainers.objectives import DataInfo
@@ -113,7 +115,7 @@ def write_system(
         trained_on = kind.trained_on.get(role, "codec")
         _check_codecs(f"{role} {generators[role]}", record, trained_on, {"codec": codec, **codecs})
     readers = {role: part for role, part in parts.items() if role in kind.text_roles}
-    text = (settings.text or _text(readers, generators)) if readers else None
+    text = (settings.text or common_text(readers, generators)) if readers else None
     options = _options(kind, records, settings.options)
     try:
         save_system(
@@ -221,8 +223,12 @@ def _kind(family: str, given: Mapping[str, str]) -> SystemKind:
     return kind
 
 
-def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Json]:
-    """The front end of all generators, with absolute paths of its files."""
+def common_text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str, Json]:
+    """The front end of all generators, with absolute paths of its files; `generators` names them in messages.
+
+    Of several editions of the spoken forms it states the oldest, and says so in one line. JobError where generators
+    were trained with front ends that differ otherwise.
+    """
     found: dict[str, dict[str, Json]] = {}
     digests: dict[str, str] = {}
     for role, part in parts.items():
@@ -243,12 +249,22 @@ def _text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dict[str,
             raise JobError(
                 f"text front ends differ: {first[0]} and {role} were trained with other tokenizer files"
             )
-    return located(first[1], parts[first[0]])
+    editions = {role: _edition(description) for role, description in found.items()}
+    if len(set(editions.values())) > 1:
+        each = ", ".join(f"{role} on edition {edition}" for role, edition in editions.items())
+        say(f"numbers are said by edition {EDITION} of the spoken forms; {each}: some may be known otherwise")
+    oldest = min(found, key=lambda role: int(editions[role]))
+    return located(found[oldest], parts[oldest])
 
 
 def _comparable(description: Mapping[str, Json]) -> dict[str, Json]:
     """Machines without espeak-ng train on phonemes, too, and do not record its version."""
-    return {key: value for key, value in description.items() if key != "espeak_ng"}
+    return {key: value for key, value in description.items() if key not in ("espeak_ng", "spoken_forms")}
+
+
+def _edition(description: Mapping[str, Json]) -> str:
+    """Edition of the spoken forms: the first where none is recorded."""
+    return str(description.get("spoken_forms", "1"))
 
 
 def _digest(tokenizer: Path) -> str:

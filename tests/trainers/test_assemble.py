@@ -16,6 +16,8 @@ import yaml
 from mlflow import MlflowClient
 
 from models.codec_sources import load_codec
+from models.text.verbalize import EDITION
+from trainers.assemble import common_text
 
 SPEAK = """
 import io, json, sys, wave
@@ -147,6 +149,33 @@ def test_parts_that_do_not_fit_are_refused(generators: dict[str, Any], command: 
     record.write_text(record.read_text().replace(load_codec("mill-16khz@1").weights_sha256, "f" * 64))
     error = refusal("--t2s", t2s, "--s2a", s2a, "--codec", "mill-16khz@1")
     assert "with the weights ffffffffffff: the weights of mill-16khz@1 are now" in error
+
+
+def test_parts_of_two_editions_of_the_spoken_forms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, no refusal: numbers are all that may differ. The oldest edition is recorded, so speaking warns, too."""
+
+    def common(*editions: str | None) -> dict[str, Any]:
+        parts = {}
+        for role, edition in zip(("t2s", "s2a"), editions, strict=True):
+            parts[role] = tmp_path / role
+            parts[role].mkdir(exist_ok=True)
+            text = {"kind": "bytes", "normalize": "spoken", "language": "en"}
+            text |= {"spoken_forms": edition} if edition else {}
+            (parts[role] / "text.json").write_text(json.dumps(text))
+        return common_text(parts, {role: str(part) for role, part in parts.items()})
+
+    assert common("2", "2")["spoken_forms"] == "2"
+    assert common("1", None)["spoken_forms"] == "1"
+    assert capsys.readouterr().err == ""
+    assert common("10", "9")["spoken_forms"] == "9"
+    assert capsys.readouterr().err == (
+        f"numbers are said by edition {EDITION} of the spoken forms; t2s on edition 10, s2a on edition 9: "
+        "some may be known otherwise\n"
+    )
+    assert "spoken_forms" not in common("2", None)
+    assert "t2s on edition 2, s2a on edition 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

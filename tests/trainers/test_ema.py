@@ -47,6 +47,43 @@ def test_first_weights_do_not_linger_and_late_ones_hardly_move_it() -> None:
     assert last == pytest.approx(before + 0.01 * 99, abs=1e-3)
 
 
+class Two(One):
+    """Two phases; the second's weight makes no sound."""
+
+    phases = ("generator", "discriminator")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = nn.Parameter(torch.ones(1))
+
+    def parameter_groups(self, phase: str) -> list[dict[str, list[nn.Parameter]]]:
+        return [{"params": [self.judge if phase == "discriminator" else self.weight]}]
+
+
+def test_only_what_makes_sound_is_averaged() -> None:
+    objective = Two()
+    ema = Ema(objective, 0.5)
+    assert set(ema.weights) == {"weight", "updates"}
+    with torch.no_grad():
+        objective.weight.fill_(4.0)
+        objective.judge.fill_(7.0)
+    ema.update(objective)
+    with ema.applied(objective):
+        assert (float(objective.weight.detach()), float(objective.judge.detach())) == (
+            pytest.approx(3.6),
+            7.0,
+        )
+    assert float(objective.judge.detach()) == 7.0
+
+
+def test_updates_are_counted_beyond_what_a_float_counts() -> None:
+    objective = One()
+    ema = Ema(objective, 0.5)
+    ema.weights["updates"] += 2**24
+    ema.update(objective)
+    assert int(ema.weights["updates"]) == 2**24 + 1
+
+
 def test_weights_come_back() -> None:
     objective = One()
     ema = Ema(objective, 0.5)

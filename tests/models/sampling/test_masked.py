@@ -117,6 +117,39 @@ def test_counts_fall_to_zero(lengths, n_steps):
     assert (counts <= torch.tensor(lengths)).all()
 
 
+def test_counts_follow_the_sine_of_the_time():
+    assert remask_counts([100], 6)[:, 0].tolist() == [96, 86, 70, 49, 25, 0]
+
+
+def test_the_noise_of_the_confidence_falls_with_the_time():
+    """All frames are equally certain, so the frames of the least noise are masked again; later the network decides."""
+
+    class Scores(RowDraws):
+        def scores(self, lengths, n_frames):
+            return torch.linspace(0.1, 0.9, n_frames).expand(len(lengths), -1)
+
+    seen = []
+
+    def network(codes, masked, time):
+        seen.append(masked[0].tolist())
+        return torch.zeros(1, 10, V)
+
+    sample_masked(network, [10], 2, TokenChoice(), Scores([0], "cpu"), "cpu")
+    assert seen[1] == [True] * 7 + [False] * 3
+    seen.clear()
+
+    def certain(codes, masked, time):
+        seen.append(masked[0].tolist())
+        return torch.arange(10).float()[None, :, None] * torch.eye(V)[0]
+
+    # Noise of up to 2.3 apart, as a hundredth of it, against probabilities from 0.09 to 1.
+    weak = TokenChoice(filter_threshold=0.0, confidence_noise=0.01)
+    falling = Scores([0], "cpu")
+    falling.scores = lambda lengths, n_frames: torch.linspace(0.9, 0.1, n_frames)[None]
+    sample_masked(certain, [10], 2, weak, falling, "cpu")
+    assert seen[1] == [True] * 7 + [False] * 3
+
+
 def test_the_count_of_candidates_rounds_as_the_reference():
     assert [candidate_count(0.98, size) for size in (50, 100, 1024)] == [2, 3, 21]
     assert candidate_count(0.25, 1024) == 768
@@ -133,6 +166,7 @@ def test_seeds_do_not_depend_on_how_rows_are_cut_into_batches():
     ("make", "message"),
     [
         (lambda: TokenChoice(temperature=-1), "temperature is -1; it must not be negative"),
+        (lambda: TokenChoice(confidence_noise=-0.5), "confidence_noise is -0.5; it must not be negative"),
         (lambda: TokenChoice(filter_threshold=1.0), r"filter_threshold is 1.0; it must be in \[0, 1\)"),
         (
             lambda: sample_masked(None, [3], 0, TokenChoice(), RowDraws([0], "cpu"), "cpu"),
@@ -150,7 +184,7 @@ def test_settings_are_checked(make, message):
     [
         (TokenChoice(temperature=2.0, last_step="greedy"), 4, [2.0, 1.5, 1.0, None]),
         (TokenChoice(temperature=2.0, last_step="drawn"), 4, [2.0, 1.5, 1.0, 0.5]),
-        (TokenChoice(temperature=0.0, last_step="drawn"), 2, [1e-3, 1e-3]),
+        (TokenChoice(temperature=0.0, confidence_noise=0.0, last_step="drawn"), 2, [1e-3, 1e-3]),
         (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=0.7), 1, [0.7]),
         (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=0.7), 2, [2.0, None]),
         (TokenChoice(temperature=2.0, last_step="greedy", single_step_temperature=None), 1, [None]),

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def guided(
     """Logits of both branches, one call after the other."""
     mask_BT = torch.ones(1, frames).bool()
 
-    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
+    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float, _rows: Sequence[int]) -> Tensor:
         hidden_BTD = states(codes_BT, masked_BT, time, True)
         if guidance.scale:
             hidden_BTD = guide(hidden_BTD, states(codes_BT, masked_BT, time, False), mask_BT, guidance)

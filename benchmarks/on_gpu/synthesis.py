@@ -7,7 +7,7 @@ Shapes: B rows, L text tokens, P prompt frames, T frames, D channels, V codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -153,7 +153,7 @@ class _Calls:
     def first(self, model: MaskGCTT2S) -> LogitsFn:
         """Of codebook 0."""
 
-        def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
+        def logits(codes_BT: Tensor, masked_BT: Tensor, time: float, _rows: Sequence[int]) -> Tensor:
             prompt_BP = self.given.prompt_BPQ[..., 0]
             prompt_BPD = model.embed_codes(prompt_BP, torch.zeros_like(prompt_BP, dtype=torch.bool))
             target_BTD = model.embed_codes(codes_BT, masked_BT)
@@ -167,7 +167,7 @@ class _Calls:
         levels_B = torch.full((len(known_BTQ),), level, device=known_BTQ.device)
         nowhere_BT = torch.zeros_like(self.mask_BT)
 
-        def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
+        def logits(codes_BT: Tensor, masked_BT: Tensor, time: float, _rows: Sequence[int]) -> Tensor:
             codes_BTQ = known_BTQ.clone()
             codes_BTQ[..., level] = codes_BT
             hidden_BTQ = hidden_codes(LEVELS, masked_BT, nowhere_BT, levels_B)

@@ -1,8 +1,11 @@
 """The stages of MaskGCT as closures for the masked sampler: text prompt, voice prompt, guidance.
 
 Everything that no step changes is computed once: the text network, the prompt's embedding, finished levels.
-Shapes: B rows, L text tokens, P prompt frames, N positions before the target, T frames, Q levels, D channels, V codes.
+Shapes: B rows, R of them in a step, L text tokens, P prompt frames, N positions before the target, T frames, M packed
+positions, Q levels, D channels, V codes.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.layers.attention import Packed
 from models.layers.masks import length_mask
 from models.layers.packing import Packing, rows_to_positions
 from models.layers.transformer import NonCausalTransformer
@@ -62,6 +66,18 @@ class SemanticConditions:
     """Frames to generate, at least 1 each."""
 
 
+@dataclass(frozen=True)
+class _PackedRows:
+    """What the network needs of some rows, both branches if there are two."""
+
+    rows_R: Tensor
+    n_branches: int
+    source_M: Tensor
+    """Where each packed position stands among the flattened prefix and target."""
+    context: Packed
+    target_mask_RT: Tensor
+
+
 class _Branches:
     """Hidden states of the target frames, guided; both branches go through the network in one call.
 
@@ -78,28 +94,42 @@ class _Branches:
         guidance: Guidance,
     ) -> None:
         self.transformer, self.guidance = transformer, guidance
-        device, n_rows = prefix_mask_BN.device, len(lengths)
-        self.target_mask_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))
-        conditional = torch.cat([prefix_mask_BN, self.target_mask_BT], dim=1)
-        unconditional = torch.cat([torch.zeros_like(prefix_mask_BN), self.target_mask_BT], dim=1)
-        n_branches = 2 if guidance.scale > 0 else 1
-        self.evaluations, self._per_step = 0, n_branches
-        self.packing = Packing(torch.cat([conditional, unconditional][:n_branches]))
-        self.context = self.transformer.packed(self.packing)
-        source_BN = rows_to_positions(n_rows, prefix_mask_BN.shape[1], max(lengths), device=device)
-        self.source_M = self.packing.pack(source_BN.repeat(n_branches, 1))[0]
+        self._n_rows, self._n_prefix, device = len(lengths), prefix_mask_BN.shape[1], prefix_mask_BN.device
+        self._target_mask_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))
+        self._mask_BN = torch.cat([prefix_mask_BN, self._target_mask_BT], dim=1)
+        self._source_BN = rows_to_positions(self._n_rows, self._n_prefix, max(lengths), device=device)
+        self._packed: dict[tuple[int, ...], _PackedRows] = {}
+        self.evaluations = 0
 
-    def hidden(self, prefix_BND: Tensor, target_BTD: Tensor, time: float) -> Tensor:
-        """Return guided hidden states (B, T, D); `prefix_BND` is what stands before the target frames."""
-        self.evaluations += self._per_step
+    def hidden(self, prefix_BND: Tensor, target_BTD: Tensor, time: float, rows: Sequence[int]) -> Tensor:
+        """Return guided hidden states (B, T, D), 0 in other rows; `prefix_BND` is what stands before the target."""
+        packed = self._of(tuple(rows))
+        self.evaluations += packed.n_branches
         source = torch.cat([prefix_BND.flatten(0, 1), target_BTD.flatten(0, 1)])
         time_1 = torch.full((1,), time, device=source.device)
-        packed = self.transformer.run(source[self.source_M][None], time_1, self.context)
-        branches = self.packing.unpack(packed)[:, -target_BTD.shape[1] :]
-        if self.guidance.scale == 0:
-            return branches
-        conditional_BTD, unconditional_BTD = branches.chunk(2)
-        return guide(conditional_BTD, unconditional_BTD, self.target_mask_BT, self.guidance)
+        made = self.transformer.run(source[packed.source_M][None], time_1, packed.context)
+        states_RTD = packed.context.packing.unpack(made)[:, self._n_prefix :]
+        if packed.n_branches == 2:
+            conditional_RTD, unconditional_RTD = states_RTD.chunk(2)
+            states_RTD = guide(conditional_RTD, unconditional_RTD, packed.target_mask_RT, self.guidance)
+        if len(rows) == self._n_rows:
+            return states_RTD
+        states_BTD = states_RTD.new_zeros(self._n_rows, *states_RTD.shape[1:])
+        return states_BTD.index_copy_(0, packed.rows_R, states_RTD)
+
+    def _of(self, rows: tuple[int, ...]) -> _PackedRows:
+        if rows not in self._packed:
+            rows_R = torch.tensor(rows, device=self._mask_BN.device)
+            mask_RN, n_branches = self._mask_BN[rows_R], 2 if self.guidance.scale > 0 else 1
+            alone_RN = mask_RN.clone()
+            alone_RN[:, : self._n_prefix] = False
+            packing = Packing(torch.cat([mask_RN, alone_RN][:n_branches]))
+            source_M = packing.pack(self._source_BN[rows_R].repeat(n_branches, 1))[0]
+            context = self.transformer.packed(packing)
+            self._packed[rows] = _PackedRows(
+                rows_R, n_branches, source_M, context, self._target_mask_BT[rows_R]
+            )
+        return self._packed[rows]
 
 
 @torch.no_grad()
@@ -112,8 +142,9 @@ def generate_t2s(
     prompt_BPD = model.embed_codes(prompt_BP, torch.zeros_like(prompt_BP, dtype=torch.bool))
     prefix_BND = torch.cat([model.trunk.embed_text(given.text_BL), prompt_BPD], dim=1)
 
-    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
-        y: Tensor = model.head(branches.hidden(prefix_BND, model.embed_codes(codes_BT, masked_BT), time))
+    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float, rows: Sequence[int]) -> Tensor:
+        target_BTD = model.embed_codes(codes_BT, masked_BT)
+        y: Tensor = model.head(branches.hidden(prefix_BND, target_BTD, time, rows))
         return y
 
     codes_BT = sample_masked(logits, given.lengths, n_steps, choice, draws, given.text_BL.device)
@@ -211,8 +242,8 @@ def _by_level(
 def _level_logits(
     model: CodeLevels, branches: _Branches, prefix_BND: Tensor, constant_BTD: Tensor, level: int
 ) -> LogitsFn:
-    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float) -> Tensor:
+    def logits(codes_BT: Tensor, masked_BT: Tensor, time: float, rows: Sequence[int]) -> Tensor:
         target_BTD = constant_BTD + model.embed_level(codes_BT, masked_BT, level)
-        return model.logits(branches.hidden(prefix_BND, target_BTD, time), level)
+        return model.logits(branches.hidden(prefix_BND, target_BTD, time, rows), level)
 
     return logits

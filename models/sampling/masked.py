@@ -16,8 +16,11 @@ from models.layers.checks import check_choice
 from models.layers.masks import length_mask
 from models.sampling.draws import Draws, gumbel
 
-LogitsFn = Callable[[Tensor, Tensor, float], Tensor]
-"""(codes_BT int64, masked_BT bool, time in (0, 1]) -> logits_BTV; codes are 0 where masked."""
+LogitsFn = Callable[[Tensor, Tensor, float, Sequence[int]], Tensor]
+"""(codes_BT int64, masked_BT bool, time in (0, 1], rows) -> logits_BTV, of which those `rows` are read.
+
+Codes are 0 where masked. Rows grow; there is at least one.
+"""
 
 SINGLE_STEP_TEMPERATURE = 0.2
 
@@ -68,7 +71,9 @@ def sample_masked(
     """Return int64 codes (B, max(lengths)), 0 beyond each row's length.
 
     Lengths are plain integers, so every count is known before the first step and nothing waits for the
-    device. A row's codes depend on its own logits and draws only. ValueError for n_steps < 1.
+    device. A row's codes depend on its own logits and draws only. In a step that fixes none of its frames (a short
+    row has fewer frames than steps) a row draws its numbers as in any other, but needs no logits.
+    ValueError for n_steps < 1.
     """
     if n_steps < 1:
         raise ValueError(f"n_steps is {n_steps}; it must be at least 1")
@@ -76,10 +81,12 @@ def sample_masked(
     device_counts_SB1 = counts_SB.to(device)[..., None]
     masked_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))
     codes_BT = torch.zeros(masked_BT.shape, dtype=torch.int64, device=device)
-    drawn_lengths = list(lengths)
-    for step in range(n_steps):
+    drawn_lengths, left = list(lengths), list(lengths)
+    for step, following in enumerate(counts_SB.tolist()):
         time = 1 - step / n_steps
-        logits_BTV = logits_fn(codes_BT, masked_BT, time)
+        rows = [row for row, count in enumerate(following) if count < left[row]]
+        if rows:  # always in the first step; after it the last logits stand in, for no frame
+            logits_BTV = logits_fn(codes_BT, masked_BT, time, rows)
         temperature = choice.temperature_at(step, n_steps)
         chosen_BT, confidence_BT = choose(logits_BTV, choice, temperature, drawn_lengths, draws)
         if choice.confidence_noise:
@@ -90,10 +97,9 @@ def sample_masked(
         again_BT = _most_doubtful(doubt_BT, masked_BT, device_counts_SB1[step])
         codes_BT = torch.where(masked_BT, chosen_BT, codes_BT).masked_fill(again_BT, 0)
         masked_BT = again_BT
-        drawn_lengths = [
-            n if count else 0 for n, count in zip(drawn_lengths, counts_SB[step].tolist(), strict=True)
-        ]
-        if not any(drawn_lengths):
+        left = following
+        drawn_lengths = [n if count else 0 for n, count in zip(lengths, left, strict=True)]
+        if not any(left):
             break
     return codes_BT
 

@@ -166,7 +166,7 @@ class _Network:
         rows, n_levels = self.rows, codes_BTQ.shape[2]
         levels_B = torch.full((len(codes_BTQ),), level, device=codes_BTQ.device)
 
-        def logits(codes_BT: Tensor, masked_BT: Tensor, _time: float) -> Tensor:
+        def logits(codes_BT: Tensor, masked_BT: Tensor, _time: float, _rows: Sequence[int]) -> Tensor:
             known_BTQ = codes_BTQ.clone()
             known_BTQ[..., level] = codes_BT
             masked_BN = rows.join(masked_BT.new_zeros(len(masked_BT), rows.n_prompt), masked_BT)

@@ -1,5 +1,7 @@
 """Amphion's own numbers: same weights, inputs and draws give the same logits and codes."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from models.maskgct.sampling import (
     generate_t2s,
 )
 from models.sampling.guidance import Guidance
-from models.sampling.masked import TokenChoice
+from models.sampling.masked import TokenChoice, remask_counts
 
 
 def corrupted(section, config, weights=None):
@@ -75,7 +77,17 @@ def t2s_reverse(section):
     lengths = [int(section["target_length"])] * len(text)
     given = Conditions(text, masks[0], prompt[..., None], masks[1], lengths)
     made = generate_t2s(section.module, given, section.args["n_timesteps"], *sampler(section))
-    return {"codes": made.codes_BTQ[..., 0], "trace_logits": torch.stack(trace)}
+    return {"codes": made.codes_BTQ[..., 0], "trace_logits": every_step(section, trace, lengths[0])}
+
+
+def every_step(section, trace, length):
+    """Logits of all steps: those of steps that fix nothing we do not compute, so the recorded ones stand in."""
+    counts = [length, *remask_counts([length], section.args["n_timesteps"])[:, 0].tolist()]
+    fixing = [after < before for before, after in itertools.pairwise(counts)]
+    if all(fixing):
+        return torch.stack(trace)
+    ours, recorded = iter(trace), section.tensors[f"{section.name}.out.trace_logits"]
+    return torch.stack([next(ours) if fixes else recorded[step] for step, fixes in enumerate(fixing)])
 
 
 def s2a_logits(section, masked, prompt_lengths, levels, times):

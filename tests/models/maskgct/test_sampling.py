@@ -9,7 +9,7 @@ from models.maskgct.sampling import Conditions, generate_s2a, generate_t2s
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.sampling.draws import RowDraws
 from models.sampling.guidance import Guidance, guide
-from models.sampling.masked import TokenChoice, sample_masked
+from models.sampling.masked import TokenChoice, remask_counts, sample_masked
 
 V, Q = 13, 3
 CHOICE = TokenChoice(temperature=1.0, filter_threshold=0.2)
@@ -70,7 +70,7 @@ def test_t2s_equals_two_separate_calls_of_forward(t2s, guidance):
         times = torch.tensor([time])
         return t2s.trunk(t2s.trunk.embed_text(text), masks[0], speech, masks[1], times)[:, -length:]
 
-    def logits(codes, masked, time):
+    def logits(codes, masked, time, rows):
         result = torch.zeros(3, max(TARGETS), V)
         for row, length in enumerate(TARGETS):
             branches = [hidden(row, codes, masked, time, conditional) for conditional in (True, False)]
@@ -97,6 +97,18 @@ def test_rows_do_not_depend_on_their_batch(t2s, s2a):
     together = speak(slice(0, 3))
     for row, length in enumerate(TARGETS):
         assert torch.equal(speak(slice(row, row + 1))[0], together[row, :length])
+
+
+def test_passes_are_those_of_steps_that_fix_a_frame(t2s, s2a):
+    """Of 30 steps for 3 frames three fix one; of a batch all count in which any row does."""
+    counts = [
+        generate_t2s(t2s, conditions(rows), 30, CHOICE, Guidance(scale), RowDraws([1, 2, 3][rows], "cpu"))
+        for rows in (slice(2, 3), slice(0, 3))
+        for scale in (0.0, 1.0)
+    ]
+    remaining = torch.cat([torch.tensor([TARGETS]), remask_counts(TARGETS, 30)])
+    together = int((remaining.diff(dim=0) != 0).any(1).sum())
+    assert [made.evaluations for made in counts] == [3, 6, together, 2 * together]
 
 
 def test_s2a_keeps_what_is_known(s2a):

@@ -67,7 +67,7 @@ def test_a_level_equals_separate_calls_of_forward(s2a, guidance):
         valid = torch.ones_like(semantic, dtype=torch.bool)
         return s2a.transformer(x, torch.tensor([time]), valid, None)[:, -length:]
 
-    def logits(codes, masked, time):
+    def logits(codes, masked, time, rows):
         result = torch.zeros(3, max(TARGETS), V)
         for row, length in enumerate(TARGETS):
             branches = [hidden(row, codes, masked, time, n_prompt) for n_prompt in (PROMPTS[row], 0)]

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.sampling.draws import RowDraws, row_seeds
-from models.sampling.masked import TokenChoice, candidate_count, remask_counts, sample_masked
+from models.sampling.draws import RowDraws, gumbel, row_seeds
+from models.sampling.masked import TokenChoice, candidate_count, choose, remask_counts, sample_masked
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 V = 11
@@ -22,8 +22,8 @@ def test_a_certain_network_is_believed(lengths, n_steps, seed):
     right = answer(len(lengths), max(lengths))
     calls = []
 
-    def logits(codes, masked, time):
-        calls.append((codes.clone(), masked.clone(), time))
+    def logits(codes, masked, time, rows):
+        calls.append((codes.clone(), masked.clone(), time, rows))
         return torch.nn.functional.one_hot(right, V) * 1000.0
 
     draws = RowDraws(range(seed, seed + len(lengths)), "cpu")
@@ -36,13 +36,15 @@ def test_a_certain_network_is_believed(lengths, n_steps, seed):
 
 def check_calls(calls, lengths, n_steps, right):
     counts = torch.cat([torch.tensor([lengths]), remask_counts(lengths, n_steps)])
-    assert len(calls) == 1 + sum(1 for row in counts[1:-1] if row.any())
-    before = None
-    for step, (codes, masked, time) in enumerate(calls):
-        assert time == 1 - step / n_steps
+    fixed = counts.diff(dim=0).neg()
+    asked = [step for step in range(n_steps) if fixed[step].any()]
+    assert [time for _, _, time, _ in calls] == [1 - step / n_steps for step in asked]
+    valid = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    before = valid
+    for step, (codes, masked, _, rows) in zip(asked, calls, strict=True):
+        assert rows == fixed[step].nonzero()[:, 0].tolist()
         assert masked.sum(1).tolist() == counts[step].tolist()
-        assert before is None or not (masked & ~before).any(), "a fixed frame was masked again"
-        valid = torch.arange(codes.shape[1]) < torch.tensor(lengths)[:, None]
+        assert not (masked & ~before).any(), "a fixed frame was masked again"
         assert torch.equal(codes, torch.where(valid & ~masked, right, 0))
         before = masked
 
@@ -51,7 +53,7 @@ def random_network(seed):
     """Logits that depend on the row's own codes, as a real network's do."""
     table = torch.randn(V + 1, V, generator=torch.Generator().manual_seed(seed))
 
-    def logits(codes, masked, time):
+    def logits(codes, masked, time, rows):
         seen = torch.where(masked, V, codes)
         around = table[seen] + table[seen.roll(1, 1).index_fill(1, torch.tensor([0]), V)]
         return around * (1 + time)
@@ -74,6 +76,37 @@ def test_a_row_does_not_depend_on_its_batch(lengths, n_steps, seed):
         # What is drawn next (by the next codebook) is the same too.
         states = [each.generators[i].get_state() for each, i in ((draws, 0), (together_draws, row))]
         assert torch.equal(*states)
+
+
+def asked_in_every_step(logits_fn, lengths, n_steps, choice, draws):
+    """The published loop for one row: logits in every step, also where they fix nothing."""
+    masked, codes = torch.ones(1, *lengths, dtype=torch.bool), torch.zeros(1, *lengths, dtype=torch.int64)
+    for step, count in enumerate(remask_counts(lengths, n_steps)[:, 0].tolist()):
+        time, temperature = 1 - step / n_steps, choice.temperature_at(step, n_steps)
+        chosen, confidence = choose(logits_fn(codes, masked, time, [0]), choice, temperature, lengths, draws)
+        doubt = 1 - (confidence + time * gumbel(draws.scores(lengths, *lengths)))
+        again = torch.zeros_like(masked)
+        again[0, doubt.masked_fill(~masked, -torch.inf)[0].argsort(descending=True)[:count]] = True
+        codes, masked = torch.where(masked, chosen, codes).masked_fill(again, 0), again
+        if not count:
+            break
+    return codes
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_steps_that_fix_nothing_change_nothing(length, n_steps, seed):
+    choice, calls = TokenChoice(temperature=1.5, filter_threshold=0.3), []
+
+    def counted(*inputs):
+        calls.append(inputs)
+        return random_network(seed)(*inputs)
+
+    draws = [RowDraws([seed], "cpu") for _ in range(2)]
+    slow = asked_in_every_step(random_network(seed), [length], n_steps, choice, draws[0])
+    assert torch.equal(sample_masked(counted, [length], n_steps, choice, draws[1], "cpu"), slow)
+    assert len(calls) <= min(length, n_steps)
+    assert torch.equal(*(each.generators[0].get_state() for each in draws))
 
 
 def test_the_filter_leaves_the_most_likely_codes():
@@ -99,7 +132,7 @@ def test_doubtful_frames_are_masked_again():
     logits[:, confident, 0] = 50.0
     kept = []
 
-    def network(codes, masked, time):
+    def network(codes, masked, time, rows):
         kept.append(~masked[0])
         return logits
 

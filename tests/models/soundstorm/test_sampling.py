@@ -132,7 +132,8 @@ def test_only_greedy_levels_do_without_randomness(greedy, seeded):
 @pytest.mark.parametrize(
     ("options", "evaluations"),
     [
-        (SoundStormOptions(), 8 + Q - 1),
+        # Two of the eight steps fix none of six frames.
+        (SoundStormOptions(), 6 + Q - 1),
         (SoundStormOptions(schedule="published"), 9 * Q),
         (SoundStormOptions(once_all_tokens=True), 1),
         (SoundStormOptions(once_all_tokens=True, greedy=False), 1),

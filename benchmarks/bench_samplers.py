@@ -1,0 +1,208 @@
+"""Network evaluations against recognised words: one system with several sets of sampling options.
+
+    python -m benchmarks.bench_samplers SYSTEM --demo demo [--sets FILE] [--seeds 3]
+    python -m benchmarks.bench_samplers SYSTEM --digits FSDD --work FOLDER [--split validation]
+
+SYSTEM is a system's directory. `--demo` (the folder that `make demo` left) asks for phrases of three digits and lets
+the ear of bench_phrases judge them; `--digits` (the Free Spoken Digit Dataset) asks as bench_digits does, for single
+digits in the voices of prompts, and its ears, kept in `--work`, judge words and voices. FILE is JSON: a name and the
+options of each set, the first one being what the others are compared with; without it the sets are SETS.
+
+Every set speaks the same requests with the same seeds, one by one, so that evaluations are a request's own. The sets
+take turns, seed after seed: other work on the machine disturbs all of them alike. Times are processor seconds of one
+thread relative to the first set. A difference is of the same requests and seeds; intervals are 95 % bootstrap intervals
+over requests.
+
+The last line is JSON; systems are kept in benchmarks/results/samplers.json under the name of their requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.bench_digits import _generator, _waves
+from benchmarks.bench_phrases import words_of
+from benchmarks.digits_corpus import Corpus
+from benchmarks.digits_families import FAMILIES
+from benchmarks.digits_judges import judges
+from catalog.files import write_text
+from models.metrics.bootstrap import bootstrap_interval
+from models.system import SpeakRequest, System
+from models.system_files import load_system
+from pipelines.audio.containers import Samples
+from pipelines.demo.classifier import train_classifier
+from pipelines.demo.corpus import DIGITS
+from pipelines.jobs.demo import single_digits
+
+RESULTS = Path(__file__).parent / "results" / "samplers.json"
+PUBLISHED: Mapping[str, Any] = {"t2s_steps": 50, "guidance": 1.0, "s2a_steps": [20, 10, 1]}
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "published": PUBLISHED,
+    "25 steps": {**PUBLISHED, "t2s_steps": 25},
+    "12 steps": {**PUBLISHED, "t2s_steps": 12},
+    "unguided": {**PUBLISHED, "guidance": 0.0},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Requests with their ids, and the ears that judge their answers: by measure, the share that is right of each."""
+
+    name: str
+    ids: Sequence[str]
+    requests: Sequence[SpeakRequest]
+    judge: Callable[[Sequence[Samples]], Mapping[str, Sequence[float]]]
+
+
+@dataclass
+class Heard:
+    """What one set of options has made so far."""
+
+    computing_s: float = 0.0
+    evaluations: list[float] = field(default_factory=list)
+    right: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, right: Mapping[str, Sequence[float]]) -> None:
+        for measure, shares in right.items():
+            self.right.setdefault(measure, []).extend(shares)
+
+
+def demo_phrases(demo: Path, count: int) -> Asked:
+    """Phrases of three digits, in no voice that is asked for."""
+    draw = random.Random(7)
+    phrases = [draw.choices(DIGITS, k=3) for _ in range(count)]
+    ear = train_classifier(*single_digits(demo / "recordings"), DIGITS)
+
+    def judge(waves: Sequence[Samples]) -> Mapping[str, Sequence[float]]:
+        heard = [words_of(wave, len(said), ear) for wave, said in zip(waves, phrases, strict=True)]
+        pairs = [zip(one, said, strict=False) for one, said in zip(heard, phrases, strict=True)]
+        return {"words": [sum(a == b for a, b in words) / 3 for words in pairs]}
+
+    ids = [f"{at}-{'-'.join(phrase)}" for at, phrase in enumerate(phrases)]
+    return Asked("demo", ids, [SpeakRequest(" ".join(phrase), "en") for phrase in phrases], judge)
+
+
+def spoken_digits(fsdd: Path, work: Path, split: Any, each: int) -> Asked:
+    """Single digits in the voices of six speakers."""
+    corpus = Corpus(fsdd)
+    asked, ears = corpus.requests(split, each), judges(corpus, work)
+    family = FAMILIES["maskgct"]
+    waves = _waves(corpus, asked, family)
+
+    def judge(made: Sequence[Samples]) -> Mapping[str, Sequence[float]]:
+        heard = zip(ears.digits.hear(made), ears.speakers.hear(made), asked, strict=True)
+        right = [(float(digit == one.digit), float(speaker == one.speaker)) for digit, speaker, one in heard]
+        return {"words": [word for word, _ in right], "voices": [voice for _, voice in right]}
+
+    requests = [family.ask(one, waves) for one in asked]
+    assert all(isinstance(one, SpeakRequest) for one in requests)
+    return Asked(f"digits ({split})", [one.id for one in asked], requests, judge)  # type: ignore[arg-type]
+
+
+def speak(system: System, options: Mapping[str, Any], asked: Asked, seed: int, heard: Heard) -> None:
+    """Answer every request once; a row's randomness follows from its id and the seed."""
+    task = system.speak(options)
+    spoken = []
+    started = time.process_time()
+    for name, request in zip(asked.ids, asked.requests, strict=True):
+        spoken += task.run([task.prepare(request)], [_generator(name, seed)])
+    heard.computing_s += time.process_time() - started
+    heard.evaluations += [float(one.evaluations) for one in spoken]
+    heard.add(asked.judge([one.wave.wave_BT[0, : int(one.wave.lengths_B[0])].numpy() for one in spoken]))
+
+
+def measured(
+    system: System, sets: Mapping[str, Mapping[str, Any]], asked: Asked, seeds: int
+) -> dict[str, Heard]:
+    """All sets, in turn for every seed."""
+    heard = {name: Heard() for name in sets}
+    for seed in range(seeds):
+        for name, options in sets.items():
+            speak(system, options, asked, seed, heard[name])
+    return heard
+
+
+def row(heard: Heard, first: Heard, ids: Sequence[str]) -> dict[str, Any]:
+    """The figures of one set, `first` being what it is compared with."""
+    found: dict[str, Any] = {
+        "evaluations": round(sum(heard.evaluations) / len(heard.evaluations), 2),
+        "time": round(heard.computing_s / first.computing_s, 3),
+    }
+    for measure, shares in heard.right.items():
+        clusters = list(ids) * (len(shares) // len(ids))
+        less = [a - b for a, b in zip(shares, first.right[measure], strict=True)]
+        found[measure] = _with_interval(shares, clusters)
+        found[f"{measure}_difference"] = _with_interval(less, clusters)
+    return found
+
+
+def _with_interval(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    low, high = bootstrap_interval(values, clusters, torch.Generator().manual_seed(0))
+    return [round(value, 4) for value in (sum(values) / len(values), low, high)]
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """All sets as Markdown."""
+    measures = [name for name in next(iter(rows.values())) if name not in ("evaluations", "time")]
+    lines = [f"| options | evaluations | time | {' | '.join(f'{one} %' for one in measures)} |"]
+    lines.append("|---|--:|--:|" + "--:|" * len(measures))
+    for name, figures in rows.items():
+        shares = ["{:.1f} ({:.1f} to {:.1f})".format(*(100 * x for x in figures[one])) for one in measures]
+        lines.append(
+            f"| {name} | {figures['evaluations']:g} | {figures['time']:.2f} | {' | '.join(shares)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("system", type=Path, metavar="SYSTEM")
+    requests = parser.add_mutually_exclusive_group(required=True)
+    requests.add_argument("--demo", type=Path, help="folder that `make demo` left")
+    requests.add_argument("--digits", type=Path, metavar="FSDD", help="folder of the corpus")
+    parser.add_argument("--work", type=Path, help="with --digits: where its ears are, or are kept")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the prompts")
+    parser.add_argument("--phrases", type=int, default=100, help="with --demo")
+    parser.add_argument("--each", type=int, default=4, help="with --digits: requests a digit and speaker")
+    parser.add_argument("--sets", type=Path, metavar="FILE", help="JSON, name -> options")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.digits and arguments.work is None:
+        parser.error("--digits needs --work")
+    torch.set_num_threads(1)
+    sets = json.loads(arguments.sets.read_text(encoding="utf-8")) if arguments.sets else SETS
+    if arguments.demo:
+        asked = demo_phrases(arguments.demo, arguments.phrases)
+    else:
+        asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each)
+    system = load_system(arguments.system)
+    load_before = os.getloadavg()[0]
+    heard = measured(system, sets, asked, arguments.seeds)
+    first = next(iter(heard.values()))
+    rows = {name: {**row(one, first, asked.ids), "options": sets[name]} for name, one in heard.items()}
+    print(table({name: {k: v for k, v in one.items() if k != "options"} for name, one in rows.items()}))
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"benchmark": "samplers"}
+    kept.setdefault("systems", {})[asked.name] = {
+        "requests": len(asked.ids),
+        "seeds": arguments.seeds,
+        "machine": {"cores": os.cpu_count(), "threads": 1, "load": [load_before, os.getloadavg()[0]]},
+        "sets": rows,
+    }
+    write_text(RESULTS, json.dumps(kept, indent=1) + "\n")
+    print(json.dumps(kept["systems"][asked.name]))
+
+
+if __name__ == "__main__":
+    main()

@@ -25,10 +25,10 @@ from trainers.interrupt import stop_on_signal
 from trainers.loop_config import Hooks, LoopConfig, Outcome, Stopped, Wishes
 from trainers.meters import Log, Totals
 from trainers.objectives import Objective
-from trainers.optim import build_optimizer, lr_factor, scale_gradients, set_lr
+from trainers.optim import PhaseOptimizer, lr_factor, scale_gradients, stack_matrices
 from trainers.parallel import Parallel
 from trainers.plan import Position
-from trainers.sharding import load_module, load_optimizer, shard, whole
+from trainers.sharding import load_module, shard, whole
 from trainers.validation import Validator, autocast
 
 B = TypeVar("B", bound=Batch)
@@ -150,7 +150,10 @@ class _Loop(Generic[B]):
         if self.config.sharding == "fsdp":
             shard(objective.networks())
         groups = {phase: objective.parameter_groups(phase) for phase in objective.phases}
-        self.optimizers = {phase: build_optimizer(groups[phase], self.optim[phase]) for phase in groups}
+        matrices = stack_matrices(objective.networks())
+        self.optimizers = {
+            phase: PhaseOptimizer(groups[phase], self.optim[phase], matrices) for phase in groups
+        }
         self.parameters = {phase: [p for group in groups[phase] for p in group["params"]] for phase in groups}
         if self.config.ema_decay is not None:
             self.ema = Ema(objective, self.config.ema_decay)
@@ -174,7 +177,7 @@ class _Loop(Generic[B]):
     def _phase(self, phase: str, micro_batches: list[B]) -> None:
         optimizer, optim, parameters = self.optimizers[phase], self.optim[phase], self.parameters[phase]
         self._freeze_others(phase)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         totals = Totals(self.device)
         for batch in micro_batches:
             generator = generator_at(self.config.seed, *batch.position, phase)
@@ -188,8 +191,7 @@ class _Loop(Generic[B]):
         self._refuse_non_finite(phase, totals, norm, micro_batches)
         progress = self.clock.progress(self.step, epochs_done(self.batches, self.position))
         lr = (self.lr or optim.lr) * lr_factor(optim, self.step, progress)
-        set_lr(optimizer, lr)
-        optimizer.step()
+        optimizer.step(lr)
         self.log.add("" if phase == self.objective.phases[0] else phase, totals, norm, lr)
 
     def _freeze_others(self, phase: str) -> None:
@@ -265,7 +267,7 @@ class _Loop(Generic[B]):
     def _restore(self, state: Values) -> None:
         load_module(self.objective, state["objective"])
         for phase, optimizer in self.optimizers.items():
-            load_optimizer(optimizer, state["optimizers"][phase])
+            optimizer.load_state_dict(state["optimizers"][phase])
         if self.ema is not None:
             self.ema.restore(state["ema"])
         self.step, self.position = state["step"], Position(*state["position"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,11 +73,18 @@ class LoopConfig:
             raise ValueError(f"minutes_of is {self.minutes_of!r}: must be 'wall' or 'processor'")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: must be in (0, 1)")
+        optims = (self.optim, *self.phase_optim.values())
+        if self.sharding == "fsdp" and any(optim.kind == "muon" for optim in optims):
+            raise ValueError("optim.kind is 'muon' and sharding 'fsdp': Muon needs whole matrices; use adamw")
 
     def identity(self) -> Record:
         """The settings that a continued run must share; how long and how often may change."""
-        keep = ("batches_per_step", "precision", "ema_decay", "optim", "phase_optim", "seed")
-        return {name: value for name, value in asdict(self).items() if name in keep}
+        keep = ("batches_per_step", "precision", "ema_decay", "seed")
+        return {
+            **{name: getattr(self, name) for name in keep},
+            "optim": self.optim.identity(),
+            "phase_optim": {phase: optim.identity() for phase, optim in self.phase_optim.items()},
+        }
 
 
 def _ignore(*_: Any) -> None:

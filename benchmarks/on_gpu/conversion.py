@@ -24,7 +24,7 @@ FRAME_RATE, SECONDS, PROMPT_S = 50, 10, 3
 BATCHES = (1, 16)
 FLOWS = {
     "published": FlowSteps(8, "midpoint", "published"),
-    "epss 7": FlowSteps(7, "euler", "epss"),
+    "midpoint 4": FlowSteps(4, "midpoint", "uniform"),
 }
 
 

@@ -25,7 +25,7 @@ from trainers.objectives.maskgct_prefix import (
     T2SSettings,
 )
 from trainers.objectives.network import cross_entropy
-from trainers.optim import OptimConfig, build_optimizer, scale_gradients
+from trainers.optim import OptimConfig, PhaseOptimizer, scale_gradients
 from trainers.plan import Position
 
 DATA = DataInfo("mill-16khz@2", 16_000, 320, 8, 1024, 4.0)
@@ -95,12 +95,12 @@ def _step(machine: Machine, objective: Network, *, straightforward: bool) -> Ste
     """One update: loss, gradients, clipping, AdamW."""
     objective.train()
     config = OptimConfig(lr=1e-4)
-    optimizer = build_optimizer(objective.parameter_groups("generator"), config)
+    optimizer = PhaseOptimizer(objective.parameter_groups("generator"), config, ())
     parameters = list(objective.parameters())
 
     def step(batch: TextBatch, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         with machine.autocast():
             if straightforward:
                 loss = _plain_loss(objective, batch, generator)
@@ -108,7 +108,7 @@ def _step(machine: Machine, objective: Network, *, straightforward: bool) -> Ste
                 loss = objective(batch, "generator", generator)
         loss.sum.backward()
         scale_gradients(parameters, 1 / loss.count.clamp(min=1), config.clip_norm)
-        optimizer.step()
+        optimizer.step(config.lr)
 
     return step
 

@@ -26,11 +26,11 @@ from models.sampling.guidance import VelocityGuidance
 class FlowMatchingOptions(RecordingLimits):
     """Options of a system: how the flow is solved, and the longest recordings."""
 
-    steps: int = 7
-    method: Method = "euler"
+    steps: int = 4
+    method: Method = "midpoint"
     """`euler`: one evaluation a step; `midpoint`: two."""
-    grid: Grid = "epss"
-    """`epss` has 5, 6, 7, 10, 12 or 16 steps; `published`: 16 whatever `steps` is."""
+    grid: Grid = "uniform"
+    """`epss` has 5, 6, 7, 10, 12 or 16 steps and is meant for `euler`; `published`: 16 whatever `steps` is."""
     sway: float = -1.0
     """Coefficient of the grid `sway`."""
     guidance: float = 0.0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from trainers.checkpoint import Checkpoints, load
 from trainers.data import Batches, CodesBatch
@@ -78,22 +79,49 @@ def steps_of(batches: Batches[CodesBatch], epochs: int) -> int:
     return -(-sum(len(batches.epoch(epoch)) for epoch in range(epochs)) // CONFIG.batches_per_step)
 
 
-@pytest.mark.parametrize("epochs_first", [2.0, 1.4])
+class Stack(nn.Module):
+    """Two layers in a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def stacked(build: Build) -> Build:
+    """The same with layers for Muon."""
+
+    def deeper() -> Objective[CodesBatch]:
+        objective: Any = build()
+        objective.head = nn.Sequential(Stack(), objective.head)
+        return objective
+
+    return deeper
+
+
+@pytest.mark.parametrize(("epochs_first", "kind"), [(2.0, "adamw"), (1.4, "adamw"), (1.4, "muon")])
 def test_interrupted_and_continued_equals_straight(
-    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, epochs_first: float
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, epochs_first: float, kind: Any
 ) -> None:
-    straight = Recorder()
-    train(bigram(), batches, CONFIG, directory=tmp_path / "a", validation=batches, hooks=straight.hooks())
+    straight, bigram = Recorder(), stacked(bigram)
+    config = replace(CONFIG, optim=replace(CONFIG.optim, kind=kind))
+    train(bigram(), batches, config, directory=tmp_path / "a", validation=batches, hooks=straight.hooks())
+    muon = final_state(tmp_path / "a")["optimizers"]["generator"].get("muon", {"state": {}})
+    assert len(muon["state"]) == (2 if kind == "muon" else 0)
 
     stop_at = int(steps_of(batches, 1) * epochs_first)
     # The signal comes while the step before is logged, so that one more update is finished.
     first, second = Recorder(stop_at - 1), Recorder()
     outcome = train(
-        bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches, hooks=first.hooks()
+        bigram(), batches, config, directory=tmp_path / "b", validation=batches, hooks=first.hooks()
     )
     assert (outcome.stopped, outcome.step) == ("interrupted", stop_at)
     outcome = train(
-        bigram(), batches, CONFIG, directory=tmp_path / "b", validation=batches, hooks=second.hooks()
+        bigram(), batches, config, directory=tmp_path / "b", validation=batches, hooks=second.hooks()
     )
     assert (outcome.stopped, outcome.step) == ("max_epochs", steps_of(batches, 4))
 
@@ -101,6 +129,16 @@ def test_interrupted_and_continued_equals_straight(
     assert min(second.losses) == stop_at + 1
     assert (first.validation | second.validation) == straight.validation
     assert_equal(final_state(tmp_path / "b"), final_state(tmp_path / "a"))
+
+
+def test_a_run_cannot_change_its_optimiser(
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, max_epochs=1)
+    train(bigram(), batches, config, directory=tmp_path)
+    changed = replace(config, max_epochs=2, optim=replace(CONFIG.optim, kind="muon"))
+    with pytest.raises(ValueError, match=r'loop\.optim\.kind was null, is "muon"'):
+        train(stacked(bigram)(), batches, changed, directory=tmp_path)
 
 
 def interrupt(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Schedules are bounded and monotonous where they should be; clipping is exact."""
+"""Schedules are bounded and monotonous where they should be; clipping is exact; Muon gets the matrices of stacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.optim import OptimConfig, build_optimizer, lr_factor, scale_gradients, set_lr
+from models.maskgct.example import t2s
+from models.maskgct.t2s import MaskGCTT2S
+from trainers.loop_config import LoopConfig
+from trainers.optim import OptimConfig, PhaseOptimizer, lr_factor, scale_gradients, stack_matrices
 
 
 @given(
@@ -52,16 +55,74 @@ def test_gradients_are_scaled_then_clipped(scale: float, clip: float) -> None:
 
 
 def test_groups_keep_their_own_scale() -> None:
-    slow, fast = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer([{"params": [slow], "lr_scale": 0.1}, {"params": [fast]}], OptimConfig())
-    set_lr(optimizer, 0.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5]
+    slow, fast = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(1))
+    groups = [{"params": [slow], "lr_scale": 0.1}, {"params": [fast]}]
+    optimizer = PhaseOptimizer(groups, OptimConfig(), [slow])
+    optimizer.step(0.5)
+    assert [group["lr"] for part in optimizer.parts for group in part.param_groups] == [0.05, 0.5]
+
+    optimizer = PhaseOptimizer(groups, OptimConfig(kind="muon", muon_lr_scale=2.0), [slow])
+    optimizer.step(0.5)
+    assert optimizer.muon is not None
+    assert optimizer.muon.param_groups[0]["lr"] == 0.1
+    assert optimizer.adamw.param_groups[1]["lr"] == 0.5
+
+
+def test_muon_takes_the_matrices_of_layers_and_nothing_else() -> None:
+    network = MaskGCTT2S(t2s().config)
+    names = {id(p): name for name, p in network.named_parameters()}
+    matrices = stack_matrices([network])
+    taken = {names[id(p)] for p in matrices}
+    assert all(p.ndim == 2 for p in matrices)
+    assert len(taken) == len(matrices)
+    assert taken == {name for name, p in network.named_parameters() if ".blocks." in name and p.ndim == 2}
+    rest = names.keys() - {id(p) for p in matrices}
+    assert {"code_table.weight", "head.weight"} <= {names[one] for one in rest}
+
+    groups = [{"params": list(network.parameters())}]
+    optimizer = PhaseOptimizer(groups, OptimConfig(kind="muon"), matrices)
+    assert optimizer.muon is not None
+    held = [{id(p) for group in part.param_groups for p in group["params"]} for part in optimizer.parts]
+    assert held == [set(rest), {id(p) for p in matrices}]
+    assert PhaseOptimizer(groups, OptimConfig(), matrices).muon is None
+
+
+def test_an_update_of_muon_is_orthogonal() -> None:
+    """Whatever the gradient, all singular values of the update are about equal, and about as large as AdamW's."""
+    matrix = torch.nn.Parameter(torch.zeros(16, 8))
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(size, 8, generator=generator))[0] for size in (16, 8))
+    matrix.grad = left @ torch.diag(torch.linspace(0.2, 1, 8)) @ right
+    PhaseOptimizer([{"params": [matrix]}], OptimConfig(kind="muon"), [matrix]).step(1.0)
+    values = torch.linalg.svdvals(matrix.detach()) / (0.2 * 16**0.5)
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_muon_is_refused_where_it_cannot_work() -> None:
+    bias = torch.nn.Parameter(torch.zeros(3))
+    with pytest.raises(
+        ValueError, match=r"optim\.kind is 'muon': the network has no linear layers within a stack"
+    ):
+        PhaseOptimizer([{"params": [bias]}], OptimConfig(kind="muon"), [])
+    with pytest.raises(
+        ValueError, match=r"optim\.kind is 'muon' and sharding 'fsdp': Muon needs whole matrices"
+    ):
+        LoopConfig(max_steps=1, sharding="fsdp", phase_optim={"generator": OptimConfig(kind="muon")})
+
+
+def test_the_identity_of_adamw_is_what_it_was_before_muon() -> None:
+    plain = OptimConfig().identity()
+    assert plain.keys().isdisjoint({"kind", "muon_momentum", "muon_lr_scale"})
+    assert OptimConfig(kind="muon").identity().items() - {("muon_momentum", 0.95)} >= {("kind", "muon")}
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"lr": 0}, "lr is 0: must be above 0"),
+        ({"kind": "adam"}, "kind is 'adam': must be 'adamw' or 'muon'"),
+        ({"muon_momentum": 1.0}, r"muon_momentum is 1\.0: must be in"),
+        ({"muon_lr_scale": 0}, "muon_lr_scale is 0: must be above 0"),
         ({"betas": (0.9, 1.0)}, "each must be in"),
         ({"final_lr_ratio": 2}, "final_lr_ratio is 2"),
     ],

@@ -11,6 +11,7 @@ from models.flow_matching.network import (
     HierarchicalFlowMatchingConfig,
 )
 from models.flow_matching.sampling import Conditions, FlowOptions, generate
+from models.flow_matching.stages import FlowMatchingOptions
 from models.sampling.draws import RowDraws
 from models.sampling.flow import FlowSteps, solve
 from models.sampling.guidance import VelocityGuidance, VelocityGuide
@@ -169,3 +170,8 @@ def test_the_prompt_state_and_the_interval_matter():
 def test_unknown_states_of_the_prompt_are_refused():
     with pytest.raises(ValueError, match="prompt_state is 'kept'; it must be one of solved, overwritten"):
         FlowOptions(prompt_state="kept")
+
+
+def test_systems_evaluate_the_network_eight_times_unless_told_otherwise():
+    made = generate(build(), conditions(), FlowMatchingOptions().flow(), RowDraws(SEEDS, "cpu"))
+    assert made.evaluations == 8

@@ -2,8 +2,7 @@
 
     python -m benchmarks.bench_codecs [--seconds 10] [--repeats 3] [--only NAME ...]
 
-Weights are random (those of the embedded codec its own), which costs the same. Higgs Audio's tokenizer is not among
-them: transformers' defaults are not its published sizes. Three sections. `codecs`: hours of audio
+Weights are random (those of the embedded codec its own), which costs the same. Three sections. `codecs`: hours of audio
 per hour of one core, encoding and decoding a row. `dac`: files coded by one worker a core with one thread each, in
 pieces, against whole-file calls of `DacModel.encode` one after another with all threads. `encodec`: rows of one length
 in one call of ours and of `EncodecModel`, and one by one.
@@ -50,6 +49,19 @@ STEREO = {
     "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
 }
 """What config.json of facebook/encodec_48khz has beside the defaults."""
+HIGGS_RATIOS = [8, 5, 4, 2, 3]
+HIGGS = {
+    "target_bandwidths": [0.5, 1.0, 1.5, 2.0],
+    "acoustic_model_config": {
+        "model_type": "dac",
+        "encoder_hidden_size": 64,
+        "decoder_hidden_size": 1024,
+        "hidden_size": 256,
+        "downsampling_ratios": HIGGS_RATIOS,
+        "upsampling_ratios": HIGGS_RATIOS,
+    },
+}
+"""What config.json of bosonai/higgs-audio-v2-tokenizer has beside the defaults, whose frames are a third as long."""
 WORKERS = os.cpu_count() or 1
 
 
@@ -85,6 +97,9 @@ CODECS: Mapping[str, Callable[[], Codec]] = {
     "mimi-24khz": lambda: shipped("mimi", "Mimi"),
     "xcodec-16khz": lambda: shipped("xcodec", "Xcodec"),
     "xcodec2-16khz": lambda: shipped("xcodec2", "Xcodec2"),
+    "higgs-audio-v2-tokenizer-24khz": lambda: shipped(
+        "higgs_audio_v2_tokenizer", "HiggsAudioV2Tokenizer", **HIGGS
+    ),
 }
 
 

@@ -163,7 +163,7 @@ def test_the_noise_of_the_confidence_falls_with_the_time():
 
     seen = []
 
-    def network(codes, masked, time):
+    def network(codes, masked, time, rows):
         seen.append(masked[0].tolist())
         return torch.zeros(1, 10, V)
 
@@ -171,7 +171,7 @@ def test_the_noise_of_the_confidence_falls_with_the_time():
     assert seen[1] == [True] * 7 + [False] * 3
     seen.clear()
 
-    def certain(codes, masked, time):
+    def certain(codes, masked, time, rows):
         seen.append(masked[0].tolist())
         return torch.arange(10).float()[None, :, None] * torch.eye(V)[0]
 

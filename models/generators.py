@@ -50,6 +50,10 @@ def load_generator(directory: Path) -> tuple[str, nn.Module]:
     if not path.is_file():
         raise ValueError(f"{directory} is no generator directory: it has no {CONFIG}")
     stored = read_json(path)
+    if "adapter" in stored:
+        raise ValueError(
+            f"{directory} is an adapter, no generator by itself: `assemble` joins it with its base"
+        )
     if set(stored) != {"family", "config"}:
         raise ValueError(f"{path} has the keys {sorted(stored)}; it must have 'family' and 'config'")
     family, values = stored["family"], stored["config"]

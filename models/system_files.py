@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.adapters import BASE, read_adapter
 from models.cascade import TextStage
 from models.checkpoints import Json, read_json
 from models.codec_sources import codec_directory, load_codec, load_levels
 from models.codecs.interface import Codec
 from models.families import system_kind, trainable
-from models.generators import load_generator
+from models.generators import WEIGHTS
 from models.identity import TokenIdentity
 from models.manifest import Parts, SystemKind
+from models.shared_weights import load_shared
 from models.system import Capability, System
 from models.text.front_ends import TextFrontEnd, text_front_end
 
@@ -37,17 +39,21 @@ def save_system(
     text: Mapping[str, Json] | None,
     options: Mapping[str, Json] | None = None,
     codecs: Mapping[str, str] | None = None,
+    bases: Mapping[str, Path] | None = None,
 ) -> None:
     """Write a system directory: `system.json` and copies of the generator directories, of the tokenizer's files and
     of codecs that are directories.
 
-    `codecs` are further codecs by role. ValueError if the parts do not fit together; nothing is left behind then.
+    `codecs` are further codecs by role, `bases` the generator directories of those roles that an adapter fills.
+    ValueError if the parts do not fit together; nothing is left behind then.
     """
     system_kind(family)
     directory.mkdir(parents=True)
     try:
         for name, source in generators.items():
             shutil.copytree(source, directory / name)
+        for name, source in (bases or {}).items():
+            shutil.copytree(source, directory / name / BASE)
         main = _copy_codec(codec, directory, "codec")
         description: dict[str, Json] = {
             "family": family,
@@ -107,14 +113,15 @@ def load_system(directory: Path | str, device: str | torch.device = "cpu") -> Sy
     """Load what `save_system` wrote. ValueError names what is missing, unknown or does not fit."""
     folder = Path(directory)
     description = read_description(folder)
-    _check_digests(folder, _mapping(description.get("digests", {})))
+    digests = _mapping(description.get("digests", {}))
+    _check_digests(folder, digests)
     kind = system_kind(str(description["family"]))
     codecs = {"codec": _load_codec(folder, description["codec"], description["codec_identity"], device)}
     for role, entry in _mapping(description.get("codecs", {})).items():
         given = _mapping(entry)
         codecs[role] = _load_codec(folder, given["codec"], given["identity"], device)
     names, generators = _load_generators(
-        folder, str(description["family"]), kind, description["generators"], device
+        folder, str(description["family"]), kind, description["generators"], digests, device
     )
     text = None if description["text"] is None else _front_end(folder, _mapping(description["text"]))
     if text is None and any(role in generators for role in kind.text_roles):
@@ -125,7 +132,12 @@ def load_system(directory: Path | str, device: str | torch.device = "cpu") -> Sy
 
 
 def _load_generators(
-    folder: Path, family: str, kind: SystemKind, paths: Json, device: str | torch.device
+    folder: Path,
+    family: str,
+    kind: SystemKind,
+    paths: Json,
+    digests: Mapping[str, Json],
+    device: str | torch.device,
 ) -> tuple[dict[str, str], dict[str, nn.Module]]:
     """The trainable's name and the module of each role."""
     names: dict[str, str] = {}
@@ -136,10 +148,13 @@ def _load_generators(
             if role in kind.optional:
                 continue
             raise ValueError(f"{folder}: a {family} system needs the generator {role!r}")
-        name, module = load_generator(_inside(folder, given[role]))
+        part = _inside(folder, given[role])
+        base = part if read_adapter(part) is None else part / BASE
+        known = digests.get((base / WEIGHTS).relative_to(folder).as_posix())
+        name, module = load_shared(part, device, None if known is None else str(known))
         if name not in allowed:
             raise ValueError(f"{folder}: generator {role} is a {name}; it must be a {' or '.join(allowed)}")
-        names[role], found[role] = name, module.to(device)
+        names[role], found[role] = name, module
     unknown = sorted(given.keys() - kind.roles.keys())
     if unknown:
         raise ValueError(

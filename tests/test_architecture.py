@@ -48,7 +48,8 @@ FAMILIES = ("maskgct", "valle", "soundstorm", "flow_matching", "toktts")
 MODELS = (
     ("systems", "interop"),
     ("system_files",),
-    ("tokenizer_sources",),
+    ("tokenizer_sources", "shared_weights"),
+    ("adapters",),
     ("generators", "codec_sources"),
     ("families",),
     # No networks of its own: it stands on those of MaskGCT, RepCodec and the acoustic codec.

@@ -26,8 +26,9 @@ from models.semantic.repcodec import RepCodec
 from models.semantic.source import TokenizerSource
 from models.settings import dataclass_from
 from models.system_files import capabilities, save_system
-from models.text.front_ends import located
+from models.text.front_ends import comparable, located
 from models.text.verbalize import EDITION
+from trainers.adapter import base_of
 from trainers.lineage import exact, system_tags
 from trainers.model_card import model_card
 from trainers.objectives import DataInfo
@@ -117,6 +118,8 @@ def write_system(
     readers = {role: part for role, part in parts.items() if role in kind.text_roles}
     text = (settings.text or common_text(readers, generators)) if readers else None
     options = _options(kind, records, settings.options)
+    found = {role: base_of(part, f"{role} {generators[role]}", uri) for role, part in parts.items()}
+    bases = {role: base for role, base in found.items() if base is not None}
     try:
         save_system(
             directory,
@@ -126,6 +129,7 @@ def write_system(
             text=text,
             options=options,
             codecs=codecs,
+            bases=bases,
         )
     except ValueError as error:
         raise JobError(f"the parts do not make a system: {error}") from error
@@ -240,7 +244,7 @@ def common_text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dic
         digests[role] = _digest(part / str(found[role]["source"])) if "source" in found[role] else ""
     first, *others = found.items()
     for role, description in others:
-        if _comparable(description) != _comparable(first[1]):
+        if comparable(description) != comparable(first[1]):
             raise JobError(
                 f"text front ends differ: {first[0]} has {first[1]}, {role} has {description}; "
                 "--set text.kind=... (and the rest of it) speaks with another one"
@@ -255,11 +259,6 @@ def common_text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dic
         say(f"numbers are said by edition {EDITION} of the spoken forms; {each}: some may be known otherwise")
     oldest = min(found, key=lambda role: int(editions[role]))
     return located(found[oldest], parts[oldest])
-
-
-def _comparable(description: Mapping[str, Json]) -> dict[str, Json]:
-    """Machines without espeak-ng train on phonemes, too, and do not record its version."""
-    return {key: value for key, value in description.items() if key not in ("espeak_ng", "spoken_forms")}
 
 
 def _edition(description: Mapping[str, Json]) -> str:

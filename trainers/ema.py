@@ -26,7 +26,7 @@ class Ema:
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         """Continue from saved averages (whole tensors)."""
-        self.weights = {name: like(value, self.weights[name]) for name, value in weights.items()}
+        self.weights = {name: like(weights[name], value) for name, value in self.weights.items()}
 
     @torch.no_grad()
     def update(self, objective: Objective[Any]) -> None:
@@ -50,10 +50,12 @@ class Ema:
 
 
 def averaged(objective: Objective[Any]) -> dict[str, Parameter]:
-    """Parameters by name that are averaged: the first phase's where there are several, for only those make sound."""
+    """Parameters by name that are averaged: the first phase's where there are several, for only those make sound; of
+    one phase, those that are trained.
+    """
     named = objective.named_parameters()
     if len(objective.phases) == 1:
-        return dict(named)
+        return {name: p for name, p in named if p.requires_grad}
     first = {id(p) for group in objective.parameter_groups(objective.phases[0]) for p in group["params"]}
     return {name: p for name, p in named if id(p) in first}
 

@@ -21,6 +21,7 @@ from catalog.runs import newest_record
 from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
 from models.identity import TokenIdentity
+from trainers.adapter import DIRECTORY, exact_base
 from trainers.checkpoint import Checkpoints, check_identity
 from trainers.commands import forget
 from trainers.objectives import DataInfo, objective_class
@@ -55,6 +56,10 @@ def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Values]:
     """The settings, the data, and the newest checkpoint, empty for a new run."""
     found = Checkpoints(settings.directory / "checkpoints").newest_good()
     saved = found[1] if found else {}
+    if settings.adapter is not None:
+        before = saved["identity"].get("adapter", {}).get("base") if saved else None
+        adapter = exact_base(settings.adapter, tracking_uri(settings.tracking.uri), before)
+        settings = settings.model_copy(update={"adapter": adapter})
     if saved:
         settings = _continued(settings, saved["identity"])
     return settings, resolve(settings.data), saved
@@ -112,6 +117,7 @@ def _train(settings: FitSettings, source: Source, run: Run, reference: RunRefere
     return {
         **result,
         "export": str(settings.directory / "export"),
+        **({"adapter": str(settings.directory / DIRECTORY)} if settings.adapter is not None else {}),
         "model": settings.register_as,
         "version": version,
     }
@@ -298,6 +304,7 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Val
         "tracking_uri": without_secrets(uri),
         "step": record["step"],
         "config": record["config_digest"],
+        **({"registered": settings.adapter.registered} if settings.adapter is not None else {}),
     }
     if note.exists():
         known = json.loads(note.read_text(encoding="utf-8"))
@@ -309,12 +316,15 @@ def _register(settings: FitSettings, reference: RunReference | None, record: Val
         "dataset_version": str(record["dataset"]["version"]),
         "codec": record["data"]["codec"],
         "codec.sha256": record["data"]["codec_sha256"],
+        **({"base": record["adapter"]["base"]} if "adapter" in record else {}),
         "comparable": record["comparable"],
         "validation_loss": json.dumps(record["validation_loss"]),
         "step": str(record["step"]),
     }
     run_id = reference.run_id if reference else None
-    version = register(settings.directory / "export", name, tracking_uri=uri, run_id=run_id, tags=tags)
+    alone = settings.adapter is not None and settings.adapter.registered == "adapter"
+    directory = settings.directory / (DIRECTORY if alone else "export")
+    version = register(directory, name, tracking_uri=uri, run_id=run_id, tags=tags)
     if _is_best(name, uri, tags):
         promote(name, version, BEST, uri)
     write_text(note, json.dumps({**wanted, "version": version}))
@@ -337,6 +347,12 @@ def _left_out(run: Run) -> Record:
     return {"rows_left_out": run.batches.skipped, "left_out": reasons}
 
 
+def _trained(run: Run) -> Record:
+    """Number of the adapter's parameters."""
+    trained = [p for p in run.objective.parameters() if p.requires_grad]
+    return {} if run.base is None else {"trained": sum(p.numel() for p in trained)}
+
+
 def describe(settings: FitSettings) -> Record:
     """Describe a run without starting it: rows, batches, parameters."""
     source = resolve(settings.data)
@@ -355,6 +371,7 @@ def describe(settings: FitSettings) -> Record:
         "batches_per_epoch": len(run.batches.epoch(0)),
         "validation_rows": len(run.validation.store) if run.validation else 0,
         "parameters": sum(p.numel() for p in run.objective.parameters()),
+        **_trained(run),
         "workers": settings.workers,
         "device": settings.device if settings.workers else str(device_of(settings)),
         "output": str(settings.directory),

@@ -42,6 +42,8 @@ def system_tags(directory: Path, parts: Mapping[str, str], records: Mapping[str,
             if (file := f"{role}/model.safetensors") in digests
         }
     for role, record in records.items():
+        if "adapter" in record:
+            tags[f"{role}.base"] = str(record["adapter"]["base"])
         for name, value in record.get("dataset", {}).items():
             if value is not None and name in ("uri", "version", "licence"):
                 tags[f"{role}.dataset" if name == "uri" else f"{role}.dataset_{name}"] = str(value)

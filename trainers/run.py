@@ -19,6 +19,16 @@ from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
 from models.identity import codes_are_samples
 from models.tasks import SPEAK
+from trainers.adapter import (
+    DIRECTORY,
+    Found,
+    begin,
+    check_text,
+    export_adapter,
+    export_merged,
+    find_base,
+    settings_of_base,
+)
 from trainers.checkpoint import PARTS, Checkpoints, load
 from trainers.commands import of_process
 from trainers.console import console_hooks
@@ -62,12 +72,19 @@ class Run:
     validation: Batches[Any] | None
     identity: Values
     """The settings that a continued run must share, resolved."""
+    base: Found | None = None
+    """What an adapter is trained on."""
 
 
 def build(settings: FitSettings, source: Source) -> Run:
     """Read the rows and build the objective. JobError where rows and codec disagree."""
     family, seed = objective_class(settings.family), settings.loop.seed
+    base = find_base(settings) if settings.adapter is not None else None
+    if base is not None:
+        settings = settings_of_base(settings, base)
     objective = objective_settings(settings, source.info)
+    if base is not None:
+        check_text(family, objective, source.info, base)
     needs = family.needs(objective, source.info)
     needs = replace(needs, tasks=tuple(one for one in needs.tasks if one != SPEAK or settings.data.copies))
     derived = source.derived_files if needs.tasks else ()
@@ -100,12 +117,13 @@ def build(settings: FitSettings, source: Source) -> Run:
             "left_out": {key: n for key, n in training.left_out.items() if n and key != TOO_LONG},
         },
         "init": settings.init,
+        **({"adapter": begin(built, settings, base)} if base is not None else {}),
     }
     try:
         validation = batches(validation_rows) if validation_rows is not None else None
     except ValueError as error:
         raise JobError(f"split validation of {source.uri}: {error}") from error
-    return Run(built, training, validation, json.loads(json.dumps(identity, default=str)))
+    return Run(built, training, validation, json.loads(json.dumps(identity, default=str)), base)
 
 
 def _read(settings: FitSettings, source: Source, files: Sequence[str], needs: Needs) -> Store | None:
@@ -231,8 +249,15 @@ def export(settings: FitSettings, source: Source, run: Run, outcome: Outcome) ->
         "step": state["step"],
         "validation_loss": state["best"],
         "config_digest": digest(dict(run.identity)),
+        **({"adapter": run.identity["adapter"]} if run.base is not None else {}),
     }
     with written_aside(settings.directory / "export", overwrite=True) as aside:
-        run.objective.export(aside)
+        if run.base is None:
+            run.objective.export(aside)
+        else:
+            export_merged(run.objective, aside)
         (aside / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if run.base is not None:
+        with written_aside(settings.directory / DIRECTORY, overwrite=True) as aside:
+            export_adapter(run.objective, settings, run.base, settings.directory / "export", aside)
     return record

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
+from models.adapters import AdapterConfig
 from models.checkpoints import Record, Values
 from trainers.loop_config import LoopConfig
 from trainers.objectives import DataInfo, objective_class
@@ -51,6 +52,26 @@ class TrackingSettings(Settings):
     run_name: str | None = Field(default=None, description="default: the family and the output folder's name")
 
 
+class AdapterFields(Settings):
+    """A low-rank adapter that is trained in the place of the network."""
+
+    base: str = Field(description="generator directory or models:/ URI; its weights stay as they are")
+    rank: int = AdapterConfig.rank
+    alpha: float = AdapterConfig.alpha
+    dropout: float = AdapterConfig.dropout
+    targets: tuple[str, ...] = Field(
+        default=AdapterConfig.targets, description="names of linear layers, or their last parts"
+    )
+    registered: Literal["adapter", "merged"] = Field(
+        default="adapter", description="what `register` registers: the adapter alone, or the merged generator"
+    )
+
+    @property
+    def config(self) -> AdapterConfig:
+        """Its size and place. ValueError for a value that is not allowed."""
+        return AdapterConfig(self.rank, self.alpha, self.dropout, self.targets)
+
+
 class FitSettings(Settings):
     """One training run."""
 
@@ -70,6 +91,9 @@ class FitSettings(Settings):
     init: str | None = Field(
         default=None,
         description="directory, models:/ URI or embedded codec (mill-16khz@1) whose weights to start from",
+    )
+    adapter: AdapterFields | None = Field(
+        default=None, description="train a low-rank adapter of a trained generator instead of a network"
     )
     device: str = Field(
         "auto", description="auto, cpu, cuda, cuda:1, ...; with workers, what each of them uses"
@@ -101,11 +125,26 @@ def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
         raise UsageError(f"loop.batches_per_step is {group}: must be a multiple of the {workers} workers")
     if settings.loop.sharding == "fsdp" and workers < 2:
         raise UsageError(f"loop.sharding is fsdp with {workers} workers: needs at least 2")
+    if settings.adapter is not None:
+        _check_adapter(settings, settings.adapter)
     try:
         objective_class(settings.family)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return settings
+
+
+def _check_adapter(settings: FitSettings, adapter: AdapterFields) -> None:
+    if settings.init is not None:
+        raise UsageError(f"init is {settings.init!r}: an adapter starts from adapter.base, give one of them")
+    if settings.loop.sharding == "fsdp":
+        raise UsageError(
+            "loop.sharding is fsdp: an adapter is trained replicated, for its base has no gradients"
+        )
+    try:
+        _ = adapter.config
+    except ValueError as error:
+        raise UsageError(f"adapter: {error}") from error
 
 
 def objective_settings(settings: FitSettings, info: DataInfo) -> Any:

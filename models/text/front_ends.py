@@ -184,6 +184,11 @@ def training_front_end(given: Mapping[str, Json], dataset: Mapping[str, Json] | 
     return _build(settings, lexicon, column, recorded)
 
 
+def comparable(description: Mapping[str, Json]) -> dict[str, Json]:
+    """A description without versions: machines without espeak-ng record none, editions of spoken forms are said."""
+    return {key: value for key, value in description.items() if key not in ("espeak_ng", "spoken_forms")}
+
+
 def located(description: Mapping[str, Json], root: Path | None) -> dict[str, Json]:
     """The description with the paths of files that are in `root` made whole; names and other paths stay."""
     found = dict(description)

@@ -17,7 +17,7 @@ from catalog.command import UsageError
 from catalog.files import write_text
 from pipelines.rows import Row
 
-_OF_THE_LINE = ("output", "reason", "request")
+_OF_THE_LINE = ("output", "reason", "request", "candidate", "candidates", "score")
 _NOT_YET = "not made yet"
 
 
@@ -32,6 +32,8 @@ class Answers:
     """Fields that name files whose contents matter."""
     asked: Mapping[str, object]
     """What all answers depend on: the system, its options, the seed."""
+    noted: tuple[str, ...] = ()
+    """Fields that an answer adds to its line. Without them, after an interruption, it is made again."""
 
     def outdated(self) -> tuple[list[Row], list[Row]]:
         """Requests to answer, and those among them whose WAV file answers something else.
@@ -60,19 +62,24 @@ class Answers:
         """Make way for answers: delete outdated files, then write the lines of all requests."""
         for row in changed:
             Path(row["output"]).unlink(missing_ok=True)
-        self.write({row["id"]: _NOT_YET for row in self.rows if not Path(row["output"]).exists()})
+        self.write({})
 
-    def write(self, reasons: Mapping[str, str | None]) -> None:
-        """Replace the manifest: a line a request, then lines of other requests whose WAV files are still here."""
-        ids = {row["id"] for row in self.rows}
+    def write(self, reasons: Mapping[str, str | None], notes: Mapping[str, Row] | None = None) -> None:
+        """Replace the manifest: a line a request, then lines of other requests whose WAV files are still here.
+
+        `reasons` of requests that were answered now, null for those that have an answer; `notes` are the noted fields
+        of these.
+        """
+        ids, known = {row["id"] for row in self.rows}, self._lines()
         others = [
             line
-            for name, line in self._lines().items()
+            for name, line in known.items()
             if name not in ids and (self.path.parent / f"{name}.wav").exists()
         ]
         lines = [
             {key: value for key, value in row.items() if key != "problem"}
-            | {"reason": reasons.get(row["id"]), "request": self._digest(row)}
+            | {"reason": self._reason(row, reasons), "request": self._digest(row)}
+            | self._notes(row, known, notes or {})
             for row in self.rows
         ]
         text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in [*lines, *others])
@@ -91,9 +98,21 @@ class Answers:
                 found[row["id"]] = row
         return found
 
+    def _reason(self, row: Row, reasons: Mapping[str, str | None]) -> str | None:
+        there = row["id"] in reasons or Path(row["output"]).exists()
+        return reasons.get(row["id"]) if there else _NOT_YET
+
+    def _notes(self, row: Row, known: Mapping[str, Row], notes: Mapping[str, Row]) -> Row:
+        if row["id"] in notes:
+            return {name: notes[row["id"]][name] for name in self.noted}
+        line = known.get(row["id"], {})
+        kept = line.get("request") == self._digest(row) and Path(row["output"]).exists()
+        return {name: line[name] for name in self.noted if kept and name in line}
+
     def _is_answer(self, row: Row, line: Row) -> bool:
         if "request" in line:
-            return bool(line["request"] == self._digest(row))
+            noted = all(name in line for name in self.noted)
+            return noted and bool(line["request"] == self._digest(row))
         return _fields(row) == _fields(line)  # a manifest from before there were digests
 
     def _digest(self, row: Row) -> str:

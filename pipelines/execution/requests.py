@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -68,6 +68,10 @@ class Requests:
     """Orders requests: neighbours of like length waste the least padding."""
     requests: Path | None = None
     """The file that they come from."""
+    asked: Mapping[str, object] = field(default_factory=dict)
+    """What answers depend on besides the system, its options and the seed."""
+    noted: tuple[str, ...] = ()
+    """Fields of RESULTS that a line of the manifest has, too."""
 
     def answer(
         self, worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings, output: Path
@@ -78,8 +82,8 @@ class Requests:
         self._refuse_inputs(output)
         started = time.perf_counter()
         options = {"seed": settings.seed, "options": settings.sampling}
-        asked = options | {"system": _description(Path(arguments["model"]))}
-        answers = Answers(output / MANIFEST, self.rows, self.paths, asked)
+        asked = options | {"system": _description(Path(arguments["model"]))} | dict(self.asked)
+        answers = Answers(output / MANIFEST, self.rows, self.paths, asked, self.noted)
         todo, changed = (list(self.rows), []) if self.single else answers.outdated()
         if changed:
             say(f"{len(changed)} {self.unit} have changed since they were made; made again")
@@ -87,13 +91,16 @@ class Requests:
         fit = [row for row in todo if not row.get("problem")]
         arguments = {"device": device_of(settings.device), **options, **arguments}
         ready = (lambda: None) if self.single else (lambda: answers.begin(changed))
-        results += self._run(fit, worker, arguments, settings, ready)
+        for row in self._run(fit, worker, arguments, settings, ready):
+            results.append(row | ({"score": json.loads(row["score"])} if row.get("score") else {}))
+            if self.noted and not self.single and not len(results) % settings.batch_size:
+                answers.write(*self._lines_of(results))
         wall_s = time.perf_counter() - started
         rejected = [row for row in results if row["reason"]]
         if self.single and rejected:
             raise JobError(rejected[0]["reason"])
         if not self.single:
-            answers.write({row["id"]: row["reason"] for row in results})
+            answers.write(*self._lines_of(results))
         seconds = sum(row["duration_s"] or 0.0 for row in results)
         return {
             "output": str(output),
@@ -103,7 +110,13 @@ class Requests:
             "audio_s": round(seconds, 3),
             "wall_s": round(wall_s, 3),
             "real_time_factor": round(wall_s / seconds, 4) if seconds else None,
+            **({name: results[0][name] for name in self.noted} if self.single else {}),
         }
+
+    def _lines_of(self, results: Sequence[Row]) -> tuple[dict[str, str | None], dict[str, Row]]:
+        """Reasons and notes of results, by id."""
+        made = [row for row in results if not row["reason"]] if self.noted else []
+        return {row["id"]: row["reason"] for row in results}, {row["id"]: row for row in made}
 
     def _run(
         self,

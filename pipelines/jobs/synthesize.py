@@ -1,5 +1,6 @@
 """Text, with or without a voice prompt, to speech: one sentence, or a file of them.
 
+With `candidates` each sentence is spoken several times, and the judges of `evaluate` keep the best (`scorer`).
 One sentence, and small files, run in this process. `workers` > 0 spreads a file over Ray actors. A rerun leaves out the
 sentences that are spoken already, so an interrupted job goes on where it stopped; those that changed are spoken again.
 """
@@ -12,12 +13,8 @@ from pathlib import Path
 
 from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
-from pipelines.execution.requests import (
-    Requests,
-    RequestSettings,
-    add_model_arguments,
-    with_outputs,
-)
+from pipelines.evaluation.candidates import NOTED, SpeakBest, SynthesizeSettings, choice_of
+from pipelines.execution.requests import Requests, add_model_arguments, with_outputs
 from pipelines.execution.sentences import duration_rule, read_sentences
 from pipelines.rows import Row
 from pipelines.stages.speak import REQUESTS, Speak
@@ -61,11 +58,11 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     """Speak; returns the JSON line: output, sentences, rejected, seconds of audio, wall time, real-time factor."""
     given = {option: getattr(arguments, option) for option in SHORT}
     short = [f"sampling.{option}={value}" for option, value in given.items() if value is not None]
-    settings = load_config(RequestSettings, arguments.config, [*arguments.overrides, *short])
+    settings = load_config(SynthesizeSettings, arguments.config, [*arguments.overrides, *short])
     require_absolute_under_ray_job(
         output=arguments.output, input=arguments.input, prompt=arguments.prompt, source=arguments.source
     )
-    rows = _requests(arguments)
+    rows, choice = _requests(arguments), choice_of(settings)
     if arguments.dry_run:
         print(to_yaml(settings), f"sentences: {len(rows)}", sep="")  # noqa: T201
         return None
@@ -83,8 +80,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
         single,
         lambda row: len(row["text"]),
         arguments.input,
+        {} if choice is None else choice.asked,
+        () if choice is None else NOTED,
     )
-    return requests.answer(Speak, {"model": str(system)}, settings, arguments.output)
+    if choice is None:
+        return requests.answer(Speak, {"model": str(system)}, settings, arguments.output)
+    best = {"model": str(system), "choice": choice}
+    return requests.answer(SpeakBest, best, settings, arguments.output)
 
 
 def _requests(arguments: argparse.Namespace) -> list[Row]:

@@ -30,6 +30,10 @@ RESULTS = pa.schema(
         pa.field("finish_reason", pa.string()),
         pa.field("evaluations", pa.int64()),
         pa.field("reason", pa.string()),
+        # Of a row that was made several times: which one was kept, out of how many, and its score in JSON.
+        pa.field("candidate", pa.int64()),
+        pa.field("candidates", pa.int64()),
+        pa.field("score", pa.string()),
     ]
 )
 
@@ -78,17 +82,22 @@ class SystemStage(ABC, Generic[Q]):
                     results[row["id"]] |= found
             except (AudioError, ValueError, OSError) as error:
                 results[row["id"]]["reason"] = " ".join(str(error).split())
-        for (row, _), speech in zip(ready, self._run(ready), strict=True):
-            results[row["id"]] |= _write(Path(row["output"]), speech)
+        for (row, _), found in zip(ready, self.answers(ready) if ready else [], strict=True):
+            results[row["id"]] |= found
         return pa.Table.from_pylist(list(results.values()), schema=RESULTS)
+
+    def answers(self, ready: Sequence[tuple[Row, object]]) -> list[Row]:
+        """The rows of RESULTS for prepared requests, in order, their WAVs written."""
+        made = self.run(ready, [self.generator(row) for row, _ in ready])
+        return [write(Path(row["output"]), one) for (row, _), one in zip(ready, made, strict=True)]
 
     def generator(self, row: Row) -> torch.Generator:
         """The randomness of a row."""
         return torch.Generator().manual_seed(row_seed(self.seed, row["id"]))
 
-    def _run(self, ready: Sequence[tuple[Row, object]]) -> list[Speech]:
-        generators = [self.generator(row) for row, _ in ready]
-        return self.task.run([prepared for _, prepared in ready], generators) if ready else []
+    def run(self, ready: Sequence[tuple[Row, object]], generators: Sequence[torch.Generator]) -> list[Speech]:
+        """Answer prepared requests together."""
+        return self.task.run([prepared for _, prepared in ready], generators)
 
 
 def wave_of(audio: Audio) -> Wave:
@@ -109,7 +118,8 @@ def written(path: Path, samples: int, sample_rate: int, finish_reason: str, eval
     }
 
 
-def _write(path: Path, speech: Speech) -> Row:
+def write(path: Path, speech: Speech) -> Row:
+    """Write a speech as a WAV file; returns its row of RESULTS."""
     wave = speech.wave
     samples = wave.wave_BT[0, : int(wave.lengths_B[0])].numpy()
     write_wav(path, samples, wave.sample_rate)

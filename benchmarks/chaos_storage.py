@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import chaos_jobs
 from chaos_bench import SMALL_BATCHES, Bench, Outcome, said
 from chaos_jobs import Ended, Job, Rows, compare, is_sound
 
+_STARTS = 10
 FAULTS = Path(__file__).parent / "chaos_faults"
 
 
@@ -23,6 +25,19 @@ def _resumed(
     last = compare(output, expected)
     ok = left.is_partial and last.is_exact and again.code == 0 and is_sound(output)
     return ok, f"exit {first.code} with {left.rows} rows ({said(first)}); resumed: exit {again.code}, {last}"
+
+
+def _attacked(
+    bench: Bench, words: tuple[str, ...], attack: Callable[[Job], None], **environment: str
+) -> Ended:
+    """The end of a job with its own Ray under attack; begun again where Ray did not start, on a busy machine."""
+    for _ in range(_STARTS):
+        job = bench.job(*words, own_ray=True, **environment)
+        attack(job)
+        ended = job.finish()
+        if "Ray did not start" not in ended.said:
+            return ended
+    raise RuntimeError(f"Ray did not start in {_STARTS} jobs; is the machine very busy?")
 
 
 def source(bench: Bench) -> Outcome:
@@ -57,11 +72,11 @@ def storage(bench: Bench) -> Outcome:
         words = (str(corpus), str(output), "--workers", "2", *SMALL_BATCHES, *bench.codec)
         broken.write_text(error)
         path = f"{FAULTS}{os.pathsep}{chaos_jobs.ENVIRONMENT['PYTHONPATH']}"
-        job = bench.job(*words, own_ray=True, PYTHONPATH=path, SPEECHMILL_CHAOS_STORAGE=str(broken))
-        ended = job.finish()
+        faults = {"PYTHONPATH": path, "SPEECHMILL_CHAOS_STORAGE": str(broken)}
+        ended = _attacked(bench, words, lambda job: None, **faults)  # noqa: ARG005
         broken.unlink()
         good, line = _resumed(bench, output, words, ended, expected)
-        ok &= good and ended.code == 1
+        ok &= good and ended.code == 1 and "could not be read" in ended.said
         found.append(f"{error}: {line}")
     return Outcome(
         f"exit 1, nothing rejected; resumed: {len(expected)} rows, exact",
@@ -79,16 +94,10 @@ def ray_dies(bench: Bench) -> Outcome:
     for victim in ("raylet/raylet", "gcs/gcs_server"):
         output = bench.output()
         words = (str(corpus), str(output), "--workers", "1", *SMALL_BATCHES, *bench.codec)
-        job = bench.job(*words, own_ray=True)
-        job.wait_for_commit(output)
-        killed = [pid for pid in chaos_jobs.processes(job.mark) if _runs(pid, victim)]
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        at = time.monotonic()
-        ended = job.finish()
+        ended = _attacked(bench, words, partial(_kill, victim, output))
         good, line = _resumed(bench, output, words, ended, expected)
-        ok &= good and ended.code == 1 and bool(killed) and "of Ray has ended" in ended.said
-        found.append(f"{victim}: said after {time.monotonic() - at:.0f} s with the resumed run; {line}")
+        ok &= good and ended.code == 1 and "of Ray has ended" in ended.said
+        found.append(f"{victim}: {line}")
     return Outcome(
         f"exit 1 with a line that names it; resumed: {len(expected)} rows, exact",
         "; ".join(found),
@@ -115,6 +124,14 @@ def clock(bench: Bench) -> Outcome:
         f"exit {ended[0].code} and {ended[1].code}, {left}; {said(ended[0])}; {said(ended[1])}",
         all(one.code == 0 for one in ended) and left.is_exact and is_sound(output),
     )
+
+
+def _kill(victim: str, dataset: Path, job: Job) -> None:
+    """SIGKILL to the victim after the first commit."""
+    if job.wait_for_commit(dataset):
+        for pid in chaos_jobs.processes(job.mark):
+            if _runs(pid, victim):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _runs(pid: int, program: str) -> bool:

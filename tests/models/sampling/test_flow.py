@@ -114,6 +114,15 @@ def test_projected_guidance_leaves_the_length_of_the_prediction():
     torch.testing.assert_close((change * prediction).sum((1, 2)), torch.zeros(2), rtol=0, atol=1e-4)
 
 
+def test_a_share_along_the_prediction_of_the_end_is_kept():
+    guiding = VelocityGuide(VelocityGuidance(2.0, parallel=0.25), torch.ones(1, 1, dtype=torch.bool))
+    given, free, state = (torch.tensor([[values]]) for values in ([4.0, 0.0], [0.0, -8.0], [0.0, 1.0]))
+    # At time 0.75 the end is predicted at (0, 1) + (4, 0) / 4 = (1, 1).
+    guided = guiding(given, free, state, 0.75)
+    # The difference (4, 8) / 4 keeps a quarter of its part along (1, 1), which is 1.5 (1, 1): (-0.125, 0.875).
+    torch.testing.assert_close(guided, given + 2.0 * torch.tensor([[[-0.125, 0.875]]]) * 4)
+
+
 def test_a_bound_holds_for_each_row():
     given, _free, _state, mask, guided = guide(VelocityGuidance(2.0, max_rms=0.1))
     for row in range(2):
@@ -157,8 +166,10 @@ def test_guidance_acts_in_its_interval():
             lambda: VelocityGuidance(1, start=0.5, stop=0.2),
             "acts from 0.5 to 0.2; it must be a part of 0 to 1",
         ),
+        (lambda: VelocityGuidance(1, stop=1.5), "acts from 0.0 to 1.5; it must be a part of 0 to 1"),
         (lambda: VelocityGuidance(1, parallel=2), "parallel is 2; it must be between 0 and 1"),
         (lambda: VelocityGuidance(1, momentum=1), "momentum is 1; it must be between -1 and 1"),
+        (lambda: VelocityGuidance(1, momentum=-1), "momentum is -1; it must be between -1 and 1"),
         (lambda: VelocityGuidance(1, max_rms=-1), "max_rms is -1; it must not be negative"),
     ],
 )

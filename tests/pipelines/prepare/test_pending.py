@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,10 +195,18 @@ def test_files_of_unknown_size_are_looked_at_only_to_cut_batches(tmp_path: Path)
         '{"path": "a.wav"}\n{"path": "b.wav"}\n{"path": "gone.wav"}\n{"path": "b.wav", "offset": 1}\n'
     )
     listing = Listing(open_source(str(manifest)))
-    assert listing.count(committed()).size_bytes == 0
+    assert listing.count(committed()).on_offer == "sizes unknown until the files are read"
     first, second = listing.batches(committed())
     assert first.rows["size_bytes"].to_pylist() == [300_000]
     assert second.rows["size_bytes"].to_pylist() == [1, None, 1]
+
+
+def test_a_manifest_of_some_durations_is_of_partly_unknown_size(tmp_path: Path) -> None:
+    lines = [{"path": "a.wav", "duration": 3600.0}, {"path": "b.wav"}, {"path": "c.wav", "duration": 3600.0}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    planned = Listing(open_source(str(tmp_path / "m.jsonl"))).count(committed())
+    assert re.fullmatch(r"\d+\.\d MB on offer, 1 of unknown size", planned.on_offer)
+    assert planned.size_bytes > 0
 
 
 @pytest.mark.parametrize("kind", ["folder", "manifest"])

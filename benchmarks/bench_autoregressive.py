@@ -205,7 +205,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=10 * FRAME_RATE, help="of the cached run (75 a second)")
+    parser.add_argument(
+        "--frames", type=int, default=10 * FRAME_RATE, help="of the cached run (75 per second)"
+    )
     parser.add_argument("--batch-frames", type=int, default=38, help="of the rows of the batch")
     parser.add_argument("--keep", action="store_true", help="write the results file")
     arguments = parser.parse_args()

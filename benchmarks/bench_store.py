@@ -1,4 +1,4 @@
-"""Training rows at scale: seconds to open them, memory a row of the process that trains, seconds an epoch's plan.
+"""Training rows at scale: seconds to open them, memory per row of the process that trains, seconds per epoch's plan.
 
     python -m benchmarks.bench_store [--rows 1000000 10000000] [--before CHECKOUT]
 
@@ -173,7 +173,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         found = run(arguments.rows, arguments.before, Path(temporary))
     print(
-        "| rows | open s | CPU s | bytes a row | plan s | CPU s | bytes a row | anonymous | peak | rows read/s |"
+        "| rows | open s | CPU s | bytes per row | plan s | CPU s | bytes per row | anonymous | peak | rows read/s |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for name, row in found.items():

@@ -50,7 +50,7 @@ class Appender:
         return self._head.dataset
 
     def committed(self, retry: Collection[str] = ()) -> pa.Table:
-        """`recording_id, source_digest, source_stat` of what a job need not do again, one row a recording.
+        """`recording_id, source_digest, source_stat` of what a job need not do again, one row per recording.
 
         Recordings with a row rejected for a reason in `retry` are left out: they are to be done again.
         """

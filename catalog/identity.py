@@ -17,7 +17,7 @@ COLUMNS_PROPERTY = "speechmill.columns"
 _SETTINGS, _DIGEST = "speechmill.settings", "speechmill.settings_digest"
 
 Columns = Mapping[str, TokenIdentity]
-"""Maker of each column of tokens or latents beside `codes`."""
+"""Maker of each column of tokens or latents besides `codes`."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Bar:
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Writes to standard error unless told otherwise; `live` follows from the stream unless told otherwise."""
+        """`stream` defaults to standard error; by default `live` follows from the stream."""
         self._stream = sys.stderr if stream is None else stream
         self.live = is_live(self._stream) if live is None else live
         self._clock = clock

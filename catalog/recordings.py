@@ -1,4 +1,4 @@
-"""Eight bytes a recording: sets of these stay small for millions, and the log says by them what a file holds."""
+"""Eight bytes per recording: sets of these stay small for millions, and the log says by them what a file holds."""
 
 from __future__ import annotations
 

@@ -84,15 +84,15 @@ def _uncommitted(dataset: Dataset) -> list[str]:
 def _is_alive(storage: Storage, marker: str) -> bool | None:
     """True if the process runs; None where this machine cannot tell, as by a damaged marker."""
     try:
-        told = json.loads(storage.read(marker))
+        recorded = json.loads(storage.read(marker))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     here = _this_process()
-    if not isinstance(told, dict) or any(
-        told.get(key) != here[key] for key in ("host", "boot", "pid_namespace")
+    if not isinstance(recorded, dict) or any(
+        recorded.get(key) != here[key] for key in ("host", "boot", "pid_namespace")
     ):
         return None
-    pid = told.get("pid")
+    pid = recorded.get("pid")
     if type(pid) is not int or not 0 < pid < 1 << 31:
         return None
     try:
@@ -101,7 +101,7 @@ def _is_alive(storage: Storage, marker: str) -> bool | None:
         return False
     except PermissionError:
         return True
-    return bool(told.get("process_start") == _process_start(pid))
+    return bool(recorded.get("process_start") == _process_start(pid))
 
 
 def _this_process() -> dict[str, str | int]:

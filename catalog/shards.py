@@ -112,7 +112,7 @@ def read_shard(storage: Storage, shard: Shard) -> pa.Table:
 def damage(storage: Storage, shard: Shard) -> str | None:
     """The fault by which the rows of a committed file are lost (missing, other bytes than were committed), or None.
 
-    Raises JobError where this cannot be told now.
+    Raises JobError where this cannot be determined now.
     """
     try:
         problems, table = _load(storage, shard)

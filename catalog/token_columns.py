@@ -1,4 +1,4 @@
-"""Columns of tokens or latents beside `codes`: how they are stored, and the rules that their values keep.
+"""Columns of tokens or latents besides `codes`: how they are stored, and the rules that their values keep.
 
 `semantic_codes` is a list of ids per row. `latents` is `binary`: float16, little-endian, (T, D), because Delta Lake has
 no half floats.

@@ -27,7 +27,7 @@ Voice = TypeVar("Voice")
 
 @dataclass(frozen=True)
 class Made:
-    """Sequences of one stage, one a row, and the passes through networks that they took."""
+    """Sequences of one stage, one per row, and the passes through networks that they took."""
 
     tokens: list[Tensor]
     """Each (T,) int64."""

@@ -31,9 +31,9 @@ def load_codec(source: str, device: str | torch.device = "cpu") -> Codec:
     directory = _directory(source)
     if directory is not None:
         return load_codec_directory(directory, device)
-    asked = CodecSource.parse(source)
-    codec = _whole(asked, device)
-    return codec if asked.levels is None else first_levels(codec, asked.levels)
+    parsed = CodecSource.parse(source)
+    codec = _whole(parsed, device)
+    return codec if parsed.levels is None else first_levels(codec, parsed.levels)
 
 
 def load_levels(source: str, levels: int, device: str | torch.device = "cpu") -> Codec:
@@ -73,10 +73,10 @@ def absolute_source(source: str) -> str:
     whole = _directory(source)
     if whole is not None:
         return str(whole.absolute())
-    asked = CodecSource.parse(source)
-    if _has_name(source) or not Path(asked.name).is_dir():
+    parsed = CodecSource.parse(source)
+    if _has_name(source) or not Path(parsed.name).is_dir():
         return source
-    return str(replace(asked, name=str(Path(asked.name).absolute())))
+    return str(replace(parsed, name=str(Path(parsed.name).absolute())))
 
 
 def _has_name(source: str) -> bool:
@@ -93,38 +93,38 @@ def _directory(source: str) -> Path | None:
     return Path(source) if not ours and Path(source).is_dir() else None
 
 
-def _whole(asked: CodecSource, device: str | torch.device) -> Codec:
-    name, edition = asked.name, asked.edition
+def _whole(parsed: CodecSource, device: str | torch.device) -> Codec:
+    name, edition = parsed.name, parsed.edition
     if name in PCM_RATES and edition in ("", PcmCodec.edition):
         return PcmCodec(name)
     embedded = embedded_directory(f"{name}@{edition}" if edition else name)
     if embedded is not None:
         return load_codec_directory(embedded, device)
-    place = _place(asked)
+    place = _place(parsed)
     if place is None:
         mill = (EMBEDDED, *(f"{EMBEDDED}@{one}" for one in editions()))
         known = (*PCM_RATES, *mill, *(one.name for one in PUBLISHED))
         raise ValueError(
-            f"codec {str(asked)!r} is not known; use {', '.join(known)}, a directory with config.json, "
+            f"codec {str(parsed)!r} is not known; use {', '.join(known)}, a directory with config.json, "
             "or OWNER/NAME of the Hugging Face Hub"
         )
     codec = load_codec_directory(place, device)
     if place == Path(name) and edition not in ("", codec.edition):
-        raise ValueError(f"codec {str(asked)!r}: the directory holds edition {codec.edition!r}")
+        raise ValueError(f"codec {str(parsed)!r}: the directory holds edition {codec.edition!r}")
     return codec
 
 
-def _place(asked: CodecSource) -> Path | None:
+def _place(parsed: CodecSource) -> Path | None:
     """A directory, or what the Hub has in its cache on this machine; None for a name that is neither's."""
-    if Path(asked.name).is_dir():
-        return Path(asked.name)
-    released = published(asked.name)
+    if Path(parsed.name).is_dir():
+        return Path(parsed.name)
+    released = published(parsed.name)
     if released is not None and released.format:
         raise ValueError(_must_be_imported(released))
-    if released is None and not ID.fullmatch(asked.name):
+    if released is None and not ID.fullmatch(parsed.name):
         return None
-    repository = asked.name if released is None else released.repository
-    revision = "" if asked.edition == files.HUB_EDITION else asked.edition
+    repository = parsed.name if released is None else released.repository
+    revision = "" if parsed.edition == files.HUB_EDITION else parsed.edition
     return local_or_hub(repository, revision, (files.CONFIG, files.WEIGHTS))
 
 

@@ -19,7 +19,7 @@ MAX_FRAMES_OFF = 2
 class TokenIdentity:
     """The maker of a column of codes, semantic tokens or latents. Equal identities give equal values.
 
-    `sample_rate` in Hz, `hop_length` in samples a frame (0: one vector an utterance), `weights_sha256` empty for
+    `sample_rate` in Hz, `hop_length` in samples per frame (0: one vector per utterance), `weights_sha256` empty for
     something without weights. Latents have no codebooks: `n_codebooks` and `codebook_size` are 0, `channels` is not.
     """
 

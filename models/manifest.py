@@ -179,7 +179,7 @@ class SystemKind:
     optional: tuple[str, ...] = ()
     """Roles that may be left empty."""
     codec_roles: tuple[str, ...] = ()
-    """Roles of further codecs, beside the one that makes the waveform; a role that is not filled is that one's, too."""
+    """Roles of codecs besides the one that makes the waveform; a role that is not filled is that one's, too."""
     trained_on: Mapping[str, str] = field(default_factory=dict)
     """Role of the codec whose codes a generator was trained on, by the generator's role, where that is not `codec`."""
     text_roles: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ class Speech:
 
     wave: Wave
     finish_reason: Literal["length", "stop", "loop"]
-    """`length`: as long as was asked for, or the maximum; `stop`: the model ended; `loop`: cut, it repeated itself."""
+    """`length`: the requested length, or the maximum; `stop`: the model ended; `loop`: cut, it repeated itself."""
     evaluations: int
     """Forward passes of the networks for this row's batch."""
 
@@ -108,7 +108,7 @@ class System:
     ) -> list[Wave]:
         """Speak `texts`, each in the voice of its prompt if it has one: `speak` in one call.
 
-        `generator` is one for all rows (each takes one seed from it) or one a row. `target_lengths` are frames of the
+        `generator` is one for all rows (each takes one seed from it) or one per row. `target_lengths` are frames of the
         codec; None follows the system's rule. ValueError for a row that cannot be spoken. Returns one Wave of one row
         for each text, the prompt not included.
         """
@@ -124,7 +124,9 @@ class System:
         ]
         generators = [generator] * len(texts) if isinstance(generator, torch.Generator) else list(generator)
         if len(generators) != len(texts):
-            raise ValueError(f"{len(generators)} generators for {len(texts)} texts; give one, or one a text")
+            raise ValueError(
+                f"{len(generators)} generators for {len(texts)} texts; give one, or one per text"
+            )
         return [speech.wave for speech in task.run(prepared, generators)]
 
     def _cannot(self, what: Capability, options: Mapping[str, Json]) -> str:  # noqa: ARG002

@@ -87,7 +87,7 @@ def cuts(wave_T: Tensor, sample_rate: int, longest_s: float) -> list[int]:
 
 
 def _quietest(wave_T: Tensor, sample_rate: int) -> int:
-    """The middle of the quietest stretch."""
+    """The middle of the quietest segment."""
     length, hop = min(len(wave_T), round(_QUIET_S * sample_rate)), round(_HOP_S * sample_rate)
     power = functional.avg_pool1d(wave_T.float().square()[None, None], length, hop)[0, 0]
     return int(power.argmin()) * hop + length // 2

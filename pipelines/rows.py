@@ -1,4 +1,4 @@
-"""Rows in flight: what travels from stage to stage, one row an utterance, whole recordings together.
+"""Rows in flight: what travels from stage to stage, one row per utterance, whole recordings together.
 
 Stages map a table to a table. They add columns of `catalog.schema.SCHEMA`, reject rows in place (`reject`), and may
 turn the row of a recording into rows of its utterances, next to each other. A rejected row keeps no samples.

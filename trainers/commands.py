@@ -119,7 +119,7 @@ def forget(directory: Path) -> None:
 
 
 def of_process(directory: Path, stream: TextIO) -> Commands:
-    """Those of the training in this process, told on `stream`."""
+    """Those of the training in this process, reported on `stream`."""
     return Commands(directory, lambda text: _write(stream, text), sys.stdin)
 
 

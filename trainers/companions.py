@@ -2,7 +2,7 @@
 
 They follow from the row's own seed, so neither the batch nor the rank changes them.
 
-Shape suffixes: N rows, G groups, n rows asked for, K companions.
+Shape suffixes: N rows, G groups, n requested rows, K companions.
 """
 
 from __future__ import annotations

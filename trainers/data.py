@@ -173,7 +173,7 @@ class Batches(Generic[B]):
 
     def epoch(self, epoch: int) -> Plan:
         """The batches of one epoch, in order."""
-        with self._planning:  # asked for by the thread that reads ahead, too
+        with self._planning:  # called by the thread that reads ahead, too
             if epoch not in self._plans:
                 rng = np.random.default_rng(seed_of(self.store.digest, self.seed, epoch))
                 plan = self._crops(rng) if self.config.crop_frames is not None else self._whole(epoch, rng)

@@ -146,7 +146,7 @@ def _read_outcome(folder: Path) -> Outcome:
 
 
 def uses_gpu(settings: FitSettings) -> bool:
-    """True if each worker gets a GPU: asked for, or there is one in the cluster."""
+    """True if each worker gets a GPU: requested, or there is one in the cluster."""
     import ray
 
     if settings.device == "auto":

@@ -67,7 +67,7 @@ class Parts:
     code_range: tuple[int, int]
     """Smallest and largest code; zeros where there is none."""
     text_bytes: int
-    """UTF-8 bytes of all texts, at least one a row."""
+    """UTF-8 bytes of all texts, at least one per row."""
     digest: str
     """sha256 of ids, texts and lengths."""
     lengths: IntArray

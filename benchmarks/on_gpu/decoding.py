@@ -1,4 +1,4 @@
-"""VALL-E's first stage at the paper's size: tokens a second with the cache, eager and compiled."""
+"""VALL-E's first stage at the paper's size: tokens per second with the cache, eager and compiled."""
 
 from __future__ import annotations
 

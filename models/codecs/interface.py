@@ -102,7 +102,7 @@ class Tokenizer(Identified, Protocol):
     """The longest row that is taken; None for any length, in bounded memory."""
 
     def encode(self, wave_BT: Tensor, lengths_B: Tensor) -> Codes:
-        """Waves (B, T) float32 at `sample_rate` -> ceil(samples / hop_length) frames a row, or a documented count."""
+        """Waves (B, T) float32 at `sample_rate` -> ceil(samples / hop_length) frames per row, or a documented count."""
         ...
 
 
@@ -110,7 +110,7 @@ class Codec(Tokenizer, Protocol):
     """Waveform <-> codes."""
 
     def decode(self, codes: Codes) -> Wave:
-        """Codes of the first k <= n_codebooks levels -> frames * hop_length samples a row, or a documented count."""
+        """Codes of the first k <= n_codebooks levels -> frames * hop_length samples per row, or a documented count."""
         ...
 
     def embed(self, codes_BQT: Tensor, first_level: int = 0) -> Tensor:
@@ -133,7 +133,7 @@ class LatentCodec(Codec, Protocol):
 
 
 class Embedder(Identified, Protocol):
-    """Waveform -> features (w2v-BERT, HuBERT), or one vector an utterance (hop_length 0)."""
+    """Waveform -> features (w2v-BERT, HuBERT), or one vector per utterance (hop_length 0)."""
 
     max_samples: int | None
 

@@ -148,7 +148,7 @@ def k_means(vectors_ND: Tensor, size: int, iterations: int, generator: torch.Gen
     """
     count = vectors_ND.shape[0]
     if count < size:
-        raise ValueError(f"k-means has {count} vectors for {size} codes; it needs at least one a code")
+        raise ValueError(f"k-means has {count} vectors for {size} codes; it needs at least one per code")
     codebook_VD = vectors_ND[torch.randperm(count, generator=generator)[:size]].clone()
     for _ in range(iterations):
         counts_V, sums_VD = cell_statistics(vectors_ND, nearest(vectors_ND, codebook_VD), size)

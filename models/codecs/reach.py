@@ -6,7 +6,7 @@ from torch import nn
 
 
 def encoder_reach(layers: nn.Module) -> tuple[int, int]:
-    """Frames to each side that a frame depends on, and samples a frame, of strided convolutions one after another.
+    """Frames to each side that a frame depends on, and samples per frame, of strided convolutions one after another.
 
     An upper bound: parallel branches count as if they were in line.
     """

@@ -139,7 +139,7 @@ class RowCodec(Identified, ABC):
         return Wave(wave_BT.clamp(-1.0, 1.0), samples_B, self.sample_rate)
 
     def _encoded(self, wave_T: Tensor) -> Iterator[Tensor]:
-        """Latents (D, t) of consecutive stretches of frames. Whole rows: override."""
+        """Latents (D, t) of consecutive segments of frames. Whole rows: override."""
         assert self.context.encode is not None
         return in_pieces(
             self._encode_piece,
@@ -150,7 +150,7 @@ class RowCodec(Identified, ABC):
         )
 
     def _decoded(self, values: Tensor, vectors: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-        """Waves (t,) of consecutive stretches of frames; `vectors` makes latents (D, t) of a piece of `values`."""
+        """Waves (t,) of consecutive segments of frames; `vectors` makes latents (D, t) of a piece of `values`."""
         assert self.context.decode is not None
         return in_pieces(
             lambda piece: self._decode_piece(vectors(piece)),

@@ -50,7 +50,7 @@ class CodecSource:
 def first_levels(codec: C, levels: int) -> C:
     """The same codec, networks shared, with only its first levels active. ValueError if it has fewer."""
     if not 1 <= levels <= codec.n_codebooks:
-        raise ValueError(f"{codec.name} has {codec.n_codebooks} levels; {levels} were asked for")
+        raise ValueError(f"{codec.name} has {codec.n_codebooks} levels; {levels} were requested")
     reduced = copy.copy(codec)
     reduced.identity = replace(codec.identity, n_codebooks=levels)
     return reduced

@@ -37,7 +37,7 @@ class CorruptionConfig:
     The reference has 0.
     """
     draw_per: DrawPer = "row"
-    """The length of a prefix is drawn for each row or, as in the reference, once a batch."""
+    """The length of a prefix is drawn for each row or, as in the reference, once per batch."""
 
     def __post_init__(self) -> None:
         check_choice(self, "prompts", get_args(Prompts))

@@ -140,7 +140,7 @@ class HierarchicalConditionalFlowMatcher(nn.Module):
         mask_BT: Tensor | None,
         keep_B: Tensor | None = None,
     ) -> Tensor:
-        """See ConditionalFlowMatcher; `semantic_BT` holds ids, int64, one a frame."""
+        """See ConditionalFlowMatcher; `semantic_BT` holds ids, int64, one per frame."""
         semantic_BTZ = self.embed_semantic(semantic_BT, mask_BT)
         y: Tensor = self.flow(state_BTZ, times_B, semantic_BTZ, prompt_BTZ, mask_BT, keep_B)
         return y

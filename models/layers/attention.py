@@ -36,7 +36,7 @@ class AttentionContext(Protocol):
 class Padded:
     """Rows of equal length with padding that is masked out.
 
-    `valid_BN` is true at valid positions, at least one a row; None where all are. `rotation` is None for a network
+    `valid_BN` is true at valid positions, at least one per row; None where all are. `rotation` is None for a network
     without rotary positions. `causal` hides later positions. `bias_BHNN` is added to the scores. `dropout` is the
     share of attention weights that training drops.
     """

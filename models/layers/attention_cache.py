@@ -97,7 +97,7 @@ class Cached:
 class Memory:
     """An encoder's output that cross-attention reads. Each layer projects it to keys and values once.
 
-    `mask_BL` is true at valid positions, at least one a row; padding may stand anywhere.
+    `mask_BL` is true at valid positions, at least one per row; padding may stand anywhere.
     """
 
     def __init__(self, encoded_BLD: Tensor, mask_BL: Tensor, dropout: float = 0.0) -> None:

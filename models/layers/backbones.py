@@ -105,7 +105,7 @@ class PostNormBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A stack of blocks. With `condition_dim` all of them are conditioned on one vector a row."""
+    """A stack of blocks. With `condition_dim` all of them are conditioned on one vector per row."""
 
     def __init__(self, config: BackboneConfig, condition_dim: int = 0) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Backbone(nn.Module):
     def forward(self, x_BND: Tensor, mask_BN: Tensor | None, condition_BC: Tensor | None = None) -> Tensor:
         """Map (B, N, D) to (B, N, D).
 
-        `mask_BN` (bool) is true at valid positions, at least one a row and side by side; None where all are valid.
+        `mask_BN` (bool) is true at valid positions, at least one per row and side by side; None where all are valid.
         """
         context = self._context(x_BND, mask_BN)
         skips: list[Tensor] = []

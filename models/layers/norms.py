@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class AdaptiveRMSNorm(nn.Module):
-    """RMS norm whose gain (with `shifts` also an offset) is a linear function of a condition vector, one a row.
+    """RMS norm whose gain (with `shifts` also an offset) is a linear function of a condition vector, one per row.
 
     Starts as the plain RMS norm (gain 1, offset 0). MaskGCT's training code meant that too, but a later
     re-initialisation left its gains near 0.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RelativePositionBias(nn.Module):
-    """One learned value a head and bucket of distances, the same in every layer."""
+    """One learned value per head and bucket of distances, the same in every layer."""
 
     def __init__(self, n_heads: int, scale: float, n_buckets: int = 32, max_distance: int = 128) -> None:
         super().__init__()

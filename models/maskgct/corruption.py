@@ -33,7 +33,7 @@ class CorruptionConfig:
     min_prompt_frames: int = 5
     max_prompt_fraction: float = 0.4
     draw_per: Literal["row", "batch"] = "row"
-    """Whether the prompt coin and the level are drawn for each row or, as in the reference, once a batch."""
+    """Whether the prompt coin and the level are drawn for each row or, as in the reference, once per batch."""
 
     def __post_init__(self) -> None:
         check_shares(self, ["min_mask_prob", "prompt_drop_prob", "text_drop_prob", "max_prompt_fraction"])

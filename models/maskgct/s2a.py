@@ -56,7 +56,7 @@ class MaskGCTS2A(CodeLevels):
         init_normal(self)
 
     def condition(self, levels_B: Tensor) -> Tensor:
-        """Return the (B, 1, D) vector that tells every frame which level is asked for."""
+        """Return the (B, 1, D) vector that tells every frame which level is predicted."""
         y: Tensor = self.level_mlp(self.level_table(levels_B))[:, None]
         return y
 

@@ -68,7 +68,7 @@ def generate(logits_RV: Tensor, step: StepFn[S], state: S, search: Search) -> li
 class LoopGuard:
     """Ends rows that repeat themselves: the latest `tokens` tokens all equal those `period` before them.
 
-    The defaults are four seconds of a pattern of at most one second, at 75 tokens a second.
+    The defaults are four seconds of a pattern of at most one second, at 75 tokens per second.
     """
 
     tokens: int = 300
@@ -96,7 +96,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.minimum and len(self.minimum) != len(self.maximum):
             raise ValueError(
-                f"{len(self.minimum)} minimums for {len(self.maximum)} rows; give one a row or none"
+                f"{len(self.minimum)} minimums for {len(self.maximum)} rows; give one per row or none"
             )
         for row, most in enumerate(self.maximum):
             least = max(1, self.minimum[row] if self.minimum else 0)
@@ -111,7 +111,7 @@ class _Row:
 
 
 class Sampler:
-    """One token a step and row, drawn or the most likely. `prefixes` are tokens that count as repeated ones."""
+    """One token per step and row, drawn or the most likely. `prefixes` are tokens that count as repeated ones."""
 
     def __init__(
         self,

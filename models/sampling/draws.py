@@ -24,7 +24,7 @@ class Draws(Protocol):
 
 
 class RowDraws:
-    """One generator a row, so that what a row draws does not depend on its batch."""
+    """One generator per row, so that what a row draws does not depend on its batch."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str) -> None:
         self.device = torch.device(device)
@@ -118,7 +118,7 @@ class GeneratorDraws:
 
 
 def row_seeds(generator: torch.Generator, n_rows: int) -> list[int]:
-    """Take one seed a row from `generator`, row after row: cutting a list into batches changes nothing."""
+    """Take one seed per row from `generator`, row after row: cutting a list into batches changes nothing."""
     device = generator.device
     return [int(torch.randint(2**62, (), generator=generator, device=device)) for _ in range(n_rows)]
 

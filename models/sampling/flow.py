@@ -41,7 +41,7 @@ class FlowSteps:
 
     steps: int = 8
     method: Method = "midpoint"
-    """`euler` evaluates the velocity once a step, `midpoint` twice."""
+    """`euler` evaluates the velocity once per step, `midpoint` twice."""
     grid: Grid = "uniform"
     """`sway`: denser at the start; `epss`: pruned by experience; `published`: 16 steps whatever `steps` is."""
     sway: float = -1.0

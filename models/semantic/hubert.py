@@ -62,7 +62,7 @@ class Hubert(Identified):
         if self.normalises:
             wave_T = (wave_T - wave_T.mean()) / (wave_T.var(correction=0) + 1e-7).sqrt()
         seen: list[Any] = []
-        # The last of a model's hidden states has another norm in some, so the layer itself is asked.
+        # The last of a model's hidden states has another norm in some, so the layer's own output is taken.
         hook = self.model.encoder.layers[self.layer - 1].register_forward_hook(
             lambda _module, _inputs, output: seen.append(output)
         )

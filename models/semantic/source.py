@@ -40,7 +40,7 @@ class EmbedderSource:
     """A network that turns waves into vectors, and its parts, each a path or an id of the Hugging Face Hub."""
 
     kind: Literal["latents", "w2v-bert", "hubert", "codec", "speaker"] = "latents"
-    """latents: of RepCodec (8-D in MaskGCT); codec: the vectors that codes stand for; speaker: one an utterance."""
+    """latents: of RepCodec (8-D in MaskGCT); codec: the vectors that codes stand for; speaker: one per utterance."""
     model: str = ""
     """latents: RepCodec (empty: amphion/MaskGCT); w2v-bert, hubert: empty for the published ones; codec: its source
     string; speaker: `resemblyzer`, or an x-vector network of transformers such as microsoft/wavlm-base-plus-sv."""

@@ -1,4 +1,4 @@
-"""Speaker vectors, one an utterance: x-vector networks of transformers, and Resemblyzer's encoder.
+"""Speaker vectors, one per utterance: x-vector networks of transformers, and Resemblyzer's encoder.
 
 B rows, T samples, N frames of a window, M mel bands, D channels. Each row by itself, so nothing depends on the batch.
 """
@@ -40,7 +40,7 @@ class SpeakerVectors(Identified, ABC):
 
     @torch.no_grad()
     def embed(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
-        """Waves (B, T) float32 -> one vector a row."""
+        """Waves (B, T) float32 -> one vector per row."""
         check_wave(wave_BT, lengths_B)
         check_longest(self.name, lengths_B.tolist(), self.max_samples, "samples")
         counts_B = (lengths_B >= self.least_samples).long()
@@ -88,7 +88,7 @@ class ResemblyzerNetwork(nn.Module):
 
 
 class Resemblyzer(SpeakerVectors):
-    """Mean vector of windows of 1.6 s, 1.3 a second; the package's own trimming of silence is left out.
+    """Mean vector of windows of 1.6 s, 1.3 per second; the package's own trimming of silence is left out.
 
     Quiet waves are raised to -30 dBFS, as there.
     """

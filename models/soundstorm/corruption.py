@@ -28,7 +28,7 @@ class CorruptionConfig:
     schedule: Schedule = "cosine"
     """Share of masked frames by the uniform time t: cos(pi t / 2) or 1 - t; published recipes have either."""
     draw_per: DrawPer = "row"
-    """Prompt length and level are drawn for each row or, as in the reference, once a batch."""
+    """Prompt length and level are drawn for each row or, as in the reference, once per batch."""
 
     def __post_init__(self) -> None:
         check_choice(self, "schedule", get_args(Schedule))

@@ -2,7 +2,7 @@
 
 A language without rules keeps its numbers and symbols; quotes, dashes, widths and white space become plain in every
 language. What a language's rules cannot say for certain keeps its written form. The rules stand in `spoken_forms/`,
-one file a concern, one table a language.
+one file per concern, one table per language.
 """
 
 from __future__ import annotations

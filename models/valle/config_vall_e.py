@@ -1,7 +1,7 @@
 """Training configurations of e-c-k-e-r/vall-e (2023-08): its YAML keys as settings of our two trainings.
 
 Left-out keys mean its defaults: both networks, RetNet, `full`, two prompt levels, eight tasks; AdamW, batches of 8, 32
-of them accumulated. Where frames are counted they are those of its codec, 75 a second.
+of them accumulated. Where frames are counted they are those of its codec, 75 per second.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ KEYS: tuple[ForeignKey, ...] = (
     ForeignKey("dataset.hdf5_flag", "", "`import-shards --format valle-hdf5` reads such a file"),
     ForeignKey("dataset.phones_range", "", _PREPARED),
     ForeignKey(
-        "dataset.duration_range", "data.batch.max_token_length", "its upper end, at 75 frames a second"
+        "dataset.duration_range", "data.batch.max_token_length", "its upper end, at 75 frames per second"
     ),
     ForeignKey("dataset.random_utterance", "objective.self_prompt_prob", "1 less it"),
     ForeignKey("dataset.max_prompts", "objective.max_prompts", ""),
     ForeignKey("dataset.prompt_duration", "objective.prompt_duration_s", "seconds"),
-    ForeignKey("dataset.sample_type", "", "every row once an epoch, in an order that follows from the seed"),
+    ForeignKey("dataset.sample_type", "", "every row once per epoch, in an order that follows from the seed"),
     ForeignKey("dataset.workers", "", _MACHINE),
     ForeignKey("dataset.cache", "", _MACHINE),
     ForeignKey("dataset.validate", "", "`catalog verify` checks a dataset"),

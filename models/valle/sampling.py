@@ -22,7 +22,7 @@ from models.valle.nar import ValleNAR
 
 @dataclass(frozen=True)
 class Conditions:
-    """Inputs of a batch of rows; masks are bool, true at valid positions, at least one a row."""
+    """Inputs of a batch of rows; masks are bool, true at valid positions, at least one per row."""
 
     text_BL: Tensor
     """int64; with a prompt its text and the wanted text."""

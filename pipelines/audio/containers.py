@@ -1,6 +1,6 @@
 """Audio files as blocks of samples, whatever the container.
 
-- The container is told by content. libsndfile reads WAV, FLAC, Ogg and AIFF; FFmpeg (PyAV) reads the rest and
+- The container is detected from the content. libsndfile reads WAV, FLAC, Ogg and AIFF; FFmpeg (PyAV) reads the rest and
   what libsndfile refuses or does not get through. A file name only helps FFmpeg with formats that have no
   signature (GSM).
 - What really decodes counts, not what the header claims: a truncated file gives the audio that is there.
@@ -64,10 +64,10 @@ class Reader:
         self._held: Samples | None = None
 
     def reaches(self, frame: int) -> bool:
-        """True if `stretch` can begin there."""
+        """True if `segment` can begin there."""
         return frame >= self._position or self._seek is not None
 
-    def stretch(self, first: int, last: int | None) -> Iterator[Samples]:
+    def segment(self, first: int, last: int | None) -> Iterator[Samples]:
         """Blocks (channels, n) float32 of the frames from `first` to before `last`, empty ones while it skips.
 
         Raises AudioError where decoding fails.
@@ -86,7 +86,7 @@ class Reader:
 
 
 class AudioFile:
-    """A file that is opened when it is read, and read on where the last stretch ended if the next one lies behind."""
+    """A file that is opened when it is read, and read on where the last segment ended if the next one lies behind."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -94,7 +94,7 @@ class AudioFile:
         self._reader: Reader | None = None
 
     def reader(self, start_s: float) -> Reader:
-        """Ready for a stretch from `start_s`; raises what `open_reader` does."""
+        """Ready for a segment from `start_s`; raises what `open_reader` does."""
         if self._reader is None or not self._reader.reaches(round(start_s * self._reader.sample_rate)):
             self.close()
             self._reader = self._stack.enter_context(open_reader(self._file))

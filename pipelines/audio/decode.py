@@ -1,12 +1,12 @@
 """Recordings as waveforms: the one place that decodes and resamples.
 
 Decoding streams: blocks are mixed to mono and resampled one by one, so memory holds the mono result at the
-target rate and one block, whatever the file. Beside what `pipelines.audio.containers` decides about awkward files:
+target rate and one block, whatever the file. Besides what `pipelines.audio.containers` decides about awkward files:
 
 - Channels are averaged. A dead channel (peak below -80 dBFS) does not count; channels that cancel each other
   are replaced by the loudest one.
 - Levels are kept. A wave beyond full scale (float files, overshoot of lossy codecs) is scaled to fit.
-- A stretch is cut at the file's own rate, from the nearest sample to the nearest sample, and then treated like a
+- A segment is cut at the file's own rate, from the nearest sample to the nearest sample, and then treated like a
   file that holds nothing else: the resampler sees silence before and after it, and its channels are judged alone.
 """
 
@@ -40,7 +40,7 @@ class Audio:
     samples: Samples
     """Mono (T,) float32 in [-1, 1]."""
     sample_rate: int
-    """Hz, as asked for."""
+    """Hz, as requested."""
     source_rate: int
     """Hz, as found in the file."""
     source_channels: int
@@ -85,10 +85,10 @@ def decode(
     sink: Sink | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Audio:
-    """Mono audio at `sample_rate` Hz of any file that libsndfile or FFmpeg reads, or of a stretch of it.
+    """Mono audio at `sample_rate` Hz of any file that libsndfile or FFmpeg reads, or of a segment of it.
 
-    A stretch that goes on after the end of the file gives what is there. An AudioFile stays open for the next stretch.
-    `progress` is called after every block, those before the stretch included. Raises AudioError: unreadable, empty,
+    A segment that goes on after the end of the file gives what is there. An AudioFile stays open for the next segment.
+    `progress` is called after every block, those before the segment included. Raises AudioError: unreadable, empty,
     non_finite, silent, too_short, too_long.
     """
     job = _Job(sample_rate, limits or Limits(), start_s or 0.0, stop_s, sink or _Memory(), progress)
@@ -153,7 +153,7 @@ class _Memory:
 def _decode(file: AudioFile, job: _Job) -> Audio:
     if not 0.0 <= job.start_s < (np.inf if job.stop_s is None else job.stop_s):
         raise AudioError(
-            Reason.EMPTY, f"a stretch from {job.start_s:g} to {job.stop_s} s holds nothing; 0 <= start < stop"
+            Reason.EMPTY, f"a segment from {job.start_s:g} to {job.stop_s} s holds nothing; 0 <= start < stop"
         )
     mixer = _run(file, job, channel=None)
     if mixer.cancels:
@@ -186,7 +186,7 @@ def _read(reader: Reader, job: _Job, channel: int | None) -> _Mixer:
     mixer = _Mixer(reader, job, channel)
     first = seconds_to_samples(job.start_s, reader.sample_rate)
     last = None if job.stop_s is None else seconds_to_samples(job.stop_s, reader.sample_rate)
-    for block in reader.stretch(first, last):
+    for block in reader.segment(first, last):
         if block.shape[1]:
             mixer.add(block)
         job.progress()

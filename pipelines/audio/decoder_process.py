@@ -78,7 +78,7 @@ class SharedSink:
 
 @dataclass(frozen=True)
 class _Held:
-    """The last file: stretches of one come one after the other."""
+    """The last file: segments of one come one after the other."""
 
     uri: str
     stat: str | None
@@ -165,7 +165,7 @@ class Child:
             )
 
     def _open(self, wanted: Wanted) -> _Held:
-        """The file, opened and hashed; the last one as it was left, if this is another stretch of the same bytes."""
+        """The file, opened and hashed; the last one as it was left, if this is another segment of the same bytes."""
         opened = open_file(wanted.uri)
         stat = _stat(wanted, opened)
         if self._held is not None:

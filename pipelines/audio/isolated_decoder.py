@@ -47,7 +47,7 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A recording to decode: a file, or a stretch of it."""
+    """A recording to decode: a file, or a segment of it."""
 
     uri: str
     start_s: float | None = None
@@ -136,7 +136,7 @@ class Decoder:
         self._connected()  # the child starts while its owner loads a codec
 
     def decode(self, uri: str, start_s: float | None = None, stop_s: float | None = None) -> Decoded:
-        """Decode a file or a stretch of it; never raises for anything that is wrong with the file.
+        """Decode a file or a segment of it; never raises for anything that is wrong with the file.
 
         JobError if the decoder's own program cannot run.
         """

@@ -1,4 +1,4 @@
-"""Judgements of recordings: what a recogniser hears, likeness of voice, quality, distance from a reference.
+"""Judgements of recordings: what a recogniser hears, speaker similarity, quality, distance from a reference.
 
 Each row is judged by itself. A row that cannot be judged has a `reason` and nothing else. T samples, N frames of a
 recording, C cepstra, P pairs of frames, D channels.

@@ -1,6 +1,6 @@
 """The judgements of a folder, kept in its `judged.jsonl`: a rerun judges what is missing or has changed.
 
-A line a row: the figures of `judge.Judge`, and `judged`, a digest of all that they depend on: the recording's bytes,
+A line per row: the figures of `judge.Judge`, and `judged`, a digest of all that they depend on: the recording's bytes,
 the text, prompt and reference, and the judges. What could not be judged is tried again. The file is replaced after
 each batch.
 """
@@ -62,7 +62,7 @@ def _sha256(path: str) -> str:
 
 @cache
 def _of_the_file(path: str, size: int, mtime_ns: int) -> str:  # noqa: ARG001
-    """Read once a process: prompts and references stand in several folders."""
+    """Read once per process: prompts and references stand in several folders."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -124,7 +124,7 @@ def _figures(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Figure
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Judged rows by word errors, then likeness of voice: those that went worst first."""
+    """Judged rows by word errors, then speaker similarity: those that went worst first."""
 
     def badness(row: Row) -> tuple[float, float, str]:
         errors = _rate("words")(row)

@@ -43,7 +43,7 @@ class RecordingBatch:
 
 @dataclass(frozen=True)
 class Stage:
-    """A worker class and its arguments: built once a worker, then called with one table after the other."""
+    """A worker class and its arguments: built once per worker, then called with one table after the other."""
 
     factory: Callable[..., Callable[[pa.Table], pa.Table]]
     arguments: Mapping[str, object]
@@ -109,7 +109,7 @@ def end_without_destructors() -> None:
 
     Ray 2.60's destructors can lock one mutex twice: 4 workers of 20 stayed behind when their Ray ended, with
     all their memory. Exit handlers are called in reverse, so this one comes before those that run destructors. Only
-    glibc has handlers that are told the status; elsewhere nothing changes.
+    glibc has handlers that receive the status; elsewhere nothing changes.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "on_exit"):

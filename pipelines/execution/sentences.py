@@ -1,4 +1,4 @@
-"""Files of sentences to speak: one a line (.txt), or rows of .jsonl."""
+"""Files of sentences to speak: one per line (.txt), or rows of .jsonl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A system judged on sentences: word errors, likeness of voice, quality, beside the references and the codec's ceiling.
+"""A system judged on sentences: word errors, speaker similarity, quality, with the references and the codec's ceiling.
 
 Sentences are spoken by the code of `synthesize`, each with several seeds, and judged; a rerun makes and judges only
 what is missing or has changed.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipelines.evaluation.summary import Figure
 
 name = "evaluate"
-help = "a system judged on sentences: word errors, likeness of voice, quality, with intervals"
+help = "a system judged on sentences: word errors, speaker similarity, quality, with intervals"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", help="the sentence to speak")
     what.add_argument(
-        "--input", type=Path, help="sentences: .txt (one a line) or .jsonl (id, text, prompt, ...)"
+        "--input", type=Path, help="sentences: .txt (one per line) or .jsonl (id, text, prompt, ...)"
     )
     parser.add_argument("--prompt", type=Path, help="a recording of the voice to speak with")
     parser.add_argument("--prompt-text", help="what is said in the prompt; a few systems need no such words")

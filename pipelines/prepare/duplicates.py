@@ -58,5 +58,5 @@ class Duplicates:
 
 
 def _content(recording: Recording, digest: str) -> str:
-    """Names bytes, or a stretch of them."""
+    """Names bytes, or a segment of them."""
     return f"{digest}#{recording.start_s},{recording.stop_s}"

@@ -41,7 +41,7 @@ from pipelines.stages.semantic import SemanticTokens
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of one run beside the settings; none of them changes a row."""
+    """Options of one run besides the settings; none of them changes a row."""
 
     retry: Sequence[str] = ()
     """Reasons: recordings rejected for one of them are done again."""

@@ -1,6 +1,6 @@
 """Committed recordings, in as little memory as tells new recordings from done and changed ones.
 
-56 bytes a recording, so that a plan of millions fits into the task that lists the source.
+56 bytes per recording, so that a plan of millions fits into the task that lists the source.
 """
 
 from __future__ import annotations

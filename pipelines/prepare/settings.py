@@ -87,7 +87,7 @@ class AudioSettings(Settings):
 
 
 class QualitySettings(Settings):
-    """Measures of every utterance, beside those that the filters need."""
+    """Measures of every utterance, besides those that the filters need."""
 
     measures: tuple[MeasureName, ...] = ()
     dnsmos_hop_s: int = Field(default=1, ge=1, description="seconds between the windows that DNSMOS hears")
@@ -198,7 +198,7 @@ class ResourceSettings(Settings):
         default=600.0, gt=0, description="a decoder that makes no progress for longer counts as crashed"
     )
     decode_memory_bytes: int = Field(
-        default=3 << 30, gt=0, description="a decoder that needs more, beside the samples, counts as crashed"
+        default=3 << 30, gt=0, description="a decoder that needs more, besides the samples, counts as crashed"
     )
     max_unavailable_in_a_row: int = Field(
         default=5,

@@ -43,7 +43,7 @@ Fields = Mapping[str, Any]
 
 
 class Attributes(TypedDict):
-    """Fields of a recording beside its place."""
+    """Fields of a recording besides its place."""
 
     text: str | None
     text_source: str | None

@@ -32,12 +32,12 @@ class Recording:
     split: str | None = None
     """`train` or `validation` where the source says so."""
     start_s: float | None = None
-    """Start of the stretch of the file, if the recording is not the whole of it."""
+    """Start of the segment of the file, if the recording is not the whole of it."""
     stop_s: float | None = None
     source_stat: str | None = None
     """`bytes:nanoseconds` of the file or container, where known without another look at it."""
     estimated: bool = False
-    """True if `size_bytes` is a guess: of a stretch, or from a duration."""
+    """True if `size_bytes` is a guess: of a segment, or from a duration."""
     problem: Reason | None = None
     """Reason to reject it unseen."""
     detail: str | None = None

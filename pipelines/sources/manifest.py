@@ -1,6 +1,6 @@
 """JSON lines: NeMo manifests, lhotse cuts and recordings, and plain `{"path": ..., "text": ...}`.
 
-Paths are relative to the manifest. A stretch of a file (`offset` and `duration`, or a cut) is a recording of its own,
+Paths are relative to the manifest. A segment of a file (`offset` and `duration`, or a cut) is a recording of its own,
 `<path>#t=<start>,<stop>` in seconds, or a cut's own id. Files are not looked at: one that does not exist is found
 when it is decoded.
 """
@@ -32,7 +32,7 @@ _MOST_CHARACTERS = 16 << 20
 """Of a line."""
 _LONGEST_S = 365 * 24 * 3600.0
 _BYTES_A_SECOND = 32_000
-"""Of mono 16 bit PCM at 16 kHz: what a stretch of unknown size counts."""
+"""Of mono 16 bit PCM at 16 kHz: what a segment of unknown size counts."""
 
 
 def manifest_recordings(uri: str, prefix: str, split: str | None = None) -> Iterator[Recording]:
@@ -157,7 +157,7 @@ class _Lines:
 
     def _plain(self, row: Fields, path: str) -> Recording:
         """NeMo's fields, or any object that names a file."""
-        start, duration = span = _stretch(row, "offset")
+        start, duration = span = _segment(row, "offset")
         recording = self._recording(path, span, attributes(row, self.split), "")
         if start is None and duration:  # NeMo reads so much from the beginning; 0 says nothing
             recording = replace(recording, stop_s=duration)
@@ -192,11 +192,11 @@ class _Lines:
     ) -> Recording:
         start, duration = span
         if start is not None and duration == 0:
-            raise _ValueError(f"has a stretch of 0 s at {start:g} s of {path}")
+            raise _ValueError(f"has a segment of 0 s at {start:g} s of {path}")
         stop = None if start is None or duration is None else start + duration
-        stretch = "" if start is None else f"#t={_compact(start)},{'' if stop is None else _compact(stop)}"
+        segment = "" if start is None else f"#t={_compact(start)},{'' if stop is None else _compact(stop)}"
         return Recording(
-            recording_id=identifier(self.prefix + (own_id or unsigned(path.removeprefix("./")) + stretch)),
+            recording_id=identifier(self.prefix + (own_id or unsigned(path.removeprefix("./")) + segment)),
             uri=uris.resolve(path, self.folder),
             size_bytes=None if duration is None else int(duration * _BYTES_A_SECOND),
             start_s=start,
@@ -226,7 +226,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _stretch(row: Fields, start: str) -> tuple[float | None, float | None]:
+def _segment(row: Fields, start: str) -> tuple[float | None, float | None]:
     """Start (None: the whole file) and duration in seconds."""
     return _seconds(row, start, None), _seconds(row, "duration", None)
 

@@ -1,6 +1,6 @@
 """Tables of recordings: CSV, TSV, tables of pipes and lists, with or without a header (`table_dialect`). UTF-8 only.
 
-Names with an audio ending are taken as they stand, once the first that exists has told in which folder: a table of
+Names with an audio ending are taken as they stand, once the first that exists has shown the folder: a table of
 a million rows is read without a look at a million files, and a missing file is found when it is decoded.
 """
 

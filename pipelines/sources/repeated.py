@@ -20,7 +20,7 @@ _WINDOW = 1024
 def mark_repeated(rows: Iterator[tuple[int, Recording]]) -> Iterator[Recording]:
     """Recordings of numbered lines; each whose id an earlier line had is rejected, with both lines.
 
-    21 bytes a row are kept, to find the earlier line.
+    21 bytes per row are kept, to find the earlier line.
     """
     seen, keys_so_far, lines = KeySet(), array("Q"), array("I")
     while window := list(islice(rows, _WINDOW)):

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.audio.containers import Samples
 
 
-def stretch_of(recording: Samples, length: int, draws: np.random.Generator) -> Samples:
+def segment_of(recording: Samples, length: int, draws: np.random.Generator) -> Samples:
     """`length` samples of a recording from a drawn place on; a shorter recording starts again and again."""
     start = int(draws.integers(len(recording)))
     if start + length <= len(recording):

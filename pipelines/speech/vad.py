@@ -57,7 +57,7 @@ class CutSettings:
 
 
 class Segment(NamedTuple):
-    """A stretch of a recording, in whole milliseconds."""
+    """A segment of a recording, in whole milliseconds."""
 
     start_ms: int
     stop_ms: int
@@ -131,7 +131,7 @@ def find_segments(
 
 
 def speech(probabilities: npt.NDArray[np.float32], rules: CutSettings) -> npt.NDArray[np.int64]:
-    """Stretches of speech (N, 2), first window and the one after the last, by silero's rules.
+    """Segments of speech (N, 2), first window and the one after the last, by silero's rules.
 
     Speech starts at `threshold`, ends where the probability falls 0.15 below for `min_silence_s`, and is dropped when
     it is shorter than `min_speech_s`.

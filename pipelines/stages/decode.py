@@ -20,7 +20,7 @@ from pipelines.sources.transcripts import TextError, read_transcript
 
 
 class DecodeStage:
-    """Rows of `sources.interface.SCHEMA` -> rows of `pipelines.rows.SCHEMA`, one a recording, in the same order."""
+    """Rows of `sources.interface.SCHEMA` -> rows of `pipelines.rows.SCHEMA`, one per recording, in the same order."""
 
     def __init__(
         self, settings: DecodeSettings, timeout_s: float = 600.0, memory_limit_bytes: int | None = 3 << 30

@@ -1,4 +1,4 @@
-"""Sentences to WAV files: the worker of `synthesize`. One table in, one result row a sentence out."""
+"""Sentences to WAV files: the worker of `synthesize`. One table in, one result row per sentence out."""
 
 from __future__ import annotations
 

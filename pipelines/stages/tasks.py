@@ -23,7 +23,7 @@ from pipelines.audio.containers import AudioError, Samples
 from pipelines.audio.decode import decode
 from pipelines.rows import EDIT, PROMPT_SAMPLES, Part, Row, explode, reject, samples_array, waves, with_column
 from pipelines.sources.attributes import AUDIO
-from pipelines.speech.mixtures import mixed, other_voice, stretch_of, without_part
+from pipelines.speech.mixtures import mixed, other_voice, segment_of, without_part
 from pipelines.stages.write import split_of
 
 _NOISY = ("ns", "sr", "nse")
@@ -32,7 +32,7 @@ _LEAST_EDIT_S = 1.0
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Further rows for speech tasks, of the split `derived`: one a task and utterance that is trained on."""
+    """Further rows for speech tasks, of the split `derived`: one per task and utterance that is trained on."""
 
     names: tuple[TaskName, ...]
     noise: str = ""
@@ -189,7 +189,7 @@ class TasksStage:
             sound = self._decoded(path)
         except AudioError as error:
             raise AudioError(error.reason, f"{path}: {error}") from error
-        return mixed(wave, stretch_of(sound, len(wave), draws), float(draws.uniform(*ratio_db)))
+        return mixed(wave, segment_of(sound, len(wave), draws), float(draws.uniform(*ratio_db)))
 
     def _others(self, speaker: str | None) -> list[Path]:
         """Recordings of other voices. AudioError if there is none but the speaker's."""

@@ -1,4 +1,4 @@
-"""Transcripts as rows keep them: judged, and where asked for, normalised and as phonemes."""
+"""Transcripts of rows: checked and, if the settings say so, normalised and turned into phonemes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ TIMES = "times.jsonl"
 
 
 class TimedSpeak(Speak):
-    """Speaks as `Speak` does, and appends a line a sentence to TIMES in the folder of its WAV file.
+    """Speaks as `Speak` does, and appends a line per sentence to TIMES in the folder of its WAV file.
 
     A line has `id`, `duration_s`, `finish_reason`, `evaluations`, and `wall_s`: the batch's time, shared by length.
     Prompts are read and WAV files written within that time, and the system is loaded before it.

@@ -1,4 +1,4 @@
-"""Encoded utterances -> one durable Parquet file a split, described by one small row."""
+"""Encoded utterances -> one durable Parquet file per split, described by one small row."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TinyCodec = Callable[[str], Path]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tiny_codec: TinyCodec) -> list[tuple[str, str]]:
-    """A hub that has a tiny EnCodec at every id; the ids and revisions that were asked for."""
+    """A hub that has a tiny EnCodec at every id; the ids and revisions that were requested."""
     asked: list[tuple[str, str]] = []
 
     def fetch(source: str, revision: str, _patterns: Any) -> Path:
@@ -37,7 +37,7 @@ def test_a_directory_with_levels_and_an_edition(tiny_codec: TinyCodec, tmp_path:
     assert load_levels(str(directory), 9).n_codebooks == 3
     with pytest.raises(ValueError, match="the directory holds edition '1'"):
         load_codec(f"{directory}@7")
-    with pytest.raises(ValueError, match="tiny has 3 levels; 4 were asked for"):
+    with pytest.raises(ValueError, match="tiny has 3 levels; 4 were requested"):
         load_codec(f"{directory}:4")
     marked = Path(shutil.copytree(directory, tmp_path / "mine@2:5"))
     assert load_codec(str(marked)).n_codebooks == 3

@@ -62,7 +62,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 
 @pytest.fixture(scope="session")
 def toy() -> TokenIdentity:
-    """Two codebooks of 1024 entries, 20 ms a frame, no weights."""
+    """Two codebooks of 1024 entries, 20 ms per frame, no weights."""
     return TOY
 
 

@@ -220,7 +220,9 @@ def test_columns_without_a_maker_are_refused(info: DataInfo) -> None:
     with pytest.raises(ValueError, match="nothing says which tokenizer made the column semantic_codes"):
         build("soundstorm", unknown, semantic="semantic_codes")
     slow = replace(info, columns={"latents": replace(info.columns["latents"], hop_length=640)})
-    with pytest.raises(ValueError, match="have 25 frames a second, the codes of mill-16khz@1 50; they must"):
+    with pytest.raises(
+        ValueError, match="have 25 frames per second, the codes of mill-16khz@1 50; they must"
+    ):
         build("flow_matching_hierarchical", slow, semantic="codebook_0", latents="latents")
 
 

@@ -22,7 +22,7 @@ from trainers.store import Store
 
 FEATURES = TokenIdentity("w2v-bert-2.0", "1", "", 16000, 320, 0, 0, 12)
 LENGTHS = (30, 17, 5)
-"""Frames of the codes: 75 a second, the features' are 50."""
+"""Frames of the codes: 75 per second, the features' are 50."""
 SIZES = {"codebook_size": 16, "latent_size": 4, "hidden_size": 8, "feed_forward_size": 16, "n_layers": 2}
 
 

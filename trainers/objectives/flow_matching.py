@@ -273,7 +273,7 @@ def _stored(data: DataInfo) -> TokenIdentity:
     same = maker.hop_length * codes.sample_rate == codes.hop_length * maker.sample_rate
     if not same or maker.frame_rate != codes.frame_rate:
         raise ValueError(
-            f"latents of {maker.source} have {maker.frame_rate:g} frames a second, the codes of {data.codec} "
+            f"latents of {maker.source} have {maker.frame_rate:g} frames per second, the codes of {data.codec} "
             f"{codes.frame_rate:g}; they must have as many"
         )
     return maker

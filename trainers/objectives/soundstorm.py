@@ -2,7 +2,7 @@
 
 After arXiv 2305.09636 and ZhangXInFD/SpeechGPT-Gen-Perceptual-Model@9b64fcd: exactly as many frames are masked as the
 schedule says, and the loss is the cross-entropy there, at one level. Differences: prompt lengths and levels are drawn
-for each row; logits are made only where the loss looks; codes come from the data instead of a codec in the loop.
+for each row; logits are made only where the loss is taken; codes come from the data instead of a codec in the loop.
 Shapes: B rows, T frames, M masked frames, Q levels that are generated, V codes.
 """
 

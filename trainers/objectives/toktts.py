@@ -83,7 +83,7 @@ class Taught:
 def taught(pattern: Pattern, codes_BQT: Tensor, lengths_B: Tensor) -> Taught:
     """Tokens and targets of padded codes; frames at or after a row's length have no influence.
 
-    A stop token is learned once a row, of the first stream; the other streams end with it.
+    A stop token is learned once per row, of the first stream; the other streams end with it.
     """
     tokens, targets = [], []
     for codes_QT, n_frames in zip(codes_BQT, lengths_B.tolist(), strict=True):
@@ -119,7 +119,7 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
 
     @classmethod
     def collator(cls, settings: TokTTSSettings, data: DataInfo) -> Collator[TextBatch]:
-        """Codes of the levels that are spoken, clipped if that is asked for, and tokens of the texts."""
+        """Codes of the levels that are spoken, clipped if the settings say so, and tokens of the texts."""
         tokens_of, most = TextTokens(settings.text, data.text), settings.frames(data)
         levels = data.n_codebooks if settings.levels is None else settings.levels
 

@@ -96,7 +96,7 @@ class WaveformObjective(Objective[CodesBatch]):
         return collate_codes
 
     def reconstruct(self, wave_BN: Tensor, generator: torch.Generator) -> Reconstruction:  # noqa: ARG002
-        """Waves (B, N), N a multiple of the hop -> the same through the networks. Called once a batch and step, in
+        """Waves (B, N), N a multiple of the hop -> the same through the networks. Called once per batch and step, in
         training mode, and for validation in evaluation mode; may run under autocast.
         """
         raise TypeError(f"{type(self).__name__} does not define reconstruct()")

@@ -19,7 +19,7 @@ _LARGEST_MAGNITUDE = 100.0
 
 @dataclass(frozen=True)
 class MaskGCTAcousticConfig:
-    """Sizes; the defaults are those of amphion/MaskGCT: 24 kHz, 50 frames a second, 6 kbit/s."""
+    """Sizes; the defaults are those of amphion/MaskGCT: 24 kHz, 50 frames per second, 6 kbit/s."""
 
     sample_rate: int = 24_000
     """Hz."""

@@ -89,7 +89,7 @@ class MillCodec(Identified):
         return Latents(mask_rows(latents_BDT, frames_B).transpose(1, 2), frames_B)
 
     def _encoded(self, wave_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
-        """Frames of each row, and latents (B, D, P) float64 of consecutive stretches of frames."""
+        """Frames of each row, and latents (B, D, P) float64 of consecutive segments of frames."""
         check_wave(wave_BT, lengths_B)
         frames_B = frame_lengths(lengths_B, self.hop_length)
         wave_BT = mask_rows(wave_BT.to(self.device, torch.float64), lengths_B)

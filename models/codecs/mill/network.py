@@ -32,7 +32,7 @@ from models.codecs.quantizer import ResidualQuantizer
 
 @dataclass(frozen=True)
 class MillConfig:
-    """Sizes of the codec. The defaults are 50 frames a second of 8 codes of 10 bits: 4 kbit/s."""
+    """Sizes of the codec. The defaults are 50 frames per second of 8 codes of 10 bits: 4 kbit/s."""
 
     sample_rate: int = 16_000
     """Hz."""

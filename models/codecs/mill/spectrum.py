@@ -115,7 +115,7 @@ def sharpen(magnitudes_SF: Tensor, contrast: float) -> Tensor:
 
 
 def cut_at_quiet(magnitudes_SF: Tensor, longest: int) -> list[Tensor]:
-    """Cut into stretches of at most `longest` spectra, each cut before the quietest one of a stretch's second half.
+    """Cut into segments of at most `longest` spectra, each cut before the quietest one of a segment's second half.
 
     Griffin-Lim needs memory for all spectra at once; where hardly anything sounds, a phase may start anew.
     """

@@ -13,7 +13,7 @@ Activation = Literal["elu", "snake"]
 
 @dataclass(frozen=True)
 class SpeechTokenizerConfig:
-    """Sizes; the defaults are those of speechtokenizer_hubert_avg: 16 kHz, 50 frames a second, 4 kbit/s."""
+    """Sizes; the defaults are those of speechtokenizer_hubert_avg: 16 kHz, 50 frames per second, 4 kbit/s."""
 
     sample_rate: int = 16_000
     """Hz."""

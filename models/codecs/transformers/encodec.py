@@ -158,7 +158,7 @@ def _recurrent(layers: list[nn.Module]) -> int:
 
 
 def _added(tail_T: Tensor, values_T: Tensor) -> Tensor:
-    """The sum of two stretches that begin together, as long as the longer one."""
+    """The sum of two segments that begin together, as long as the longer one."""
     length = max(len(tail_T), len(values_T))
     padded = [nn.functional.pad(part_T, (0, length - len(part_T))) for part_T in (tail_T, values_T)]
     return padded[0] + padded[1]

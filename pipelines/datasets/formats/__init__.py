@@ -1,4 +1,4 @@
-"""Layouts of codec-tokenised speech in other programs; one file a format, each with a writer and a reader.
+"""Layouts of codec-tokenised speech in other programs; one file per format, each with a writer and a reader.
 
 `write(batches, target, context)` and `read(source, context)` are what `pipelines.datasets.formats.interface` describes.
 """
@@ -9,4 +9,4 @@ FORMATS: dict[str, str] = {
     "valle-tree": "pipelines.datasets.formats.valle_tree",
     "webdataset": "pipelines.datasets.formats.webdataset",
 }
-"""`--format` -> the module that holds it, imported when asked for."""
+"""`--format` -> the module that holds it, imported on demand."""

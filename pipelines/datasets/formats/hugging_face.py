@@ -124,8 +124,8 @@ tags:
 
 # Codec-tokenised speech
 
-One row an utterance; `codes` are the tokens of the codec `{codec.name}@{codec.edition}`: {codec.n_codebooks} lists of
-`target_length` entries below {codec.codebook_size}, {codec.hop_length} samples a frame at {codec.sample_rate} Hz.
+One row per utterance; `codes` are the tokens of the codec `{codec.name}@{codec.edition}`: {codec.n_codebooks} lists of
+`target_length` entries below {codec.codebook_size}, {codec.hop_length} samples per frame at {codec.sample_rate} Hz.
 
 ```json
 {json.dumps(json.loads(codec.to_json()), indent=2)}

@@ -35,7 +35,7 @@ class Export:
     language: str
     """Of rows without one, where phonemes have to be made."""
     flac: Callable[[Matrix, float | None], bytes] | None = None
-    """Codes (Q, T) and the length in seconds -> 16-bit FLAC; None when no audio is asked for."""
+    """Codes (Q, T) and the length in seconds -> 16-bit FLAC; None when no audio is requested."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Rows left out, by the rule that they break."""
 

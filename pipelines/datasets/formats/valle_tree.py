@@ -34,7 +34,7 @@ CODES, PHONES = ".qnt.pt", ".phn.txt"
 
 
 def write(batches: SplitTables, target: Path, context: Export) -> int:
-    """Create the folder; one pair of files a row. Returns the number of rows."""
+    """Create the folder; one pair of files per row. Returns the number of rows."""
     import torch
 
     target.mkdir()

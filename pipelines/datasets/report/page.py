@@ -142,9 +142,9 @@ def _figure(one: Distribution, title: str) -> str:
         return f"<figcaption>always <b>{number(one.least)}</b>; {rows}</figcaption>"
     low, middle, high = (number(one.quantile(share)) for share in (0.05, 0.5, 0.95))
     bars = one.bars()
-    told = f"{title}: median {middle}, 90 % between {low} and {high}"
+    summary = f"{title}: median {middle}, 90 % between {low} and {high}"
     return (
-        f"{histogram(one, told)}"
+        f"{histogram(one, summary)}"
         f'<p class="axis"><span>{number(max(bars[0].low, one.least))}</span>'
         f"<span>{number(min(bars[-1].high, one.most))}</span></p>"
         f"<figcaption>median <b>{middle}</b>, mean {number(one.mean)}, 90 % between {low} and {high}, "

@@ -23,7 +23,7 @@ from pipelines.rows import Row, chars_per_s
 _ROWS = 8192
 _CODE_ROWS = 64
 _MOST_NAMES = 100_000
-"""Distinct speakers or folders that are told apart; later ones are counted together."""
+"""Distinct speakers or folders that are counted apart; later ones are counted together."""
 _EXAMPLES = 3
 _CODE_FRAMES = 2_000_000
 """Enough for the perplexity of a codebook; a dataset may hold a thousand times as many."""
@@ -39,7 +39,7 @@ class Groups:
     """Rows of names beyond the first 100,000, counted under None."""
 
     def add(self, names: pa.ChunkedArray | pa.Array, seconds: pa.ChunkedArray | pa.Array) -> None:
-        """Count rows; both columns have one entry a row."""
+        """Count rows; both columns have one entry per row."""
         table = pa.table({"name": names, "seconds": seconds}).group_by("name")
         counted = table.aggregate([("seconds", "sum"), ([], "count_all")]).to_pydict()
         for name, total, rows in zip(

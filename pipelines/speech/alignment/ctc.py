@@ -1,7 +1,7 @@
 """Alignment with a CTC model of the wav2vec 2.0 kind: a directory, or a hub name that transformers knows.
 
-The model hears overlapping stretches of fixed length, so memory for its activations does not grow with the recording;
-its log-probabilities of the transcript's letters are kept in half precision (12 MB an hour for an English model).
+The model hears overlapping segments of fixed length, so memory for its activations does not grow with the recording;
+its log-probabilities of the transcript's letters are kept in half precision (12 MB per hour for an English model).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _UNREACHED = 1e30
 
 @dataclass(frozen=True)
 class Distances:
-    """Euclidean distances between frames `rows` (T, D) and `columns` (S, D), computed when asked for.
+    """Euclidean distances between frames `rows` (T, D) and `columns` (S, D), computed on demand.
 
     `centred` subtracts what a frame's distance usually is (over a sample of the other side), so that a cost below
     zero speaks for a match and one above zero against it, whatever the sound.

@@ -132,7 +132,7 @@ def _path(heard: FloatArray, spoken: FloatArray) -> Integers:
 
 
 def _unbroken(coarse: Integers) -> list[tuple[int, int]]:
-    """Stretches of rows (begin, end) between rows that pass over a long piece of text."""
+    """Segments of rows (begin, end) between rows that pass over a long piece of text."""
     passed = coarse[:, 1] - coarse[:, 0] > _JUMP_S * FRAME_RATE / _COARSE
     breaks = [0, *(np.flatnonzero(passed[:-1]) + 1).tolist(), len(coarse)]
     return [(begin, end) for begin, end in itertools.pairwise(breaks) if end > begin]

@@ -21,14 +21,14 @@ LEVEL_RATE = 50
 _HOP, _WINDOW, _BLOCK = SAMPLE_RATE // LEVEL_RATE, 512, 4096
 _MELS, _CEPSTRA = 40, 13
 _FLOOR_DB = -50.0
-"""Relative to the loud frames; what is quieter (room noise) looks all the same."""
+"""Relative to the loud frames; quieter frames (room noise) are all alike."""
 _LOUD_DB = -30.0
 _DIFFERENCES, _DIFFERENCE_WEIGHT = (3, 6), 0.7
-"""Frames on each side at LEVEL_RATE. On kathleen_en and kerstin_de, both together told right from wrong text best."""
+"""Frames on each side at LEVEL_RATE; both together separated right from wrong text best (kathleen_en, kerstin_de)."""
 
 
 def features(samples: Samples) -> FloatArray:
-    """Cepstra (T, 39) at FRAME_RATE of a wave at SAMPLE_RATE. Memory beside the wave: about 2 MB a minute."""
+    """Cepstra (T, 39) at FRAME_RATE of a wave at SAMPLE_RATE. Memory besides the wave: about 2 MB per minute."""
     return cepstra(mel_power(samples))
 
 

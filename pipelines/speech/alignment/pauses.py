@@ -23,7 +23,7 @@ _DISTANCE_DB = 10.0
 
 
 class Pause(NamedTuple):
-    """A quiet stretch, seconds. `start_s == end_s` where it is never quiet: the best place to cut all the same."""
+    """A quiet segment, seconds. `start_s == end_s` where it is never quiet: the best place to cut all the same."""
 
     start_s: float
     end_s: float

@@ -1,4 +1,4 @@
-"""Aligned words -> utterances: cuts at the ends of sentences and in pauses, chosen together for the whole stretch."""
+"""Aligned words -> utterances: cuts at the ends of sentences and in pauses, chosen together for the whole segment."""
 
 from __future__ import annotations
 

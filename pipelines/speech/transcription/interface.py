@@ -32,7 +32,7 @@ class TranscribeSettings:
     which: Literal["missing", "all"] = "missing"
     """Rows to transcribe: those without a text, or all (their given text is replaced)."""
     language: str = ""
-    """ISO 639-1 code of rows that do not say their language; empty: detect it, once a recording."""
+    """ISO 639-1 code of rows that do not say their language; empty: detect it, once per recording."""
     compute_type: str = "default"
     """`default` is float16 on a GPU and float32 on a CPU; int8 halves the time on a CPU and changes texts a little."""
     batch_size: int = 8
@@ -86,7 +86,7 @@ class Transcriber(Protocol):
 
     @property
     def languages(self) -> frozenset[str]:
-        """ISO 639-1 codes that it can be told; empty for a model that cannot be told any."""
+        """ISO 639-1 codes of the languages that can be given to it; empty for a model that takes none."""
 
     @property
     def detects(self) -> bool:

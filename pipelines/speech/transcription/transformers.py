@@ -83,10 +83,10 @@ class TransformersTranscriber:
             if None in languages:
                 found = self._detect(encoded)
                 detected = [one if code is None else None for one, code in zip(found, languages, strict=True)]
-            told = [
+            codes = [
                 code or (one.code if one else "en") for code, one in zip(languages, detected, strict=True)
             ]
-            options["language"] = told
+            options["language"] = codes
         with torch.inference_mode():
             sequences = self._model.generate(
                 features,

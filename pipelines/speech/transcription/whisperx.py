@@ -76,8 +76,8 @@ class WhisperXTranscriber:
         if self.detects and None in languages:
             found = self._detect(encoded)
             detected = [one if code is None else None for one, code in zip(found, languages, strict=True)]
-        told = [code or (one.code if one else "en") for code, one in zip(languages, detected, strict=True)]
-        prompts = [self._prompt(code) for code in told]
+        codes = [code or (one.code if one else "en") for code, one in zip(languages, detected, strict=True)]
+        prompts = [self._prompt(code) for code in codes]
         results = self._model.model.generate(
             encoded,
             prompts,

@@ -62,5 +62,5 @@ def test_first_levels_are_a_codec_of_their_own(codec: Codec, sweep: Callable[[in
     assert torch.equal(fewer.codes_BQT, codes.codes_BQT[:, :levels])
     assert torch.equal(reduced.decode(fewer).wave_BT, codec.decode(fewer).wave_BT)
     assert (identity_of(reduced) == identity_of(codec)) == (levels == codec.n_codebooks)
-    with pytest.raises(ValueError, match=f"has {levels} levels; {levels + 1} were asked for"):
+    with pytest.raises(ValueError, match=f"has {levels} levels; {levels + 1} were requested"):
         first_levels(reduced, levels + 1)

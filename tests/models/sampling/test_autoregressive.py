@@ -259,7 +259,7 @@ def test_a_token_that_fills_the_window_is_drawn_again():
         (lambda: TokenSampling(repetition_penalty=0), "repetition_penalty is 0; it must be above 0"),
         (lambda: Limits(STOP, [0]), "the maximum of row 0 is 0; it must be at least 1"),
         (lambda: Limits(STOP, [4, 2], [1, 3]), "the maximum of row 1 is 2; it must be at least 3"),
-        (lambda: Limits(STOP, [4, 2], [1]), "1 minimums for 2 rows; give one a row or none"),
+        (lambda: Limits(STOP, [4, 2], [1]), "1 minimums for 2 rows; give one per row or none"),
         (lambda: LoopGuard(3, 4), "max_period is 4 with tokens 3; it must be between 1 and tokens"),
         (lambda: Beams(0), "n_beams is 0; it must be at least 1"),
         (lambda: BeamSearch(Beams(), Limits(STOP, [4]), TokenSampling()), "needs sampling and draws"),

@@ -127,7 +127,7 @@ ENCODINGS = [
 @given(start=st.floats(0.0, 2.9), length=st.floats(0.01, 4.0), rate=st.sampled_from([16_000, 24_000]))
 @example(start=0.0, length=4.0, rate=16_000)
 @example(start=1.0, length=1.0, rate=16_000)
-def test_a_stretch_is_that_part_of_the_whole(
+def test_a_segment_is_that_part_of_the_whole(
     container: str, subtype: str | None, start: float, length: float, rate: int
 ) -> None:
     """Exact to the sample: what is decoded is cut at the file's rate, and then resampled."""
@@ -140,21 +140,21 @@ def test_a_stretch_is_that_part_of_the_whole(
     np.testing.assert_array_equal(part, resample(whole[first:last], 24_000, rate))
 
 
-def test_a_stretch_without_end_and_stretches_that_hold_nothing() -> None:
+def test_a_segment_without_end_and_segments_that_hold_nothing() -> None:
     whole = wav(tone(2.0))
     np.testing.assert_array_equal(decode(whole, 16_000, start_s=1.5).samples, tone(2.0)[24_000:])
     for start, stop, detail in [
         (2.5, 3.0, "holds no samples after 2.5 s"),
-        (1.0, 1.0, "a stretch from 1 to 1.0 s holds nothing; 0 <= start < stop"),
-        (-1.0, 1.0, "a stretch from -1 to 1.0 s holds nothing; 0 <= start < stop"),
-        (float("nan"), 1.0, "a stretch from nan to 1.0 s holds nothing; 0 <= start < stop"),
+        (1.0, 1.0, "a segment from 1 to 1.0 s holds nothing; 0 <= start < stop"),
+        (-1.0, 1.0, "a segment from -1 to 1.0 s holds nothing; 0 <= start < stop"),
+        (float("nan"), 1.0, "a segment from nan to 1.0 s holds nothing; 0 <= start < stop"),
     ]:
         with pytest.raises(AudioError) as caught:
             decode(whole, 16_000, start_s=start, stop_s=stop)
         assert (caught.value.reason, str(caught.value)) == (Reason.EMPTY, detail)
 
 
-def test_a_stretch_of_a_truncated_file_is_what_is_there() -> None:
+def test_a_segment_of_a_truncated_file_is_what_is_there() -> None:
     """libsndfile gives a cut-off FLAC up; FFmpeg gives what is there."""
     sink = io.BytesIO()
     soundfile.write(sink, np.random.default_rng(0).uniform(-0.3, 0.3, 64_000), 16_000, format="FLAC")
@@ -165,7 +165,7 @@ def test_a_stretch_of_a_truncated_file_is_what_is_there() -> None:
     np.testing.assert_array_equal(decode(half, 16_000, start_s=start, stop_s=3.9).samples, whole[-8_000:])
 
 
-def test_limits_of_length_are_those_of_the_stretch() -> None:
+def test_limits_of_length_are_those_of_the_segment() -> None:
     long = wav(tone(3.0))
     assert decode(long, 16_000, Limits(max_duration_s=1.0), start_s=1.0, stop_s=2.0).duration_s == 1.0
     with pytest.raises(AudioError, match="longer than 1 s"):
@@ -178,14 +178,14 @@ def test_formats_agree_whatever_the_reader() -> None:
     soundfile.write(sink, tone(), 16_000, subtype="PCM_16", format="FLAC")
     sink.seek(0)
     with containers.open_av(sink) as container:
-        through_ffmpeg = np.concatenate(list(containers.av_reader(container).stretch(0, None)), axis=1)[0]
+        through_ffmpeg = np.concatenate(list(containers.av_reader(container).segment(0, None)), axis=1)[0]
     np.testing.assert_array_equal(decode(sink.getvalue(), 16_000).samples, through_ffmpeg)
 
 
 def test_many_channels_through_ffmpeg() -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 27)).astype(np.float32)
     with containers.open_av(io.BytesIO(wav(samples))) as container:
-        found = np.concatenate(list(containers.av_reader(container).stretch(0, None)), axis=1)
+        found = np.concatenate(list(containers.av_reader(container).segment(0, None)), axis=1)
     np.testing.assert_array_equal(found.T, samples)
 
 

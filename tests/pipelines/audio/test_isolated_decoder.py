@@ -1,4 +1,4 @@
-"""The decoder's process: stretches, digests, batches in shared memory, files that hang it, kill it or eat memory."""
+"""The decoder's process: segments, digests, batches in shared memory, files that hang it, kill it or eat memory."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_loudness_is_set_in_place(tmp_path: Path) -> None:
     decoder.close()
 
 
-def test_a_stretch_has_the_digest_of_its_whole_file(decoder: Decoder, tmp_path: Path) -> None:
+def test_a_segment_has_the_digest_of_its_whole_file(decoder: Decoder, tmp_path: Path) -> None:
     path = noise(tmp_path / "a.flac", 3.0, 22_050)
     whole = decoder.decode(path.as_uri())
     part = decoder.decode(path.as_uri(), 0.5, 1.25)
@@ -86,10 +86,10 @@ def test_a_stretch_has_the_digest_of_its_whole_file(decoder: Decoder, tmp_path: 
 
 
 @pytest.mark.parametrize("container", ["flac", "mp3", "ogg"])
-def test_stretches_of_a_file_are_read_on(decoder: Decoder, tmp_path: Path, container: str) -> None:
+def test_segments_of_a_file_are_read_on(decoder: Decoder, tmp_path: Path, container: str) -> None:
     """Each is what it is by itself, in whatever order they are asked for, and a changed file is read again."""
     path = noise(tmp_path / f"a.{container}", 4.0, 24_000, channels=2)
-    stretches = [
+    segments = [
         (0.5, 1.0),
         (1.0, 1.5),
         (2.5, 3.0),
@@ -99,8 +99,8 @@ def test_stretches_of_a_file_are_read_on(decoder: Decoder, tmp_path: Path, conta
         (None, None),
         (1.0, None),
     ]
-    found = decoder.decode_all([Wanted(path.as_uri(), start, stop) for start, stop in stretches])[0]
-    for (start, stop), one in zip(stretches, found, strict=True):
+    found = decoder.decode_all([Wanted(path.as_uri(), start, stop) for start, stop in segments])[0]
+    for (start, stop), one in zip(segments, found, strict=True):
         assert one.samples is not None
         np.testing.assert_array_equal(one.samples, decode(path, 16_000, start_s=start, stop_s=stop).samples)
     noise(path, 4.0, 24_000, seed=1)
@@ -110,8 +110,8 @@ def test_stretches_of_a_file_are_read_on(decoder: Decoder, tmp_path: Path, conta
     assert again.digest != found[0].digest
 
 
-def test_a_stretch_behind_the_last_one_is_not_decoded_from_the_start(tmp_path: Path) -> None:
-    """A thousand stretches of a long MP3 would otherwise decode it five hundred times."""
+def test_a_segment_behind_the_last_one_is_not_decoded_from_the_start(tmp_path: Path) -> None:
+    """A thousand segments of a long MP3 would otherwise decode it five hundred times."""
     path = noise(tmp_path / "a.mp3", 20.0, 44_100)
     with path.open("rb") as opened:
         file = AudioFile(opened)
@@ -125,7 +125,7 @@ def test_a_stretch_behind_the_last_one_is_not_decoded_from_the_start(tmp_path: P
         file.close()
 
 
-def test_a_stage_passes_stretches_on_and_fills_the_stat(tmp_path: Path) -> None:
+def test_a_stage_passes_segments_on_and_fills_the_stat(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.wav", 2.0)
     rows = [
         Recording("whole", path.as_uri(), 1, text="all of it"),
@@ -272,7 +272,7 @@ def test_a_decoder_that_hangs_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_file_that_eats_memory_is_stopped(tmp_path: Path) -> None:
-    """Up to 64 MiB a file is held in memory."""
+    """Up to 64 MiB per file is held in memory."""
     with (tmp_path / "large.wav").open("wb") as file:
         file.truncate(decoder_process.IN_MEMORY_BYTES)
     decoder = Decoder(SETTINGS, memory_limit_bytes=LITTLE_MEMORY)
@@ -286,7 +286,7 @@ def test_a_file_that_eats_memory_is_stopped(tmp_path: Path) -> None:
 
 
 def test_progress_keeps_a_slow_file_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block tells the parent, at most once a second."""
+    """Every block tells the parent, at most once per second."""
     monkeypatch.setattr(decoder_process, "BEAT_S", 0.0)
     told: list[object] = []
     child = decoder_process.Child(told.append)

@@ -227,7 +227,7 @@ def test_the_first_of_equal_bytes_is_kept(tmp_path: Path, kind: str) -> None:
     assert problems(listing, committed(("e.wav", sha256(b"else"))))["b.wav"] == twice
 
 
-def test_stretches_of_one_file_are_not_the_same_recording(tmp_path: Path) -> None:
+def test_segments_of_one_file_are_not_the_same_recording(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"x")
     manifest = tmp_path / "m.jsonl"
     lines = [{"path": "a.wav", "offset": at, "duration": 1} for at in (0, 1, 2)]

@@ -1,4 +1,4 @@
-"""JSON lines: NeMo, lhotse and plain ones; which stretches of which files, under which ids; refusals by line."""
+"""JSON lines: NeMo, lhotse and plain ones; which segments of which files, under which ids; refusals by line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def offered(path: Path, *rows: object) -> list[Recording]:
 
 
 @pytest.mark.parametrize("name", ["m.jsonl", "m.jsonl.gz", "m.json"])
-def test_nemo_lines_name_files_and_stretches(tmp_path: Path, name: str) -> None:
+def test_nemo_lines_name_files_and_segments(tmp_path: Path, name: str) -> None:
     first, second, third = offered(
         tmp_path / name,
         {"audio_filepath": "wavs/a b.wav", "duration": 2.5, "text": "Hello", "lang": "en", "speaker": 7},
@@ -67,7 +67,7 @@ def cut(**changes: object) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_lhotse_cuts_are_stretches_under_their_own_ids(tmp_path: Path) -> None:
+def test_lhotse_cuts_are_segments_under_their_own_ids(tmp_path: Path) -> None:
     one = {"id": "s1", "start": 0.0, "duration": 4.0, "text": "one", "speaker": "anna", "language": "English"}
     two = {"id": "s2", "start": 2.5, "duration": 1.5, "text": "two"}
     found = offered(
@@ -118,7 +118,7 @@ def test_a_bad_line_is_refused(tmp_path: Path, line: object, message: str) -> No
     ("line", "message"),
     [
         ({"path": "a", "offset": -1}, "line 2 has offset = -1; it must be at least 0 s"),
-        ({"path": "a", "offset": 1, "duration": 0}, "line 2 has a stretch of 0 s at 1 s of a"),
+        ({"path": "a", "offset": 1, "duration": 0}, "line 2 has a segment of 0 s at 1 s of a"),
         ({"path": "a", "duration": "long"}, "line 2 has duration = 'long'; it must be a number of seconds"),
         ('{"path": "a", "duration": NaN}', "line 2 has duration = nan; it must be a number of seconds"),
         ({"path": "a", "text": ["x"]}, "line 2 cannot be used: text is ['x'], not a text"),

@@ -34,9 +34,9 @@ def spoken(speech_folder: Path) -> np.ndarray:
     return np.concatenate([piece for part in (parts * 4) for piece in (part, pause)][:30] + [pause] * 3)
 
 
-def windows(*stretches: tuple[float, float]) -> np.ndarray:
+def windows(*segments: tuple[float, float]) -> np.ndarray:
     """Probabilities from (probability, seconds) pairs."""
-    return np.concatenate([np.full(round(seconds / 0.032), value) for value, seconds in stretches]).astype(
+    return np.concatenate([np.full(round(seconds / 0.032), value) for value, seconds in segments]).astype(
         np.float32
     )
 
@@ -99,7 +99,7 @@ PROBABILITIES = st.lists(
 
 
 @given(
-    stretches=PROBABILITIES,
+    segments=PROBABILITIES,
     noise=st.integers(0, 5),
     min_s=st.sampled_from([0.5, 1.0, 3.0, 2.97]),
     span=st.floats(0.2, 30.0),
@@ -108,7 +108,7 @@ PROBABILITIES = st.lists(
     cut_off=st.floats(0.0, 0.031),
 )
 def test_segments_are_sorted_disjoint_bounded_and_hold_all_speech(
-    stretches: list[tuple[float, int]],
+    segments: list[tuple[float, int]],
     noise: int,
     min_s: float,
     span: float,
@@ -116,7 +116,7 @@ def test_segments_are_sorted_disjoint_bounded_and_hold_all_speech(
     max_pause_s: float,
     cut_off: float,
 ) -> None:
-    probabilities = np.repeat([one for one, _ in stretches], [n for _, n in stretches]).astype(np.float32)
+    probabilities = np.repeat([one for one, _ in segments], [n for _, n in segments]).astype(np.float32)
     probabilities += (
         np.random.default_rng(noise).uniform(0, 0.05 * noise, len(probabilities)).astype(np.float32)
     )

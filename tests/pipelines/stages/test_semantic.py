@@ -117,7 +117,7 @@ Written_ = Callable[..., Dataset]
 
 @pytest.fixture
 def write(settings: SemanticSettings, table: pa.Table, tmp_path: Path) -> Written_:
-    """write(semantic): the table as a dataset with a file a split, with or without its tokens."""
+    """write(semantic): the table as a dataset with a file per split, with or without its tokens."""
 
     def made(semantic: bool) -> Dataset:
         codec = load_codec("pcm-24khz").identity

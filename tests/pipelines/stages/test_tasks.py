@@ -20,7 +20,7 @@ from models.tasks import TASK_TOKENS, TASKS
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import layout_of, steps_of
 from pipelines.rows import SCHEMA, samples_array, waves
-from pipelines.speech.mixtures import mixed, other_voice, stretch_of
+from pipelines.speech.mixtures import mixed, other_voice, segment_of
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.tasks import TaskSettings, TasksStage, recordings_digest
 from pipelines.stages.write import WriteStage, Written
@@ -191,7 +191,7 @@ def test_a_recording_that_cannot_be_heard_rejects_its_row(tmp_path: Path) -> Non
 def test_parts_of_mixtures() -> None:
     draws = np.random.default_rng(0)
     short = np.arange(5, dtype=np.float32)
-    long = stretch_of(short, 13, draws)
+    long = segment_of(short, 13, draws)
     assert np.array_equal(np.diff(long) % 5, np.ones(12))
     mixture, speech, other = mixed(tone(300, 0.1, 1.0), tone(900, 0.1, 0.1), 0.0)
     assert float(np.abs(mixture).max()) == pytest.approx(1.0)

@@ -111,7 +111,7 @@ def test_a_steady_tone_has_a_steady_relative_phase(head: WaveHead) -> None:
     assert float(to_earlier_SF[:, 40].min()) > 0.99
 
 
-def test_an_output_depends_on_a_bounded_stretch(head: WaveHead) -> None:
+def test_an_output_depends_on_a_bounded_segment(head: WaveHead) -> None:
     torch.nn.init.normal_(head.leave.weight, std=0.1)
     draws = torch.Generator().manual_seed(0)
     spectrum_BSF = torch.randn(1, 60, 257, dtype=torch.complex64, generator=draws)

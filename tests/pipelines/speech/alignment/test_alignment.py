@@ -125,7 +125,7 @@ def test_pauses_are_found_in_noise() -> None:
 # --- a CTC model from a directory
 
 
-def test_a_ctc_model_is_heard_in_stretches(tiny_ctc: Path) -> None:
+def test_a_ctc_model_is_heard_in_segments(tiny_ctc: Path) -> None:
     wave = np.random.default_rng(0).normal(scale=0.1, size=47 * RATE + 123).astype(np.float32)
     words = split_words('Über 1984 café, — it\'s "here" 5% ' + "and so on " * 20)
     aligned = CtcAligner(str(tiny_ctc)).align(wave, words, None)
@@ -136,7 +136,7 @@ def test_a_ctc_model_is_heard_in_stretches(tiny_ctc: Path) -> None:
     assert all(0.0 < word.score <= 1.0 for word in aligned)
 
 
-def test_stretches_give_what_the_model_gives_alone(tiny_ctc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segments_give_what_the_model_gives_alone(tiny_ctc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 

@@ -23,7 +23,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,10 @@ from pipelines.demo.corpus import DIGITS
 from pipelines.jobs.demo import single_digits
 
 RESULTS = Path(__file__).parent / "results" / "samplers.json"
-PUBLISHED: Mapping[str, Any] = {"t2s_steps": 50, "guidance": 1.0, "s2a_steps": [20, 10, 1]}
 SETS: Mapping[str, Mapping[str, Any]] = {
-    "published": PUBLISHED,
-    "25 steps": {**PUBLISHED, "t2s_steps": 25},
-    "12 steps": {**PUBLISHED, "t2s_steps": 12},
-    "unguided": {**PUBLISHED, "guidance": 0.0},
+    "published": {"preset": "best"},
+    "16 steps": {"t2s_steps": 16, "guidance": 1.0, "s2a_steps": [20, 10, 1], "s2a_guidance": 0.0},
+    "fast": {"preset": "fast"},
 }
 
 
@@ -123,13 +121,14 @@ def speak(system: System, options: Mapping[str, Any], asked: Asked, seed: int, h
 
 def measured(
     system: System, sets: Mapping[str, Mapping[str, Any]], asked: Asked, seeds: int
-) -> dict[str, Heard]:
-    """All sets, in turn for every seed."""
+) -> Iterator[dict[str, Any]]:
+    """The rows of all sets after every seed."""
     heard = {name: Heard() for name in sets}
     for seed in range(seeds):
         for name, options in sets.items():
             speak(system, options, asked, seed, heard[name])
-    return heard
+        first = next(iter(heard.values()))
+        yield {name: {**row(one, first, asked.ids), "options": sets[name]} for name, one in heard.items()}
 
 
 def row(heard: Heard, first: Heard, ids: Sequence[str]) -> dict[str, Any]:
@@ -189,19 +188,23 @@ def main() -> None:
         asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each)
     system = load_system(arguments.system)
     load_before = os.getloadavg()[0]
-    heard = measured(system, sets, asked, arguments.seeds)
-    first = next(iter(heard.values()))
-    rows = {name: {**row(one, first, asked.ids), "options": sets[name]} for name, one in heard.items()}
-    print(table({name: {k: v for k, v in one.items() if k != "options"} for name, one in rows.items()}))
+    for seed, rows in enumerate(measured(system, sets, asked, arguments.seeds)):
+        print(table({name: {k: v for k, v in one.items() if k != "options"} for name, one in rows.items()}))
+        found = {
+            "requests": len(asked.ids),
+            "seeds": seed + 1,
+            "machine": {"cores": os.cpu_count(), "threads": 1, "load": [load_before, os.getloadavg()[0]]},
+            "sets": rows,
+        }
+        keep(asked.name, found)
+    print(json.dumps(found))
+
+
+def keep(name: str, found: Mapping[str, Any]) -> None:
+    """Put the figures of one kind of requests into the results."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"benchmark": "samplers"}
-    kept.setdefault("systems", {})[asked.name] = {
-        "requests": len(asked.ids),
-        "seeds": arguments.seeds,
-        "machine": {"cores": os.cpu_count(), "threads": 1, "load": [load_before, os.getloadavg()[0]]},
-        "sets": rows,
-    }
+    kept.setdefault("systems", {})[name] = found
     write_text(RESULTS, json.dumps(kept, indent=1) + "\n")
-    print(json.dumps(kept["systems"][asked.name]))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,21 @@ def replaced(base: T, values: Mapping[str, Any], what: str) -> T:
     return changed
 
 
+def with_preset(
+    presets: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], what: str
+) -> Mapping[str, Any]:
+    """`values` with those of the preset that `preset` names, where they say nothing else.
+
+    ValueError for an unknown one.
+    """
+    if "preset" not in values:
+        return values
+    name = values["preset"]
+    if not isinstance(name, str) or name not in presets:
+        raise ValueError(f"preset is {name!r} in {what}; it must be one of {', '.join(presets)}")
+    return {**presets[name], **{key: value for key, value in values.items() if key != "preset"}}
+
+
 def check_keys(values: Mapping[str, Any], known: list[str], what: str) -> None:
     """Raise ValueError for the first key that is not `known`, with the nearest name."""
     for key in values:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from models.checkpoints import Json
 from models.content import RecordingLimits
 from models.layers.checks import check_choice, check_positive
 from models.sampling.guidance import Guidance
@@ -77,10 +79,17 @@ class MaskGCTOptions(TextOptions):
 
     s2a_steps: tuple[int, ...] = (20, 10, 1)
     """Steps of each codebook, the last one for all that follow; the entry of codebook 0 is not used."""
+    s2a_guidance: float | None = None
+    """Guidance of the finer codebooks; None: as that of codebook 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_steps(self.s2a_steps)
+        self.guide_s2a()
+
+    def guide_s2a(self) -> Guidance:
+        """Settings of the guidance of the finer codebooks."""
+        return Guidance(self.guidance if self.s2a_guidance is None else self.s2a_guidance, self.rescale)
 
     def steps_of(self, n_codebooks: int) -> list[int]:
         """Steps of every codebook."""
@@ -90,6 +99,13 @@ class MaskGCTOptions(TextOptions):
         """Those of the first stage."""
         names = [field.name for field in dataclasses.fields(TextOptions)]
         return TextOptions(**{name: getattr(self, name) for name in names})
+
+
+PRESETS: Mapping[str, Mapping[str, Json]] = {
+    "best": {"t2s_steps": 50, "guidance": 1.0, "s2a_steps": (20, 10, 1), "s2a_guidance": None},
+    "fast": {"t2s_steps": 8, "guidance": 1.0, "s2a_steps": (8, 4, 1), "s2a_guidance": 0.0},
+}
+"""Sets of options by name, of MaskGCTOptions: `best` is the published schedule and the default."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch
 from models.checkpoints import Json
 from models.codecs.interface import Codec, Codes
 from models.manifest import Parts
-from models.maskgct.options import MaskGCTOptions
+from models.maskgct.options import PRESETS, MaskGCTOptions
 from models.maskgct.s2a import MaskGCTS2A
 from models.maskgct.sampling import generate_s2a
 from models.maskgct.stages import Sentence, TextStage
 from models.maskgct.t2s import MaskGCTT2S
 from models.prompt import PerPrompt, Prompt, prompt_codes
 from models.sampling.draws import RowDraws, row_seeds
-from models.settings import replaced
+from models.settings import replaced, with_preset
 from models.system import Capability, SpeakRequest, Speech, System, rows_of
 from models.text.front_ends import TextFrontEnd
 
@@ -55,7 +55,7 @@ class MaskGCTSystem(System):
 
     def speak(self, options: Mapping[str, Json]) -> SpeakTask:
         """Text to speech with `options` in place of the system's own; ValueError for one that it does not have."""
-        return SpeakTask(self, replaced(self.options, options, "the options of maskgct"))
+        return SpeakTask(self, _replaced(self.options, options))
 
 
 def build(parts: Parts) -> MaskGCTSystem:
@@ -64,8 +64,13 @@ def build(parts: Parts) -> MaskGCTSystem:
     assert isinstance(t2s, MaskGCTT2S)
     assert isinstance(s2a, MaskGCTS2A)
     assert parts.text is not None
-    options = replaced(MaskGCTOptions(), parts.options, "the options of maskgct")
+    options = _replaced(MaskGCTOptions(), parts.options)
     return MaskGCTSystem(parts.codec, parts.text, t2s, s2a, options)
+
+
+def _replaced(base: MaskGCTOptions, options: Mapping[str, Json]) -> MaskGCTOptions:
+    what = "the options of maskgct"
+    return replaced(base, with_preset(PRESETS, options, what), what)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class SpeakTask:
         draws = RowDraws([row_seeds(one, 1)[0] for one in generators], device)
         first = self._text.generate(conditions, draws)
         steps = options.steps_of(system.codec.n_codebooks)
-        choice, guidance = options.choice(), options.guide()
+        choice, guidance = options.choice(), options.guide_s2a()
         full = generate_s2a(system.s2a, conditions, first.codes_BTQ, steps, choice, guidance, draws)
         lengths_B = torch.tensor(list(conditions.lengths), device=device)
         wave = system.codec.decode(Codes(full.codes_BTQ.transpose(1, 2), lengths_B))

@@ -1,5 +1,6 @@
 """The MaskGCT system on the embedded codec with tiny untrained generators."""
 
+import dataclasses
 import json
 import shutil
 from math import ceil
@@ -10,6 +11,7 @@ import torch
 from models.codec_sources import load_codec
 from models.codecs.interface import Wave
 from models.generators import load_generator, save_generator
+from models.maskgct.options import PRESETS, MaskGCTOptions
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.prompt import Prompt
@@ -196,6 +198,31 @@ def test_options_are_complete_and_evaluations_counted(system):
     assert (speech.finish_reason, speech.evaluations) == ("length", 2 * (3 + 7))
     (plain,) = system.synthesize(["one"], generator=seeded(), t2s_steps=3, s2a_steps=[2, 1])
     assert torch.equal(plain.wave_BT, speech.wave.wave_BT)
+
+
+def test_a_preset_is_a_set_of_options(system):
+    best, fast = (system.speak({"preset": name}).options for name in ("best", "fast"))
+    own = {name: FAST[name] for name in ("temperature", "filter_threshold")} | {"frames_per_token": 2.5}
+    assert best == dataclasses.asdict(MaskGCTOptions(**own)), "the best are the defaults"
+    assert fast == best | dict(PRESETS["fast"])
+    assert system.speak({"preset": "fast", "t2s_steps": 5}).options == fast | {"t2s_steps": 5}
+    with pytest.raises(
+        ValueError, match="preset is 'quick' in the options of maskgct; it must be one of best, fast"
+    ):
+        system.speak({"preset": "quick"})
+
+
+def test_the_finer_codebooks_have_a_guidance_of_their_own(system):
+    """One branch for seven levels of one step each, two in three steps of codebook 0, and the other way round."""
+    steps = {"t2s_steps": 3, "s2a_steps": [1]}
+
+    def evaluations(**guidance):
+        task = system.speak({**steps, **guidance})
+        return task.run([task.prepare(SpeakRequest("one"))], [seeded()])[0].evaluations
+
+    assert evaluations(s2a_guidance=0.0) == 2 * 3 + 7
+    assert evaluations(guidance=0.0, s2a_guidance=1.0) == 3 + 2 * 7
+    assert evaluations(guidance=0.0) == 3 + 7
 
 
 def test_a_system_refuses_what_it_cannot(system, directory):

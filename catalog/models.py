@@ -230,11 +230,17 @@ def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature
 
 
 def check_place(uri: str) -> None:
-    """JobError for the file of an SQLite store that is a folder, which MLflow would try to open for minutes."""
+    """JobError for an SQLite store that is a folder or cannot be made, which MLflow would try to open for minutes."""
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
         if path.is_dir():
             raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
+        if path.exists():
+            return
+        # MLflow makes what is missing below.
+        place = next(one for one in path.absolute().parents if one.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise JobError(f"tracking URI {uri!r}: {place} is no folder that can be written")
 
 
 def _client(uri: str) -> MlflowClient:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 import pytest
@@ -65,11 +66,12 @@ def test_our_reading_of_the_log_is_deltalakes(appender, append, rows, codec) -> 
     append(["y"])
     table = DeltaTable(appender.uri)
     again = Dataset.open(appender.uri)
-    assert sorted(table.file_uris()) == sorted(again.file_uris()) == sorted(appender.dataset.file_uris())
+    expected = sorted(appender.dataset.file_uris())
+    assert sorted(map(unquote, table.file_uris())) == sorted(again.file_uris()) == expected
     assert set(appender.dataset.shards()) == set(again.shards())
     assert verify(again) == []
     for version in (1, 49, 50, 54, table.version() - 1):
-        assert sorted(DeltaTable(appender.uri, version).file_uris()) == sorted(
+        assert sorted(map(unquote, DeltaTable(appender.uri, version).file_uris())) == sorted(
             Dataset.open(appender.uri, version).file_uris()
         )
 

@@ -200,6 +200,10 @@ def test_another_store_than_the_process_s_own_registers_and_leaves_nothing_else(
 def test_a_store_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="is a folder; name a file"):
         models.list_models(f"sqlite:///{tmp_path}")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JobError, match=f"{tmp_path}/file is no folder that can be written"):
+        models.list_models(f"sqlite:///{tmp_path}/file/new/mlflow.db")
+    models.check_place(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
 
 
 def test_files_that_were_moved_are_named(system, mlflow_uri, tmp_path) -> None:

@@ -47,6 +47,53 @@ def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step-00000001.pt"]
 
 
+def test_a_folder_that_is_gone_is_the_reason(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "file" / "checkpoints")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write checkpoint .*: Not a directory$"):
+        checkpoints.save({"step": 1}, 1, best=False)
+
+
+def test_the_best_is_copied_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr("os.link", refuse)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1}, 1, best=True)
+    checkpoints.save({"step": 2}, 2, best=False)
+    assert load(tmp_path / "best.pt") == {"step": 1}
+    (tmp_path / "best.pt").unlink()
+    assert checkpoints.best() == checkpoints.latest() == tmp_path / "step-00000002.pt"
+
+
+def test_a_damaged_best_is_set_aside(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1}, 1, best=False)
+    (tmp_path / "best.pt").write_bytes(b"")
+    (line,) = checkpoints.clean()
+    assert line.endswith("it is kept as best.pt.damaged, and the one before it is used")
+    assert "best.pt is not a readable checkpoint: File is not a zip file" in line
+
+
+def test_every_part_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = Checkpoints(tmp_path).save({"step": 1}, 1, best=False)
+    with pytest.raises(ValueError, match=r"it lacks weights, optimizer$"):
+        load(path, required=("weights", "step", "optimizer"))
+
+
+def test_settings_of_several_sections_are_compared(tmp_path: Path) -> None:
+    saved = {"a": 1, "loop": {"x": 1, "y": (2, 3)}, "data": {"z": 3}}
+    check_identity(tmp_path, saved, saved)
+    wanted = saved | {"a": 2, "data": {"z": 4}}
+    with pytest.raises(
+        ValueError, match=r"settings: a was 1, is 2; data\.z was 3, is 4\. Continue with the same"
+    ):
+        check_identity(tmp_path, saved, wanted)
+
+
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path).save({"weights": torch.zeros(1000)}, 1, best=False)
     path.write_bytes(path.read_bytes()[:500])

@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass
 class Heard:
-    """What one set of options has made so far."""
+    """Figures of one set of options so far."""
 
     computing_s: float = 0.0
     evaluations: list[float] = field(default_factory=list)

@@ -68,7 +68,7 @@ class SemanticConditions:
 
 @dataclass(frozen=True)
 class _PackedRows:
-    """What the network needs of some rows, both branches if there are two."""
+    """The inputs of some rows that no step changes, of both branches if there are two."""
 
     rows_R: Tensor
     n_branches: int

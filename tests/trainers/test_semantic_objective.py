@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from catalog.appending import Appender
+from catalog.creation import create
+from catalog.shards import write_shard
+from catalog.token_columns import pack_latents
+from models.codec_sources import load_codec
 from models.codecs.factorized import quantization_errors
 from models.generators import load_generator
 from models.identity import TokenIdentity
@@ -142,3 +148,42 @@ def test_what_does_not_fit_is_refused(info: DataInfo, rows: Store) -> None:
     coarse = replace(info, columns={"latents": replace(FEATURES, hop_length=1280)})
     with pytest.raises(ValueError, match=r"row row0: w2v-bert-2\.0 has 20 frames beside 30 of any"):
         batch_of(coarse, rows)
+
+
+def test_the_configuration_that_comes_with_it_trains_on_a_dataset(command: Any, tmp_path: Path) -> None:
+    """As after `embed --dataset`: in small, with a column of the catalog."""
+    codec = load_codec("mill-16khz@1").identity
+    appender = Appender(create(tmp_path / "data", codec, {}, {"latents": FEATURES}))
+    appender.committed()
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 6), ("validation", 2)):
+        rows = [
+            {
+                "id": f"{split}-{row}",
+                "recording_id": f"{split}-{row}",
+                "text": "x",
+                "codes": draws.integers(0, 1024, (8, 10 + row)).tolist(),
+                "target_length": 10 + row,
+                "duration_s": 0.02 * (10 + row),
+                "split": split,
+                "latents": pack_latents(draws.standard_normal((10 + row, 12))),
+            }
+            for row in range(count)
+        ]
+        table = pa.Table.from_pylist(rows)
+        appender.append(write_shard(table, appender.uri, "test", codec, {"latents": FEATURES}))
+    config = Path(__file__).parents[2] / "configs" / "maskgct" / "repcodec.yaml"
+    sets = {
+        "model": SIZES,
+        "data.dataset": appender.uri,
+        "loop": {"max_steps": 2, "validate_every": 2},
+        "register": None,
+        "tracking.enabled": False,
+        "output": str(tmp_path / "run"),
+    }
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    code, result, error = command("fit", str(config), *words)
+    assert code == 0, error
+    assert (result["steps"], result["left_out"]) == (2, {})
+    name, module = load_generator(tmp_path / "run" / "export")
+    assert (name, module.config.feature_size, module.config.codebook_size) == ("repcodec", 12, 16)

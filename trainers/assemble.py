@@ -63,9 +63,9 @@ def assemble(
     """Build a system of the kind `family` of its parts and register it as `name`.
 
     `given` maps roles to directories or models:/ URIs; roles of further codecs take codec sources. What the parts
-    measured of their training data (`frames_per_token`) becomes an option unless the settings say otherwise. UsageError
-    for a role that the system does not have or lacks; JobError names parts that do not fit: another codec, another text
-    front end, other sizes.
+    measured of their training data (frames of a token and a sentence) become options unless the settings say otherwise.
+    UsageError for a role that the system does not have or lacks; JobError names parts that do not fit: another codec,
+    another text front end, other sizes.
     """
     settings = load_config(AssembleSettings, None, overrides)
     require_absolute_under_ray_job(tracking_uri=uri)
@@ -198,12 +198,21 @@ def _check_codec(what: str, source: str, weights: str, found: Codec, role: str) 
 
 
 def _options(kind: SystemKind, records: Mapping[str, Values], given: Values) -> Record:
-    """Statistics of the parts' training data, the first role's first, overridden by the given options."""
+    """Statistics of the training data of the first part that has some, overridden by the given options.
+
+    Frames a token and a sentence are one measurement: who gives the former replaces both.
+    """
     options: Record = {}
-    for role, record in reversed([(role, records[role]) for role in kind.roles if role in records]):
-        measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}
+    for role, record in [(role, records[role]) for role in kind.roles if role in records]:
         place = kind.text_options if role in kind.text_roles else ""
-        options |= {place: {**options.get(place, {}), **measured}} if place else measured
+        measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}
+        chosen = given.get(place, {}) if place else given
+        if "frames_per_token" in chosen:
+            measured.pop("frames_per_sentence", None)
+        if place and measured:
+            options.setdefault(place, measured)
+        elif not options.keys() & measured:
+            options |= measured
     for key, value in given.items():
         inner = options.get(key)
         options[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, Mapping) else value

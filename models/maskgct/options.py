@@ -21,7 +21,9 @@ class TextOptions:
     """Options from text to the codes of codebook 0; the sampling defaults are those of the published example."""
 
     frames_per_token: float = 8.0
-    """Length of a sentence without a prompt: published are 8 to 16; an assembled system has its dataset's mean."""
+    """Length of a sentence without a prompt: published are 8 to 16; an assembled system has its dataset's."""
+    frames_per_sentence: float = 0.0
+    """Added to the frames of the tokens, whose number they do not follow; an assembled system has its dataset's."""
     speed: float = 1.0
     """Above 1 speaks faster. Not used with an explicit length."""
     t2s_steps: int = 50
@@ -45,6 +47,8 @@ class TextOptions:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not self.frames_per_sentence >= 0:
+            raise ValueError(f"frames_per_sentence is {self.frames_per_sentence}; it must not be negative")
         if self.no_prompt not in ("none", "pad_frame"):
             raise ValueError(f"no_prompt is {self.no_prompt!r}; it must be 'none' or 'pad_frame'")
         check_choice(self, "length_by", get_args(LengthBy))
@@ -65,7 +69,7 @@ class SemanticTextOptions(TextOptions):
     """Options from text to semantic tokens; the sampling defaults are those of amphion/MaskGCT."""
 
     frames_per_token: float = 4.0
-    """Length of a sentence without a prompt; an assembled system has its dataset's mean."""
+    """Length of a sentence without a prompt; an assembled system has its dataset's."""
     t2s_steps: int = 25
     temperature: float = 0.9
     guidance: float = 2.5

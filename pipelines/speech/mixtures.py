@@ -9,6 +9,9 @@ import numpy as np
 
 from pipelines.audio.containers import Samples
 
+_WINDOW, _HOP = 512, 128
+"""Samples of the phase vocoder's analysis."""
+
 
 def segment_of(recording: Samples, length: int, draws: np.random.Generator) -> Samples:
     """`length` samples of a recording from a drawn place on; a shorter recording starts again and again."""
@@ -39,13 +42,24 @@ def without_part(wave: Samples, first: int, last: int) -> Samples:
 
 
 def other_voice(wave: Samples, sample_rate: int, semitones: float) -> Samples:
-    """The same words at the same pace with pitch and formants moved, within full scale (phase vocoder)."""
-    import torch
-    import torchaudio
+    """The same words at the same pace with pitch and formants moved by whole semitones, within full scale.
 
-    wave_1T = torch.from_numpy(np.array(wave, dtype=np.float32))[None]
-    steps = round(semitones)
-    moved: Samples = torchaudio.functional.pitch_shift(wave_1T, sample_rate, steps)[0].numpy()
+    A phase vocoder makes the wave longer or shorter, and resampling gives it its length back.
+    """
+    import soxr
+    import torch
+    from torchaudio.functional import phase_vocoder
+
+    if not len(wave):
+        return wave
+    ratio, window = 2.0 ** (round(semitones) / 12), torch.hann_window(_WINDOW)
+    wave_T = torch.from_numpy(np.array(wave, dtype=np.float32))
+    spectrum_FT = torch.stft(wave_T, _WINDOW, _HOP, window=window, pad_mode="constant", return_complex=True)
+    advance_F1 = torch.linspace(0, np.pi * _HOP, len(spectrum_FT))[:, None]
+    stretched_FT = phase_vocoder(spectrum_FT, 1 / ratio, advance_F1)
+    stretched_T = torch.istft(stretched_FT, _WINDOW, _HOP, window=window, length=round(len(wave) * ratio))
+    moved: Samples = soxr.resample(stretched_T.numpy(), sample_rate * ratio, sample_rate)
+    moved = np.pad(moved[: len(wave)], (0, max(0, len(wave) - len(moved))))
     return np.clip(moved, -1.0, 1.0)
 
 

@@ -16,8 +16,9 @@ import yaml
 from mlflow import MlflowClient
 
 from models.codec_sources import load_codec
+from models.families import system_kind
 from models.text.verbalize import EDITION
-from trainers.assemble import common_text
+from trainers.assemble import _options, common_text
 
 SPEAK = """
 import io, json, sys, wave
@@ -193,3 +194,17 @@ def test_wrong_parts_are_usage_errors(command: Any, words: list[str], message: s
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_frames_a_token_and_a_sentence_are_one_measurement() -> None:
+    """That of the first part that has it; an older part has no frames a sentence, and a given value replaces both."""
+    both, mean = {"frames_per_token": 5.0, "frames_per_sentence": 9.0}, {"frames_per_token": 7.0}
+    kind = system_kind("maskgct")
+
+    def options(t2s: dict[str, float], s2a: dict[str, float], **given: float) -> dict[str, Any]:
+        return _options(kind, {"t2s": {"statistics": t2s}, "s2a": {"statistics": s2a}}, given)
+
+    assert options(both, mean) == options({}, both) == both
+    assert options(mean, both) == mean
+    assert options(both, both, frames_per_token=6.0) == {"frames_per_token": 6.0}
+    assert options(both, both, frames_per_sentence=0.0) == {**both, "frames_per_sentence": 0.0}

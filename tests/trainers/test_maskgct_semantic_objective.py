@@ -16,6 +16,7 @@ from models.codec_sources import load_codec
 from models.generators import load_generator
 from models.identity import TokenIdentity
 from trainers.objectives import DataInfo, objective_class
+from trainers.objectives.lengths import length_rule
 from trainers.plan import Item, Position
 from trainers.store import Store
 
@@ -79,7 +80,11 @@ def test_t2s_reads_semantic_tokens_at_their_own_rate(info: DataInfo, rows: Store
     assert objective.network.config.codebook_size == 50
     # h ə l ˈ o ʊ between begin and end.
     assert batch.text_mask_BL.sum(1).tolist() == [8, 3, 4, 3]
-    assert objective.statistics(rows) == {"frames_per_token": 27 / 18}
+    assert (
+        objective.statistics(rows)
+        == length_rule([8, 3, 4, 3], [15, 9, 2, 1])
+        == {"frames_per_token": 27 / 18}
+    )
     assert objective.needs(objective.settings(), info).columns == ("phonemes", "semantic_codes")
     half = objective.collator(objective.settings(), info)(rows, [Item(0, 10, 20, seed=0)], Position(0, 0))
     assert half.codes_BQT[0, 0].tolist() == list(range(5, 15))

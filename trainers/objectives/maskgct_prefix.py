@@ -34,6 +34,7 @@ from models.sampling.masked import TokenChoice
 from trainers.data import Collator
 from trainers.objectives import DataInfo, Loss, Sample
 from trainers.objectives.generator import GeneratorObjective, TextBatch, collate_text
+from trainers.objectives.lengths import length_rule
 from trainers.objectives.network import cross_entropy, frame_mask
 from trainers.store import Store
 from trainers.text_tokens import TextTokens
@@ -120,10 +121,10 @@ class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
         """Codes (B, q, T) of the first q levels."""
 
     def statistics(self, rows: Store) -> dict[str, float]:
-        """`frames_per_token`: the length of a sentence that is spoken without a voice prompt."""
+        """The length of a sentence whose length is not given (`length_rule`)."""
         recorded = rows.recorded()
-        tokens = sum(len(self.tokens_of(rows, row)) for row in recorded.tolist())
-        return {"frames_per_token": int(rows.lengths[recorded].sum()) / max(1, tokens)}
+        tokens = [len(self.tokens_of(rows, row)) for row in recorded.tolist()]
+        return length_rule(tokens, rows.lengths[recorded].tolist())
 
 
 class MaskGCTT2SObjective(_MaskGCTObjective):

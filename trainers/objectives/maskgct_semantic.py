@@ -32,6 +32,7 @@ from models.sampling.masked import TokenChoice
 from trainers.data import Collator
 from trainers.objectives import DataInfo, Loss, Sample
 from trainers.objectives.generator import TextBatch, pad_tokens
+from trainers.objectives.lengths import length_rule
 from trainers.objectives.maskgct_prefix import MaskGCTT2SObjective, T2SSettings, level_loss
 from trainers.objectives.network import NetworkObjective, frame_mask
 from trainers.objectives.semantic_tokens import (
@@ -95,11 +96,10 @@ class MaskGCTSemanticT2SObjective(MaskGCTT2SObjective):
         return []
 
     def statistics(self, rows: Store) -> dict[str, float]:
-        """`frames_per_token`, in frames of the semantic tokenizer."""
+        """The length of a sentence (`length_rule`), in frames of the semantic tokenizer."""
         every = rows.recorded().tolist()
-        tokens = sum(len(self.tokens_of(rows, row)) for row in every)
-        frames = sum(len(rows.numbers(row, COLUMN)) for row in every)
-        return {"frames_per_token": frames / max(1, tokens)}
+        tokens = [len(self.tokens_of(rows, row)) for row in every]
+        return length_rule(tokens, [len(rows.numbers(row, COLUMN)) for row in every])
 
 
 class _SemanticColumn:

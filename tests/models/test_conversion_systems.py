@@ -201,7 +201,7 @@ def test_published_options_are_known(parts: Path, tmp_path: Path) -> None:
     assert convert(storm, source, reference, schedule="published")[1] == 2 * 9
     assert convert(storm, source, reference, once_all_tokens=True)[1] == 1
     flow = load_system(save(parts, tmp_path / "flow", *SYSTEMS["flow_matching"]))
-    assert convert(flow, source, reference)[1] == 7
+    assert convert(flow, source, reference)[1] == 8
     assert convert(flow, source, reference, steps=3, grid="uniform", method="midpoint")[1] == 6
     assert convert(flow, source, reference, steps=4, grid="published", method="midpoint")[1] == 32
     plain = convert(flow, source, reference)[0]

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from catalog.appending import Appender
 from catalog.command import UsageError
+from catalog.creation import create
+from catalog.datasets import Dataset
 from catalog.models import resolve
+from catalog.shards import write_shard
 from models.adapters import adapter_state, merged, read_adapter
 from models.codec_sources import load_codec
 from models.generators import load_generator
@@ -167,6 +172,39 @@ def test_a_run_that_stopped_continues_as_if_it_had_not(
     code, _, error = fit(stopped)
     assert code == 1
     assert "adapter.rank was 2, is 3" in error
+
+
+def spelled(dataset: str, folder: Path, codes: dict[str, int]) -> str:
+    """The dataset's training rows as texts of one letter, which says the code of all frames."""
+    source = Dataset.open(dataset)
+    columns = ["id", "recording_id", "text", "codes", "target_length", "duration_s"]
+    rows = source.read(columns, "train").to_pylist()
+    for index, row in enumerate(rows):
+        row["text"] = "ab"[index % 2]
+        row["codes"] = [[codes[row["text"]]] * len(level) for level in row["codes"]]
+    appender = Appender(create(folder, source.codec, {}))
+    table = pa.Table.from_pylist(rows).append_column("split", pa.array(["train"] * len(rows)))
+    appender.append(write_shard(table, appender.uri, "test", source.codec))
+    return appender.uri
+
+
+def test_it_learns_what_its_base_has_wrong(fit: Any, dataset: str, tmp_path: Path) -> None:
+    """Training losses of the letters exchanged: of the first update, which is the base's, and around the 60th."""
+    known = spelled(dataset, tmp_path / "known", {"a": 5, "b": 7})
+    exchanged = spelled(dataset, tmp_path / "exchanged", {"a": 7, "b": 5})
+    targets = ["qkv", "out", "gate_up", "down"]
+    adapter = {"base": str(tmp_path / "base" / "export"), "rank": 8, "targets": targets}
+
+    def loss(data: str, name: str, steps: int, **changes: Any) -> float:
+        loop = {"max_steps": steps, "validate_every": 200, "log_every": 10, "optim": {"lr": 0.02}}
+        code, made, error = fit(settings_of(data, tmp_path / name, "t2s", loop=loop, **changes))
+        assert code == 0, error
+        return float(made["loss"])
+
+    learned = loss(known, "base", 100, model=SIZES)
+    wrong = loss(exchanged, "first", 1, adapter=adapter)
+    assert learned < 0.5 * wrong
+    assert loss(exchanged, "tuned", 60, adapter=adapter) < 0.5 * wrong
 
 
 def test_what_does_not_fit_is_one_line(

@@ -188,7 +188,7 @@ def _given_files(data: DataSettings) -> Source:
 
 
 def _readable(paths: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    """The files that can be read to their end, and how many cannot, each of which is told. JobError if none can.
+    """The files that can be read to their end, and how many cannot, each of which is reported. JobError if none can.
 
     Shards of a dataset are another matter: there a damaged one ends the run, since `verify` and `repair` mend it.
     """

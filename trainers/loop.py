@@ -51,7 +51,7 @@ def train(
     """Train `objective` on `batches` until a stop rule or a signal; continue from a checkpoint in `directory`.
 
     `identity`: settings that a continued run must share, besides the loop's own; `extra`: plain values to keep in the
-    checkpoint (a tracking run's id); `asked_to_stop` is asked after every update, and counts like a signal; so is
+    checkpoint (a tracking run's id); `asked_to_stop` is called after every update, and counts like a signal; so is
     `commands`, on rank 0. In a process group of torch.distributed every rank calls this alike. Raises ValueError for a
     checkpoint of other settings, FloatingPointError for a loss or gradient that is not finite, before the update and
     naming the step and the rows.
@@ -128,8 +128,8 @@ class _Loop(Generic[B]):
 
     def _commanded(self) -> Wishes:
         """Commands given to rank 0, on all ranks."""
-        told = Wishes() if self.parallel.rank else self.commands()
-        values = torch.tensor([told.quit, told.save, told.evaluate, told.lr], dtype=torch.float64)
+        given = Wishes() if self.parallel.rank else self.commands()
+        values = torch.tensor([given.quit, given.save, given.evaluate, given.lr], dtype=torch.float64)
         quits, saves, evaluates, lr = self.parallel.sum(values.to(self.device)).tolist()
         self.lr = lr or self.lr
         return Wishes(bool(quits), bool(saves), bool(evaluates), lr)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 _CHUNK = 8192
 _SEARCH_CHUNK = {"cpu": 512}
-"""Vectors searched at once: 68 times real time on one core; 256 gave 59, 1024 no more than 512."""
+"""Vectors searched at once; what fits a core's cache (measured: docs/log.md)."""
 _LARGEST_SEARCH_CHUNK = 8192
 _GROUP = 32
 

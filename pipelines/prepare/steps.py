@@ -217,7 +217,7 @@ def _codec(settings: PrepareSettings, on_gpu: bool) -> Stage:
     arguments: dict[str, object] = {
         "name": absolute_source(settings.codec.name),
         "device": "cuda" if on_gpu else "cpu",
-        # Larger batches leave a CPU's cache: 60 s took 1.4 times as long as 10 s.
+        # Larger batches leave a CPU's cache (docs/log.md).
         "batch_s": settings.resources.encode_batch_s or (120.0 if on_gpu else 10.0),
         "threads": settings.resources.threads,
     }

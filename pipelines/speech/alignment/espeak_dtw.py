@@ -45,8 +45,8 @@ class EspeakDtw:
     """Aligner `espeak-dtw`. `default_language` speaks for rows without a language."""
 
     min_score = 0.1
-    """Keeps 98 % of 144 right phrases (7 readings in English, German and Spanish) and 21 % of 142 phrases of the same
-    transcripts shuffled, so that the neighbours of a phrase must be looked at too."""
+    """Keeps nearly all right phrases and a fifth of shuffled ones (docs/log.md), so the neighbours of a phrase are
+    compared, too."""
 
     def __init__(self, default_language: str = "en") -> None:
         self._default_language = default_language

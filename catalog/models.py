@@ -229,10 +229,23 @@ def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature
     )
 
 
+_SQLITE = "sqlite:///"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite tracking URI, in which `%41` is an A; None for another store."""
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
+
+
+def sqlite_uri(file: Path) -> str:
+    """The tracking URI of an SQLite file, whatever its path is made of."""
+    return _SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
+
+
 def check_place(uri: str) -> None:
     """JobError for an SQLite store that is a folder or cannot be made, which MLflow would try to open for minutes."""
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    path = sqlite_file(uri)
+    if path is not None:
         if path.is_dir():
             raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
         if path.exists():
@@ -265,10 +278,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        uri, place = str(client.tracking_uri), None
-        if uri.startswith("sqlite:///"):
-            folder = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute().parent
-            place = (folder / "mlruns" / re.sub(r"[^\w.-]", "_", name)).as_uri()
+        file, place = sqlite_file(str(client.tracking_uri)), None
+        if file is not None:
+            place = (file.absolute().parent / "mlruns" / re.sub(r"[^\w.-]", "_", name)).as_uri()
         try:
             return str(client.create_experiment(name, place))
         except MlflowException:  # another process made it at the same moment

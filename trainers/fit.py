@@ -15,7 +15,7 @@ from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
-from catalog.models import promote, register, tracking_uri
+from catalog.models import promote, register, sqlite_file, sqlite_uri, tracking_uri
 from catalog.outward import say, without_secrets
 from catalog.runs import newest_record
 from models.checkpoints import Record, Values
@@ -253,8 +253,9 @@ def absolute(settings: FitSettings) -> FitSettings:
     def local(location: str) -> str:
         return location if "://" in location else str(Path(location).absolute())
 
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    file = sqlite_file(uri)
+    if file is not None and not file.is_absolute():
+        uri = sqlite_uri(file)
     update: Record = {
         "files": tuple(map(local, data.files)),
         "validation_files": tuple(map(local, data.validation_files)),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from catalog.files import write_text
-from catalog.models import check_place, experiment_id, tracking_uri
+from catalog.models import check_place, experiment_id, sqlite_file, tracking_uri
 from catalog.outward import without_secrets
 from models.checkpoints import Record, Values
 from trainers.checkpoint_models import CheckpointModels
@@ -77,10 +77,11 @@ def open_run(
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Two trainings that start together must not both migrate a fresh SQLite store."""
-    if not uri.startswith("sqlite:///"):
+    store = sqlite_file(uri)
+    if store is None:
         yield
         return
-    lock = Path(uri.removeprefix("sqlite:///") + ".lock")
+    lock = store.with_name(f"{store.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

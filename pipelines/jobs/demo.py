@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from catalog.command import JobError
+from catalog.models import sqlite_uri
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
 from pipelines.demo.classifier import SAMPLE_RATE, train_classifier
@@ -49,7 +50,7 @@ class _Demo:
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
+        return sqlite_uri(self.folder / "mlflow.db")
 
     def run(self, step: str, words: Sequence[str], log: Path | None = None) -> dict[str, object]:
         """Run `speechmill WORDS`, its progress into `log` if given; return its JSON line. JobError when it fails."""

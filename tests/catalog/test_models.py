@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from catalog.command import JobError, UsageError
 
 SCRIPT = """
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -204,6 +206,18 @@ def test_a_store_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=f"{tmp_path}/file is no folder that can be written"):
         models.list_models(f"sqlite:///{tmp_path}/file/new/mlflow.db")
     models.check_place(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
+
+
+def test_a_store_lies_where_its_path_says(system: Path, mlflow_uri: str, tmp_path: Path) -> None:
+    """MLflow's SQLAlchemy decodes `%41` in a URI."""
+    folder = tmp_path / "odd %41 é?"
+    folder.mkdir()
+    file = Path(shutil.copy(models.sqlite_file(mlflow_uri), folder / "mlflow.db"))
+    uri = models.sqlite_uri(file)
+    assert models.sqlite_file(uri) == file
+    models.register(system, "odd", tracking_uri=uri)
+    assert contents(models.resolve("models:/odd/1", uri)) == contents(system)
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlruns"}
 
 
 def test_files_that_were_moved_are_named(system, mlflow_uri, tmp_path) -> None:

@@ -199,7 +199,7 @@ def _report(demo: _Demo, table: Mapping[str, int], text: str, total_s: float) ->
     lines += [
         f"it says {text!r}: {demo.folder / 'speech.wav'}",
         f"recordings, dataset, runs and this table: {demo.folder}",
-        f"MLflow: mlflow ui --backend-store-uri {demo.tracking_uri}",
+        f"MLflow: mlflow ui --backend-store-uri {shlex.quote(demo.tracking_uri)}",
     ]
     if table["recognised_synthesized"] < PASS:
         lines.append(f"fewer than {PASS} of {total}: longer training helps, --minutes {2 * demo.minutes:g}")

@@ -1,17 +1,18 @@
 """Network evaluations against recognised words: one system with several sets of sampling options.
 
     python -m benchmarks.bench_samplers SYSTEM --demo demo [--sets FILE] [--seeds 3]
-    python -m benchmarks.bench_samplers SYSTEM --digits FSDD --work FOLDER [--split validation]
+    python -m benchmarks.bench_samplers SYSTEM --digits FSDD --work FOLDER [--family soundstorm] [--split validation]
 
 SYSTEM is a system's directory. `--demo` (the folder that `make demo` left) asks for phrases of three digits and lets
-the ear of bench_phrases judge them; `--digits` (the Free Spoken Digit Dataset) asks as bench_digits does, for single
-digits in the voices of prompts, and its ears, kept in `--work`, judge words and voices. FILE is JSON: a name and the
-options of each set, the first one being what the others are compared with; without it the sets are SETS.
+the ear of bench_phrases judge them; `--digits` (the Free Spoken Digit Dataset) asks as bench_digits asks `--family`,
+for single digits in the voices of prompts, spoken or converted, and its ears, kept in `--work`, judge words and voices.
+FILE is JSON: a name and the options of each set, the first one being what the others are compared with; without it the
+sets are the presets `best` and `fast`.
 
-Every set speaks the same requests with the same seeds, one by one, so that evaluations are a request's own. The sets
-take turns, seed after seed: other work on the machine disturbs all of them alike. Times are processor seconds of one
-thread relative to the first set. A difference is of the same requests and seeds; intervals are 95 % bootstrap intervals
-over requests.
+Every set speaks the same requests with the same seeds. With the first seed they come one by one, which gives a
+request's own evaluations and times (processor seconds of one thread, relative to the first set); with the others in
+batches, on which no row's speech depends. The sets take turns, seed after seed: other work on the machine disturbs all
+of them alike. A difference is of the same requests and seeds; intervals are 95 % bootstrap intervals over requests.
 
 The last line is JSON; systems are kept in benchmarks/results/samplers.json under the name of their requests.
 """
@@ -30,14 +31,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench_digits import _generator, _waves
+from benchmarks.bench_digits import BATCH, _generator, _waves
 from benchmarks.bench_phrases import words_of
-from benchmarks.digits_corpus import Corpus
-from benchmarks.digits_families import FAMILIES
+from benchmarks.digits_corpus import Corpus, Split
+from benchmarks.digits_families import FAMILIES, DigitsFamily
 from benchmarks.digits_judges import judges
 from catalog.files import write_text
 from models.metrics.bootstrap import bootstrap_interval
-from models.system import SpeakRequest, System
+from models.system import ConvertRequest, SpeakRequest, Speech, System
 from models.system_files import load_system
 from pipelines.audio.containers import Samples
 from pipelines.demo.classifier import train_classifier
@@ -45,11 +46,7 @@ from pipelines.demo.corpus import DIGITS
 from pipelines.jobs.demo import single_digits
 
 RESULTS = Path(__file__).parent / "results" / "samplers.json"
-SETS: Mapping[str, Mapping[str, Any]] = {
-    "published": {"preset": "best"},
-    "16 steps": {"t2s_steps": 16, "guidance": 1.0, "s2a_steps": [20, 10, 1], "s2a_guidance": 0.0},
-    "fast": {"preset": "fast"},
-}
+SETS: Mapping[str, Mapping[str, Any]] = {name: {"preset": name} for name in ("best", "fast")}
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,9 @@ class Asked:
 
     name: str
     ids: Sequence[str]
-    requests: Sequence[SpeakRequest]
+    requests: Sequence[SpeakRequest | ConvertRequest]
+    options: Mapping[str, Any]
+    """Of every set, where it says nothing else."""
     judge: Callable[[Sequence[Samples]], Mapping[str, Sequence[float]]]
 
 
@@ -87,14 +86,13 @@ def demo_phrases(demo: Path, count: int) -> Asked:
         return {"words": [sum(a == b for a, b in words) / 3 for words in pairs]}
 
     ids = [f"{at}-{'-'.join(phrase)}" for at, phrase in enumerate(phrases)]
-    return Asked("demo", ids, [SpeakRequest(" ".join(phrase), "en") for phrase in phrases], judge)
+    return Asked("demo", ids, [SpeakRequest(" ".join(phrase), "en") for phrase in phrases], {}, judge)
 
 
-def spoken_digits(fsdd: Path, work: Path, split: Any, each: int) -> Asked:
+def spoken_digits(fsdd: Path, work: Path, split: Split, each: int, family: DigitsFamily) -> Asked:
     """Single digits in the voices of six speakers."""
     corpus = Corpus(fsdd)
     asked, ears = corpus.requests(split, each), judges(corpus, work)
-    family = FAMILIES["maskgct"]
     waves = _waves(corpus, asked, family)
 
     def judge(made: Sequence[Samples]) -> Mapping[str, Sequence[float]]:
@@ -103,19 +101,24 @@ def spoken_digits(fsdd: Path, work: Path, split: Any, each: int) -> Asked:
         return {"words": [word for word, _ in right], "voices": [voice for _, voice in right]}
 
     requests = [family.ask(one, waves) for one in asked]
-    assert all(isinstance(one, SpeakRequest) for one in requests)
-    return Asked(f"digits ({split})", [one.id for one in asked], requests, judge)  # type: ignore[arg-type]
+    name = f"{family.name}, digits ({split})"
+    return Asked(name, [one.id for one in asked], requests, family.options, judge)
 
 
 def speak(system: System, options: Mapping[str, Any], asked: Asked, seed: int, heard: Heard) -> None:
     """Answer every request once; a row's randomness follows from its id and the seed."""
-    task = system.speak(options)
-    spoken = []
+    size = BATCH if seed else 1
+    given = {**asked.options, **options}
+    converts = isinstance(asked.requests[0], ConvertRequest)
+    task: Any = system.convert(given) if converts else system.speak(given)
+    spoken: list[Speech] = []
     started = time.process_time()
-    for name, request in zip(asked.ids, asked.requests, strict=True):
-        spoken += task.run([task.prepare(request)], [_generator(name, seed)])
-    heard.computing_s += time.process_time() - started
-    heard.evaluations += [float(one.evaluations) for one in spoken]
+    for at in range(0, len(asked.ids), size):
+        prepared = [task.prepare(request) for request in asked.requests[at : at + size]]
+        spoken += task.run(prepared, [_generator(name, seed) for name in asked.ids[at : at + size]])
+    if size == 1:
+        heard.computing_s = time.process_time() - started
+        heard.evaluations = [float(one.evaluations) for one in spoken]
     heard.add(asked.judge([one.wave.wave_BT[0, : int(one.wave.lengths_B[0])].numpy() for one in spoken]))
 
 
@@ -172,6 +175,9 @@ def main() -> None:
     requests.add_argument("--demo", type=Path, help="folder that `make demo` left")
     requests.add_argument("--digits", type=Path, metavar="FSDD", help="folder of the corpus")
     parser.add_argument("--work", type=Path, help="with --digits: where its ears are, or are kept")
+    parser.add_argument(
+        "--family", choices=sorted(FAMILIES), default="maskgct", help="of SYSTEM, with --digits"
+    )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the prompts")
     parser.add_argument("--phrases", type=int, default=100, help="with --demo")
     parser.add_argument("--each", type=int, default=4, help="with --digits: requests a digit and speaker")
@@ -185,7 +191,8 @@ def main() -> None:
     if arguments.demo:
         asked = demo_phrases(arguments.demo, arguments.phrases)
     else:
-        asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each)
+        family = FAMILIES[arguments.family]
+        asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each, family)
     system = load_system(arguments.system)
     load_before = os.getloadavg()[0]
     for seed, rows in enumerate(measured(system, sets, asked, arguments.seeds)):

@@ -19,6 +19,7 @@ from models.codecs.interface import Codec, Wave
 from models.identity import TokenIdentity
 from models.prompt import PerPrompt, Prompt, check_prompt, prompt_samples
 from models.sampling.draws import RowDraws, row_seeds
+from models.settings import with_preset
 from models.system import Capability, ConvertRequest, SpeakRequest, Speech, System, rows_of
 
 Planned = TypeVar("Planned")
@@ -76,6 +77,8 @@ class TokensToSpeech(Protocol[Voice]):
 
 TextStage: TypeAlias = Callable[[TokenIdentity, Mapping[str, Json]], TextToTokens[Planned]]
 """(tokens that are wanted, options) -> the stage. ValueError if it writes other tokens or has no such option."""
+Presets: TypeAlias = Mapping[str, Mapping[str, Json]]
+"""Sets of options by name."""
 SpeechStage: TypeAlias = Callable[[Mapping[str, Json]], TokensToSpeech[Voice]]
 """Options -> the stage. ValueError for an option that it does not have."""
 
@@ -83,7 +86,7 @@ SpeechStage: TypeAlias = Callable[[Mapping[str, Json]], TokensToSpeech[Voice]]
 class Cascade(System, Generic[Planned, Voice]):
     """A speech stage, and before it a text stage if there is one.
 
-    Options are those of the speech stage; those of the text stage stand under `text`.
+    Options are those of the speech stage; those of the text stage stand under `text`. `preset` names a set of both.
     """
 
     def __init__(
@@ -93,10 +96,18 @@ class Cascade(System, Generic[Planned, Voice]):
         speech: SpeechStage[Voice],
         text: TextStage[Planned] | None = None,
         options: Mapping[str, Json] | None = None,
+        presets: Presets | None = None,
     ) -> None:
-        """`options` are the system's own defaults. ValueError for stages or options that do not fit."""
+        """`options` are the system's own defaults, `presets` further sets of options by name.
+
+        What a preset says of a text stage holds where there is one. ValueError for stages or options that do not fit.
+        """
         self.name, self.codec = name, codec
-        self._speech, self._text, self._options = speech, text, dict(options or {})
+        self._speech, self._text = speech, text
+        self._presets = presets or {}
+        if text is None:
+            self._presets = {name: without(one, "text") for name, one in self._presets.items()}
+        self._options = dict(options or {})
         can: tuple[Capability, ...] = ("convert",) if text is None else ("convert", "speak")
         self.capabilities = frozenset(can)
         if text is not None:
@@ -118,10 +129,11 @@ class Cascade(System, Generic[Planned, Voice]):
     def _stages(
         self, options: Mapping[str, Json]
     ) -> tuple[TokensToSpeech[Voice], TextToTokens[Planned] | None]:
-        given = {**self._options, **options}
-        own, others = self._options.get("text", {}), options.get("text", {})
-        given.pop("text", None)
-        speech = self._speech(given)
+        base = without(self._options, "preset") if "preset" in options else self._options
+        what = f"the options of {self.name}"
+        base, options = (with_preset(self._presets, given, what) for given in (base, options))
+        own, others = base.get("text", {}), options.get("text", {})
+        speech = self._speech(without({**base, **options}, "text"))
         if self._text is None:
             if others:
                 raise ValueError(f"{self.name} has no text stage; it takes no options under 'text'")
@@ -135,6 +147,11 @@ class Cascade(System, Generic[Planned, Voice]):
                 f"the speech stage of {self.name} reads those of {speech.reads.source}"
             )
         return speech, text
+
+
+def without(options: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    """`options` but for one."""
+    return {key: value for key, value in options.items() if key != name}
 
 
 @dataclass(frozen=True)

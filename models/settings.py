@@ -34,16 +34,24 @@ def replaced(base: T, values: Mapping[str, Any], what: str) -> T:
 def with_preset(
     presets: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], what: str
 ) -> Mapping[str, Any]:
-    """`values` with those of the preset that `preset` names, where they say nothing else.
+    """`values` with those of the preset that `preset` names, where they say nothing else, in nested mappings too.
 
-    ValueError for an unknown one.
+    Without presets it is a key like others. ValueError for an unknown one.
     """
-    if "preset" not in values:
+    if "preset" not in values or not presets:
         return values
     name = values["preset"]
     if not isinstance(name, str) or name not in presets:
         raise ValueError(f"preset is {name!r} in {what}; it must be one of {', '.join(presets)}")
-    return {**presets[name], **{key: value for key, value in values.items() if key != "preset"}}
+    merged = dict(presets[name])
+    for key, value in values.items():
+        if key != "preset":
+            base = merged.get(key)
+            if isinstance(base, Mapping) and isinstance(value, Mapping):
+                merged[key] = {**base, **value}
+            else:
+                merged[key] = value
+    return merged
 
 
 def check_keys(values: Mapping[str, Any], known: list[str], what: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.cascade import Presets
 from models.codecs.interface import Codes, Wave
 from models.content import Content, ContentStage, RecordingLimits, Voice, pad_voices
 from models.layers.masks import pad_rows
@@ -26,6 +27,13 @@ class SoundStormSystemOptions(SoundStormOptions, RecordingLimits):
     def __post_init__(self) -> None:
         SoundStormOptions.__post_init__(self)
         RecordingLimits.__post_init__(self)
+
+
+PRESETS: Presets = {
+    "best": {"steps": 8, "num_full_sampling_levels": 1},
+    "fast": {"steps": 1, "num_full_sampling_levels": 1, "text": {"t2s_steps": 8}},
+}
+"""`best` is the default, also of the text stage."""
 
 
 class SpeechStage(ContentStage):

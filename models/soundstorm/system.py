@@ -10,7 +10,7 @@ from models.content import Content, Voice
 from models.manifest import Parts, SystemKind
 from models.settings import replaced
 from models.soundstorm.network import SoundStorm
-from models.soundstorm.stages import SoundStormSystemOptions, SpeechStage
+from models.soundstorm.stages import PRESETS, SoundStormSystemOptions, SpeechStage
 
 
 def build(parts: Parts) -> Cascade[object, Voice]:
@@ -23,7 +23,7 @@ def build(parts: Parts) -> Cascade[object, Voice]:
         given = replaced(SoundStormSystemOptions(), options, "the options of soundstorm")
         return SpeechStage(model, content, given)
 
-    return Cascade("soundstorm", parts.codec, stage, parts.text_stages.get("t2s"), parts.options)
+    return Cascade("soundstorm", parts.codec, stage, parts.text_stages.get("t2s"), parts.options, PRESETS)
 
 
 SYSTEM = SystemKind(

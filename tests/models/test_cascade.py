@@ -67,8 +67,8 @@ def text_stage(wanted, options):
     return Text(wanted, {"speed": 1.0, **options})
 
 
-def system(text=text_stage, options=None):
-    return Cascade("fake", PcmCodec("pcm-16khz"), Speech, text, options)
+def system(text=text_stage, options=None, presets=None):
+    return Cascade("fake", PcmCodec("pcm-16khz"), Speech, text, options, presets)
 
 
 def recording(loudness=0.5, samples=3200, sample_rate=16000):
@@ -115,6 +115,24 @@ def test_options_of_the_text_stage_stand_under_text():
         system().speak({"text": 3})
     with pytest.raises(ValueError, match="fake has no text stage"):
         system(text=None).convert({"text": {"speed": 2.0}})
+
+
+def test_a_preset_is_a_set_of_options_of_both_stages():
+    presets = {"best": {"steps": 4}, "fast": {"steps": 1, "text": {"speed": 3.0}}}
+    own = system(options={"steps": 9, "text": {"speed": 2.0, "pause": 1}}, presets=presets)
+    assert own.speak({"preset": "fast"}).options == {"steps": 1, "text": {"speed": 3.0, "pause": 1}}
+    single = own.speak({"preset": "fast", "steps": 2, "text": {"speed": 5.0}})
+    assert single.options == {"steps": 2, "text": {"speed": 5.0, "pause": 1}}
+    fast = system(options={"preset": "fast"}, presets=presets)
+    assert fast.speak({}).options == {"steps": 1, "text": {"speed": 3.0}}
+    assert fast.speak({"preset": "best"}).options == {"steps": 4, "text": {"speed": 1.0}}
+    assert system(text=None, presets=presets).convert({"preset": "fast"}).options == {"steps": 1}
+    with pytest.raises(
+        ValueError, match="preset is 'quick' in the options of fake; it must be one of best, fast"
+    ):
+        own.convert({"preset": "quick"})
+    with pytest.raises(ValueError, match=r"unknown option \['preset'\]"):
+        system().convert({"preset": "fast"})
 
 
 def test_without_a_text_stage_it_cannot_speak():

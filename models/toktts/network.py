@@ -45,10 +45,11 @@ class TokTTS(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         _initialise(self)
 
-    def encode(self, text_BL: Tensor, text_mask_BL: Tensor) -> Memory:
+    def encode(self, text_BL: Tensor, text_mask_BL: Tensor, said_B: Tensor | None = None) -> Memory:
         """Read int64 text tokens; the mask is true at valid ones, and padding may stand on either side.
 
-        ValueError for a text that is longer than the table of positions.
+        The decoder reads nothing of a row whose `said_B`, bool, is false; None: it reads all rows. ValueError for a
+        text that is longer than the table of positions.
         """
         if text_BL.shape[1] > self.config.text_positions:
             raise ValueError(
@@ -59,16 +60,28 @@ class TokTTS(nn.Module):
         causal = self.config.encoder_attention == "causal"
         dropout = self.config.encoder_attention_dropout if self.training else 0.0
         encoded_BLE = self.encoder(x_BLE, Padded(text_mask_BL, None, causal=causal, dropout=dropout))
-        return Memory(self.to_decoder(encoded_BLE), text_mask_BL, self._decoder_attention_dropout)
+        encoded_BLD = self.to_decoder(encoded_BLE)
+        if said_B is not None:
+            encoded_BLD = encoded_BLD * said_B[:, None, None]
+        return Memory(encoded_BLD, text_mask_BL, self._decoder_attention_dropout)
 
-    def forward(self, text_BL: Tensor, text_mask_BL: Tensor, tokens_BSK: Tensor) -> Tensor:
+    def forward(
+        self,
+        text_BL: Tensor,
+        text_mask_BL: Tensor,
+        tokens_BSK: Tensor,
+        seen_BSK: Tensor | None = None,
+        said_B: Tensor | None = None,
+    ) -> Tensor:
         """Return logits (B, S, K, V) of the tokens that follow each step.
 
-        `tokens_BSK`, int64, begin with the start token; padding stands behind them. ValueError for sequences that are
-        longer than the tables of positions.
+        `tokens_BSK`, int64, begin with the start token; padding stands behind them. `seen_BSK`, bool, is false at
+        tokens that the decoder may not read; None: it reads all. `said_B`: see `encode`. ValueError for sequences that
+        are longer than the tables of positions.
         """
-        memory = self.encode(text_BL, text_mask_BL)
-        x_BSD = self._embed(tokens_BSK, torch.arange(tokens_BSK.shape[1], device=tokens_BSK.device))
+        memory = self.encode(text_BL, text_mask_BL, said_B)
+        steps_S = torch.arange(tokens_BSK.shape[1], device=tokens_BSK.device)
+        x_BSD = self._embed(tokens_BSK, steps_S, seen_BSK)
         context = Padded(None, None, causal=True, dropout=self._decoder_attention_dropout)
         return self._logits(self.decoder(x_BSD, context, None, memory))
 
@@ -87,11 +100,12 @@ class TokTTS(nn.Module):
     def _decoder_attention_dropout(self) -> float:
         return self.config.decoder_attention_dropout if self.training else 0.0
 
-    def _embed(self, tokens_BSK: Tensor, positions: Tensor) -> Tensor:
+    def _embed(self, tokens_BSK: Tensor, positions: Tensor, seen_BSK: Tensor | None = None) -> Tensor:
         self._check_steps(tokens_BSK.shape[1])
         x_BSD = self.token_positions(positions)
         for stream, tokens_BS in enumerate(tokens_BSK.unbind(-1)):
-            x_BSD = x_BSD + F.embedding(tokens_BS, self.token_tables_KVD[stream])
+            read_BSD = F.embedding(tokens_BS, self.token_tables_KVD[stream])
+            x_BSD = x_BSD + (read_BSD if seen_BSK is None else read_BSD * seen_BSK[..., stream, None])
         y: Tensor = self.dropout(x_BSD)
         return y
 

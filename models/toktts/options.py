@@ -36,6 +36,9 @@ class TokTTSOptions:
     watched."""
     loop_period_s: float = 1.0
     """The longest part whose repetition counts."""
+    guidance: float = 0.0
+    """Multiple of the difference to the logits without the text that is added to those with it (classifier-free
+    guidance, arXiv 2306.05284); for networks that learned with `objective.textless`. 0: off, and half the work."""
     ids: Ids = "of_the_pattern"
     """`any` is the published way: every id can come at every step, and what is no frame is cut off."""
 
@@ -45,7 +48,7 @@ class TokTTSOptions:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         check_choice(self, "ids", get_args(Ids))
-        for name in ("max_length", "loop_s"):
+        for name in ("max_length", "loop_s", "guidance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         self._sampling()
@@ -53,13 +56,15 @@ class TokTTSOptions:
     def decoding(self, pattern: Pattern, frame_rate: float) -> Decoding:
         """Settings of the loop's choice. ValueError for beams with a pattern of several streams."""
         if self.num_beams == 1:
-            return Decoding(self._sampling(), ids=self.ids, guard=self._guard(pattern, frame_rate))
+            guard = self._guard(pattern, frame_rate)
+            return Decoding(self._sampling(), ids=self.ids, guard=guard, guidance=self.guidance)
         if pattern.n_streams > 1:
             raise ValueError(
                 f"num_beams is {self.num_beams}; the delay pattern has {pattern.n_streams} streams of tokens, "
                 "and beam search needs one: num_beams must be 1"
             )
-        return Decoding(self._sampling(), Beams(self.num_beams, self.length_penalty), self.ids)
+        beams = Beams(self.num_beams, self.length_penalty)
+        return Decoding(self._sampling(), beams, self.ids, guidance=self.guidance)
 
     def max_frames(self, pattern: Pattern, frame_rate: float, most: int) -> int:
         """Frames of a sentence at the most, at least 1; `most` are those that the network takes."""

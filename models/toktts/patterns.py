@@ -54,6 +54,10 @@ class Pattern(ABC):
         """The most frames whose tokens, stop tokens included, take so many steps."""
 
     @abstractmethod
+    def levels(self, n_steps: int) -> Tensor:
+        """The codebook (S, K), int64, that the tokens of each step belong to."""
+
+    @abstractmethod
     def write(self, codes_QT: Tensor) -> Tensor:
         """Tokens (S, K), int64, the stop token of every stream at its end."""
 
@@ -96,6 +100,10 @@ class Interleaved(Pattern):
     def frames(self, n_steps: int) -> int:
         """See Pattern."""
         return max(0, n_steps - 1) // self.n_codebooks
+
+    def levels(self, n_steps: int) -> Tensor:
+        """See Pattern. A stop token counts to the first codebook."""
+        return torch.arange(n_steps)[:, None] % self.n_codebooks
 
     def write(self, codes_QT: Tensor) -> Tensor:
         """See Pattern."""
@@ -145,6 +153,10 @@ class Delayed(Pattern):
     def frames(self, n_steps: int) -> int:
         """See Pattern."""
         return max(0, n_steps - self.n_codebooks)
+
+    def levels(self, n_steps: int) -> Tensor:
+        """See Pattern."""
+        return torch.arange(self.n_codebooks).expand(n_steps, -1)
 
     def write(self, codes_QT: Tensor) -> Tensor:
         """See Pattern."""

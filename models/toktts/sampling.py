@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.layers.attention_cache import Cached, Memory
 from models.sampling.autoregressive import (
     Continuation,
     FinishReason,
@@ -43,6 +42,9 @@ class Decoding:
     """`any` is the published way: every id can come at every step, and what is no frame is cut off."""
     guard: LoopGuard | None = None
     """Ends rows that repeat themselves; not with beams. Its numbers are in steps."""
+    guidance: float = 0.0
+    """Multiple of the difference to the logits without the text that is added; 0 switches guidance off and halves the
+    work."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,35 @@ def generate_codes(
     # A stream may have begun later.
     maximum = [most + late for most in steps for late in range(pattern.n_streams)]
     search = _search(model, maximum, decoding, seeds)
-    found = generate_tokens(model, text_BL, text_mask_BL, search, max(maximum), decoding.ids)
+    found = generate_tokens(
+        model, text_BL, text_mask_BL, search, max(maximum), decoding.ids, decoding.guidance
+    )
     rows = [found[at : at + pattern.n_streams] for at in range(0, len(found), pattern.n_streams)]
     return [_codes(model, streams) for streams in rows]
 
 
 @torch.no_grad()
 def generate_tokens(
-    model: TokTTS, text_BL: Tensor, text_mask_BL: Tensor, search: Search, max_steps: int, ids: Ids = "any"
+    model: TokTTS,
+    text_BL: Tensor,
+    text_mask_BL: Tensor,
+    search: Search,
+    max_steps: int,
+    ids: Ids = "any",
+    guidance: float = 0.0,
 ) -> list[Continuation]:
-    """Tokens of each stream of each row, without start and stop, as `search` chooses them."""
+    """Tokens of each stream of each row, without start and stop, as `search` chooses them; see Decoding."""
     n_rows, n_streams = len(text_BL), model.pattern.n_streams
-    state = _State(model.cache(n_rows, max_steps), model.encode(text_BL, text_mask_BL))
+    state = _State(model, text_BL, text_mask_BL, max_steps, guided=guidance > 0)
 
     def step(tokens_R: Tensor, state: _State) -> Tensor:
         tokens_BK = tokens_R.view(-1, n_streams)
-        logits_BKV = model.step(tokens_BK, state.cache, state.memory)
+        if guidance:
+            both_2BKV = model.step(tokens_BK.repeat(2, 1), state.cache, state.memory)
+            logits_BKV, textless_BKV = both_2BKV.chunk(2)
+            logits_BKV = logits_BKV + guidance * (logits_BKV - textless_BKV)
+        else:
+            logits_BKV = model.step(tokens_BK, state.cache, state.memory)
         if ids == "of_the_pattern":
             state.advance(tokens_BK[:, 0] == model.pattern.stop)
             allowed_BKV = model.pattern.allowed(state.steps, state.stopped_B)
@@ -101,11 +116,19 @@ def generate_tokens(
 
 
 class _State:
-    """The decoder's cache and memory, and where stream 0 of each row stopped."""
+    """The decoder's cache and memory, and where stream 0 of each row stopped.
 
-    def __init__(self, cache: Cached, memory: Memory) -> None:
-        self.cache, self.memory = cache, memory
-        self.stopped_B = torch.full_like(cache.lengths_B, NEVER)
+    If `guided`, all rows stand in cache and memory once more behind themselves, without their text.
+    """
+
+    def __init__(
+        self, model: TokTTS, text_BL: Tensor, text_mask_BL: Tensor, max_steps: int, *, guided: bool
+    ) -> None:
+        n_rows, copies = len(text_BL), 2 if guided else 1
+        said_B = torch.arange(copies * n_rows, device=text_BL.device) < n_rows
+        self.guided, self.cache = guided, model.cache(copies * n_rows, max_steps)
+        self.memory = model.encode(text_BL.repeat(copies, 1), text_mask_BL.repeat(copies, 1), said_B)
+        self.stopped_B = torch.full_like(self.cache.lengths_B[:n_rows], NEVER)
         self.steps = -1
 
     def advance(self, stops_B: Tensor) -> None:
@@ -116,9 +139,12 @@ class _State:
 
     def reorder(self, rows_B: Tensor) -> None:
         """See autoregressive.State."""
+        n_rows = len(self.stopped_B)
+        self.stopped_B = self.stopped_B[rows_B]
+        if self.guided:
+            rows_B = torch.cat([rows_B, rows_B + n_rows])
         self.cache.reorder(rows_B)
         self.memory.reorder(rows_B)
-        self.stopped_B = self.stopped_B[rows_B]
 
 
 def _search(model: TokTTS, maximum: Sequence[int], decoding: Decoding, seeds: Sequence[int]) -> Search:

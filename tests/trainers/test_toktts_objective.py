@@ -122,6 +122,38 @@ def test_rows_add_up_and_padding_holds_nothing(kind: str, info: DataInfo) -> Non
     assert float(whole.sum) == pytest.approx(sum(float(one.sum) for one in alone), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_count_by_their_weights(kind: str, info: DataInfo) -> None:
+    batch = batch_of(info)
+    plain, first, second = (
+        loss_of(build(info, kind, level_weights=weights), batch) for weights in ((), (2.0, 0.0), (0.0, 0.5))
+    )
+    codes = sum(LENGTHS)
+    assert (int(first.count), int(second.count)) == (2 * (codes + len(LENGTHS)), codes // 2)
+    assert float(first.sum / 2 + second.sum / 0.5) == pytest.approx(float(plain.sum), rel=1e-5)
+    total, count = plain.metrics["loss_first_level"].tolist()
+    assert total / count == pytest.approx(float(first.sum / first.count), rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_tokens": 0.5}, {"textless": 0.5}])
+def test_training_alone_hides_what_the_generator_says(settings: dict[str, float], info: DataInfo) -> None:
+    batch = batch_of(info)
+    plain, hiding = build(info), build(info, **settings)
+    assert float(loss_of(plain, batch).sum) == float(loss_of(hiding, batch).sum)
+
+    def loss(seed: int) -> float:
+        return float(hiding.loss(batch, "generator", torch.Generator().manual_seed(seed)).sum.detach())
+
+    hiding.train()
+    for dropout in (module for module in hiding.modules() if isinstance(module, torch.nn.Dropout)):
+        dropout.eval()
+    hiding.network.config = replace(
+        hiding.network.config, encoder_attention_dropout=0.0, decoder_attention_dropout=0.0
+    )
+    assert loss(1) == loss(1)
+    assert len({round(loss(seed), 2) for seed in range(4)}) > 1
+
+
 def test_dropout_follows_the_generator(info: DataInfo) -> None:
     objective, batch = build(info).train(), batch_of(info)
 
@@ -203,6 +235,15 @@ def test_what_does_not_fit_is_refused(info: DataInfo) -> None:
         TokTTSObjective.derive(TokTTSSettings(levels=9), info)
     with pytest.raises(ValueError, match=r"clip_audio_secs is 0.0; it must be above 0"):
         TokTTSSettings(clip_audio_secs=0.0)
+    with pytest.raises(ValueError, match="level_weights has 1 numbers; there are 8 levels"):
+        TokTTSObjective.derive(TokTTSSettings(level_weights=(1.0,)), info)
+    for weights in ((1.0, -1.0), (0.0, 0.0)):
+        with pytest.raises(ValueError, match="none may be negative, and one must be above 0"):
+            TokTTSSettings(level_weights=weights)
+    with pytest.raises(ValueError, match=r"hidden_tokens is 1.0; it must be in \[0, 1\)"):
+        TokTTSSettings(hidden_tokens=1.0)
+    with pytest.raises(ValueError, match=r"textless is -0.1; it must be in \[0, 1\)"):
+        TokTTSSettings(textless=-0.1)
     with pytest.raises(ValueError, match="a row has 128 frames; the network takes at most 127"):
         loss_of(build(info), batch_of(info, (128,)))
 

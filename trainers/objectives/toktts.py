@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.checkpoints import Record, Values
+from models.checkpoints import Json, Record, Values
 from models.codecs.interface import Codes
 from models.layers.masks import pad_rows
 from models.sampling.draws import row_seeds
@@ -31,7 +31,7 @@ from trainers.objectives import DataInfo, Loss, Objective, Sample, mean_metric
 from trainers.objectives.generator import GeneratorObjective, TextBatch, collate_text
 from trainers.plan import Item, Position
 from trainers.store import Store
-from trainers.text_tokens import TextTokens
+from trainers.text_tokens import LEGACY, TextTokens
 
 NOT_LEARNED = -100
 """The target where the pattern leaves no choice, and at padding."""
@@ -48,6 +48,14 @@ class TokTTSSettings:
     clip_audio_secs: float | None = None
     """Only the beginning of a recording is learned, and that it ends there, with its whole text; published are 2 s.
     Batches are still filled by the length of the whole recording."""
+    level_weights: tuple[float, ...] = ()
+    """Weight of each level in the loss; a stop token counts as one of the first level. Empty: all are alike, as
+    published, and the first level, which holds most of the words, is one of many."""
+    hidden_tokens: float = 0.0
+    """Share of the codes that training hides from the decoder, so that it must read the text (word dropout, arXiv
+    1511.06349); published is none."""
+    textless: float = 0.0
+    """Share of the rows whose text training hides, so that the system can speak with `guidance`; published is none."""
     sample_temperature: float = 1.0
     """Of the audio made at a validation."""
     sample_top_k: int = 50
@@ -57,6 +65,13 @@ class TokTTSSettings:
             raise ValueError(f"levels is {self.levels}; it must be at least 1")
         if self.clip_audio_secs is not None and not self.clip_audio_secs > 0:
             raise ValueError(f"clip_audio_secs is {self.clip_audio_secs}; it must be above 0")
+        if self.level_weights and not (min(self.level_weights) >= 0 < max(self.level_weights)):
+            raise ValueError(
+                f"level_weights is {list(self.level_weights)}; none may be negative, and one must be above 0"
+            )
+        for name in ("hidden_tokens", "textless"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         self.options()
 
     def options(self) -> TokTTSOptions:
@@ -99,6 +114,12 @@ def taught(pattern: Pattern, codes_BQT: Tensor, lengths_B: Tensor) -> Taught:
 class TokTTSObjective(GeneratorObjective[TextBatch]):
     """Text -> codes."""
 
+    legacy: ClassVar[Mapping[str, Json]] = {
+        **LEGACY,
+        "level_weights": [],
+        "hidden_tokens": 0.0,
+        "textless": 0.0,
+    }
     family = "toktts"
     model_config = TokTTSConfig
     settings = TokTTSSettings
@@ -106,7 +127,7 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
 
     def __init__(self, model: TokTTSConfig, settings: TokTTSSettings, data: DataInfo) -> None:
         super().__init__(TokTTS(model), settings, data)
-        self._options = settings.options()
+        self._settings = settings
 
     @classmethod
     def derive(cls, settings: TokTTSSettings, data: DataInfo) -> Record:
@@ -114,6 +135,10 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
         levels = data.n_codebooks if settings.levels is None else settings.levels
         if levels > data.n_codebooks:
             raise ValueError(f"levels is {levels}; the codes have {data.n_codebooks}")
+        if len(settings.level_weights) not in (0, levels):
+            raise ValueError(
+                f"level_weights has {len(settings.level_weights)} numbers; there are {levels} levels"
+            )
         vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         return {"text_vocab_size": vocab_size, "n_codebooks": levels, "codebook_size": data.codebook_size}
 
@@ -134,7 +159,7 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
         return collate
 
     def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
-        """Cross-entropy of the tokens, their number, and how many were guessed right."""
+        """Cross-entropy of the tokens by the weights of their levels, and how many were guessed right."""
         frames, most = batch.codes_BQT.shape[2], self.network.config.most_frames
         if frames > most:
             raise ValueError(
@@ -142,19 +167,50 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
                 f"set data.batch.max_token_length to {most}, or clip_audio_secs"
             )
         given = taught(self.network.pattern, batch.codes_BQT, batch.lengths_B)
+        seen_BSK, said_B = self._hidden(given.tokens_BSK, generator)
         with _dropout_from(generator, batch.codes_BQT.device):
-            logits_BSKV = self.network(batch.text_BL, batch.text_mask_BL, given.tokens_BSK)
+            logits_BSKV = self.network(
+                batch.text_BL, batch.text_mask_BL, given.tokens_BSK, seen_BSK=seen_BSK, said_B=said_B
+            )
         learned_BSK = given.targets_BSK != NOT_LEARNED
         logits_NV, targets_N = logits_BSKV[learned_BSK].float(), given.targets_BSK[learned_BSK]
-        right, count = (logits_NV.detach().argmax(-1) == targets_N).sum(), learned_BSK.sum()
-        loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
-        return Loss(loss, count, {"accuracy": mean_metric(right, count)})
+        levels_N = self._levels_of(learned_BSK)
+        right, first_N = logits_NV.detach().argmax(-1) == targets_N, levels_N == 0
+        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+        metrics = {
+            "accuracy": mean_metric(right.sum(), len(targets_N)),
+            "loss_first_level": mean_metric(losses_N[first_N].sum(), first_N.sum()),
+        }
+        if not self._settings.level_weights:
+            return Loss(losses_N.sum(), learned_BSK.sum(), metrics)
+        weights_N = losses_N.new_tensor(self._settings.level_weights)[levels_N]
+        return Loss((weights_N * losses_N).sum(), weights_N.sum(), metrics)
+
+    def _levels_of(self, learned_BSK: Tensor) -> Tensor:
+        """The codebook (N,) of each token that is learned."""
+        levels_SK = self.network.pattern.levels(learned_BSK.shape[1]).to(learned_BSK.device)
+        return levels_SK.expand_as(learned_BSK)[learned_BSK]
+
+    def _hidden(self, tokens_BSK: Tensor, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """What training lets the decoder see: codes (B, S, K) and texts (B,), bool; None: all of them."""
+
+        def kept(share: float, *shape: int) -> Tensor | None:
+            if not (self.training and share):
+                return None
+            return (torch.rand(shape, generator=generator) >= share).to(tokens_BSK.device)
+
+        seen_BSK = kept(self._settings.hidden_tokens, *tokens_BSK.shape)
+        if seen_BSK is not None:
+            seen_BSK = seen_BSK | (tokens_BSK >= self.network.pattern.start)
+        return seen_BSK, kept(self._settings.textless, len(tokens_BSK))
 
     def samples(self, batch: TextBatch, generator: torch.Generator) -> list[Sample]:
         """The batch's texts spoken, at most twice as long as the recordings, and the recordings."""
         limit = self.network.config.most_frames
         most = [max(1, min(2 * frames, limit)) for frames in batch.lengths_B.tolist()]
-        decoding = self._options.decoding(self.network.pattern, self.data.sample_rate / self.data.hop_length)
+        decoding = self._settings.options().decoding(
+            self.network.pattern, self.data.sample_rate / self.data.hop_length
+        )
         seeds = row_seeds(generator, len(most))
         spoken = generate_codes(self.network, batch.text_BL, batch.text_mask_BL, most, decoding, seeds)
         recorded = Codes(batch.codes_BQT, batch.lengths_B)

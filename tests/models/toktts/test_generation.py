@@ -26,6 +26,8 @@ DECODINGS = {
     "published": Decoding(TokenSampling(1.0), ids="any"),
     "beams": Decoding(beams=Beams(3)),
     "drawn beams": Decoding(TokenSampling(1.0), Beams(2)),
+    "guided": Decoding(TokenSampling(1.0), guidance=1.5),
+    "guided beams": Decoding(beams=Beams(3), guidance=1.5),
 }
 
 
@@ -59,14 +61,17 @@ def test_cached_logits_equal_those_of_the_whole_sequence(kind, reads):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_codes_equal_recomputation(kind):
+@pytest.mark.parametrize("guidance", [0, 1.5])
+def test_greedy_codes_equal_recomputation(kind, guidance):
     model, (text, mask) = build(kind), texts()
-    found = generate_codes(model, text, mask, [6] * 3, Decoding(), [0] * 3)
+    found = generate_codes(model, text, mask, [6] * 3, Decoding(guidance=guidance), [0] * 3)
     pattern = model.pattern
     for row, one in enumerate(found):
         tokens, stopped = [torch.full((pattern.n_streams,), pattern.start)], torch.tensor([NEVER])
         for step in range(pattern.steps(6) + pattern.n_streams - 1):
-            logits = model(text[row : row + 1], mask[row : row + 1], torch.stack(tokens)[None])[0, -1]
+            given = text[row : row + 1], mask[row : row + 1], torch.stack(tokens)[None]
+            logits, textless = (model(*given, said_B=torch.tensor([said]))[0, -1] for said in (True, False))
+            logits = logits + guidance * (logits - textless)
             tokens.append(logits.masked_fill(~pattern.allowed(step, stopped)[0], -torch.inf).argmax(-1))
             if tokens[-1][0] == pattern.stop and stopped[0] == NEVER:
                 stopped[0] = step
@@ -129,6 +134,23 @@ def test_a_letter_sees_later_ones_unless_the_encoder_is_causal(attention):
     after = model.encode(text, mask).encoded_BLD
     same = torch.allclose(after[:, :-1], before[:, :-1], rtol=1e-5, atol=1e-6)
     assert same == (attention == "causal")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_hidden_has_no_influence(kind):
+    model, given = build(kind), example.toktts(**KINDS[kind])
+    inputs = given.batch(given.rows, Padding())
+    tokens, text = inputs["tokens_BSK"], inputs["text_BL"]
+    seen, said = torch.rand(tokens.shape) < 0.5, torch.tensor([True, False, True])
+    before = model(**inputs, seen_BSK=seen, said_B=said)
+    others = {
+        "tokens_BSK": torch.where(seen, tokens, (tokens + 1) % 5),
+        "text_BL": torch.where(said[:, None], text, (text + 1) % 12),
+    }
+    torch.testing.assert_close(model(**(inputs | others), seen_BSK=seen, said_B=said), before)
+    for name, changed in others.items():
+        assert not torch.allclose(model(**(inputs | {name: changed})), model(**inputs))
 
 
 @torch.no_grad()

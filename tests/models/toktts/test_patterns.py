@@ -42,6 +42,17 @@ def test_tokens_are_read_back(pattern, n_frames, seed):
     assert torch.equal(pattern.read(tokens), codes)
 
 
+@given(PATTERNS, st.integers(0, 6))
+def test_every_code_knows_its_level(pattern, n_frames):
+    levels = torch.arange(pattern.n_codebooks)[:, None].expand(-1, n_frames)
+    tokens = pattern.write(levels)
+    found = pattern.levels(len(tokens))
+    assert found.shape == tokens.shape
+    is_code = tokens < pattern.start
+    assert torch.equal(found[is_code], tokens[is_code] % V)
+    assert found[pattern.steps(n_frames), 0] == 0
+
+
 @given(PATTERNS, st.integers(1, 6), st.integers(0, 30))
 def test_of_a_beginning_the_complete_frames_are_read(pattern, n_frames, kept):
     codes = codes_of(pattern, n_frames)

@@ -93,7 +93,7 @@ def test_a_sentence_learned_by_heart_is_said_code_for_code(kind, codec):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("options", [{}, GREEDY, {"top_p": 0.9, "temperature": 2.0}])
+@pytest.mark.parametrize("options", [{}, GREEDY, {"top_p": 0.9, "guidance": 2.0}])
 def test_rows_do_not_depend_on_their_batch(kind, options, codec):
     system = system_of(restless(codec, **KINDS[kind]), codec, max_s=0.3)
     texts = ["one", "two and more", "three"]
@@ -201,6 +201,7 @@ def test_requests_that_it_cannot_speak_are_refused(codec):
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
         ({"max_s": -1.0}, "max_s is -1.0; it must be above 0"),
         ({"loop_s": -1.0}, "loop_s is -1.0; it must not be negative"),
+        ({"guidance": -1.0}, "guidance is -1.0; it must not be negative"),
         ({"top_p": 2.0}, "top_p is 2.0; it must be between 0 and 1"),
         ({"ids": "all"}, "ids is 'all'; it must be one of of_the_pattern, any"),
         ({"beams": 2}, "unknown key 'beams' in the options of toktts; did you mean 'num_beams'"),

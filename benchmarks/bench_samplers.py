@@ -5,7 +5,8 @@
 
 SYSTEM is a system's directory. `--demo` (the folder that `make demo` left) asks for phrases of three digits and lets
 the ear of bench_phrases judge them; `--digits` (the Free Spoken Digit Dataset) asks as bench_digits asks `--family`,
-for single digits in the voices of prompts, spoken or converted, and its ears, kept in `--work`, judge words and voices.
+for single digits in the voices of prompts, spoken or converted (any with `--convert`), and its ears, kept in `--work`,
+judge words and voices.
 FILE is JSON: a name and the options of each set, the first one being what the others are compared with; without it the
 sets are the presets `best` and `fast`.
 
@@ -25,7 +26,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def spoken_digits(fsdd: Path, work: Path, split: Split, each: int, family: Digit
         return {"words": [word for word, _ in right], "voices": [voice for _, voice in right]}
 
     requests = [family.ask(one, waves) for one in asked]
-    name = f"{family.name}, digits ({split})"
+    name = f"{family.name}, digits {'converted ' if family.task == 'convert' else ''}({split})"
     return Asked(name, [one.id for one in asked], requests, family.options, judge)
 
 
@@ -178,6 +179,9 @@ def main() -> None:
     parser.add_argument(
         "--family", choices=sorted(FAMILIES), default="maskgct", help="of SYSTEM, with --digits"
     )
+    parser.add_argument(
+        "--convert", action="store_true", help="with --digits: from another speaker's recording"
+    )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the prompts")
     parser.add_argument("--phrases", type=int, default=100, help="with --demo")
     parser.add_argument("--each", type=int, default=4, help="with --digits: requests a digit and speaker")
@@ -192,6 +196,8 @@ def main() -> None:
         asked = demo_phrases(arguments.demo, arguments.phrases)
     else:
         family = FAMILIES[arguments.family]
+        if arguments.convert:
+            family = replace(family, task="convert")
         asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each, family)
     system = load_system(arguments.system)
     load_before = os.getloadavg()[0]

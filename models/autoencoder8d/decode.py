@@ -12,12 +12,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from models.cascade import Presets, without
 from models.checkpoints import Json
 from models.codecs.factorized import FactorizedCodebook, Metric
 from models.codecs.interface import check_codes
 from models.content import Voice
 from models.layers.checks import check_choice
-from models.maskgct.options import SemanticS2AOptions
+from models.maskgct.options import SEMANTIC_PRESETS, SemanticS2AOptions
 from models.maskgct.semantic_stages import SpeechStage
 from models.prompt import PerPrompt, Prompt, check_prompt, prompt_samples
 from models.sampling.draws import RowDraws, row_seeds
@@ -25,6 +26,9 @@ from models.system import Speech, rows_of
 
 PUBLISHED: Mapping[str, Json] = {"first_steps": 40, "s2a_steps": (40, 16, 1), "metric": "euclidean"}
 """Options of raoabinav/versaface_autoencoder@434db72: 92 passes, and tokens that are not those of RepCodec."""
+
+SPEECH_PRESETS: Presets = {name: without(one, "text") for name, one in SEMANTIC_PRESETS.items()}
+"""Those of MaskGCT's speech stage."""
 
 
 @dataclass(frozen=True)

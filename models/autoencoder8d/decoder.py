@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.autoencoder8d.decode import Autoencoder8dOptions, DecodeTask
+from models.autoencoder8d.decode import SPEECH_PRESETS, Autoencoder8dOptions, DecodeTask
 from models.checkpoints import Json
 from models.codecs.interface import Codes, Context, Identified
 from models.codecs.maskgct_acoustic.codec import NAME, MaskGCTAcousticCodec
@@ -20,7 +20,7 @@ from models.identity import TokenIdentity
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A
 from models.maskgct.semantic_stages import SpeechStage
 from models.semantic.repcodec import RepCodec
-from models.settings import replaced
+from models.settings import replaced, with_preset
 
 
 class Decoder8d(nn.Module):
@@ -38,7 +38,8 @@ class Decoder8d(nn.Module):
 
     def task(self, options: Mapping[str, Json]) -> DecodeTask:
         """Decoding with `Autoencoder8dOptions`. ValueError for an option that there is not."""
-        given = replaced(Autoencoder8dOptions(), options, "the options of the 8-D decoder")
+        what = "the options of the 8-D decoder"
+        given = replaced(Autoencoder8dOptions(), with_preset(SPEECH_PRESETS, options, what), what)
         stage = self.stage(given)
         return DecodeTask(stage, self.repcodec.codebook, given.metric)
 

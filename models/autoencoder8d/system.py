@@ -12,18 +12,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models.autoencoder8d.decode import Autoencoder8dOptions, DecodeTask
-from models.cascade import Cascade, ConvertTask, SpeakTask
+from models.autoencoder8d.decode import SPEECH_PRESETS, Autoencoder8dOptions, DecodeTask
+from models.cascade import Cascade, ConvertTask, SpeakTask, without
 from models.checkpoints import Json
 from models.codecs.interface import Latents, Wave
 from models.content import Content, Voice
 from models.manifest import Parts
+from models.maskgct.options import SEMANTIC_PRESETS
 from models.maskgct.semantic_stages import SpeechStage
 from models.maskgct.semantic_system import SYSTEM as MASKGCT
 from models.maskgct.semantic_system import networks
 from models.prompt import Prompt, check_prompt, prompt_samples
 from models.semantic.tokenizer import SemanticTokenizer
-from models.settings import check_keys, replaced
+from models.settings import check_keys, replaced, with_preset
 from models.system import System
 
 NAME = "autoencoder8d"
@@ -43,7 +44,9 @@ class Autoencoder8d(System):
         self.tokenizer: SemanticTokenizer = tokenizer
         self._parts: Parts = parts
         t2s = parts.text_stages.get("t2s")
-        self._cascade: Cascade[object, Voice] = Cascade(NAME, parts.codec, self._stage, t2s, parts.options)
+        self._cascade: Cascade[object, Voice] = Cascade(
+            NAME, parts.codec, self._stage, t2s, parts.options, SEMANTIC_PRESETS
+        )
         self.capabilities = self._cascade.capabilities | {"encode"}
 
     def speak(self, options: Mapping[str, Json]) -> SpeakTask[object, Voice]:
@@ -65,8 +68,9 @@ class Autoencoder8d(System):
         return DecodeTask(self._stage_of(given), self.tokenizer.repcodec.codebook, given.metric)
 
     def _options(self, options: Mapping[str, Json]) -> Autoencoder8dOptions:
-        own = {key: value for key, value in self._parts.options.items() if key != "text"}
-        return replaced(Autoencoder8dOptions(), {**own, **options}, f"the options of {NAME}")
+        what = f"the options of {NAME}"
+        own, given = (with_preset(SPEECH_PRESETS, one, what) for one in (self._parts.options, options))
+        return replaced(Autoencoder8dOptions(), {**without(own, "text"), **given}, what)
 
     def _stage(self, options: Mapping[str, Json]) -> SpeechStage:
         return self._stage_of(replaced(Autoencoder8dOptions(), options, f"the options of {NAME}"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.cascade import Presets
 from models.codecs.interface import Latents, Wave
 from models.codecs.latents import decode_latents, has_latents, latents_of
 from models.content import Content, ContentStage, RecordingLimits, Voice, pad_voices
@@ -61,6 +62,13 @@ class FlowMatchingOptions(RecordingLimits):
         )
         steps = FlowSteps(self.steps, self.method, self.grid, self.sway)
         return FlowOptions(steps, guidance, self.prompt_state)
+
+
+PRESETS: Presets = {
+    "best": {"steps": 4, "method": "midpoint", "grid": "uniform"},
+    "fast": {"steps": 2, "method": "midpoint", "grid": "uniform", "text": {"t2s_steps": 8}},
+}
+"""`best` is the default, also of the text stage."""
 
 
 class SpeechStage(ContentStage):

@@ -9,7 +9,7 @@ from models.checkpoints import Json
 from models.codecs.latents import codebooks
 from models.content import Content, Voice
 from models.flow_matching.network import ConditionalFlowMatcher, HierarchicalConditionalFlowMatcher
-from models.flow_matching.stages import FlowMatchingOptions, SpeechStage
+from models.flow_matching.stages import PRESETS, FlowMatchingOptions, SpeechStage
 from models.manifest import Parts, SystemKind
 from models.settings import replaced
 
@@ -34,7 +34,7 @@ def _build(name: str, parts: Parts) -> Cascade[object, Voice]:
         given = replaced(FlowMatchingOptions(), options, f"the options of {name}")
         return SpeechStage(model, codebooks_QVZ, content, given)
 
-    return Cascade(name, parts.codec, stage, parts.text_stages.get("t2s"), parts.options)
+    return Cascade(name, parts.codec, stage, parts.text_stages.get("t2s"), parts.options, PRESETS)
 
 
 SYSTEM = SystemKind(

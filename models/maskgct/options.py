@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from models.cascade import Presets
 from models.checkpoints import Json
 from models.content import RecordingLimits
 from models.layers.checks import check_choice, check_positive
@@ -155,6 +156,13 @@ class SemanticS2AOptions(RecordingLimits):
     def steps_of(self, n_codebooks: int) -> list[int]:
         """Steps of every codebook."""
         return _steps_of(self.s2a_steps, n_codebooks)
+
+
+SEMANTIC_PRESETS: Presets = {
+    "best": {"first_steps": 25, "s2a_steps": (25, 10, 1), "guidance": 2.5},
+    "fast": {"first_steps": 8, "s2a_steps": (8, 1), "guidance": 2.5, "text": {"t2s_steps": 8}},
+}
+"""Sets of options by name, of SemanticS2AOptions and the text stage before it: `best` is the default."""
 
 
 def _check_steps(steps: tuple[int, ...]) -> None:

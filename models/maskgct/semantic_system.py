@@ -8,7 +8,7 @@ from models.cascade import Cascade
 from models.checkpoints import Json
 from models.content import Content, Voice
 from models.manifest import Bundle, Parts, SystemKind
-from models.maskgct.options import SemanticS2AOptions
+from models.maskgct.options import SEMANTIC_PRESETS, SemanticS2AOptions
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A
 from models.maskgct.semantic_stages import SpeechStage
 from models.settings import replaced
@@ -22,7 +22,8 @@ def build(parts: Parts) -> Cascade[object, Voice]:
         given = replaced(SemanticS2AOptions(), options, "the options of maskgct_semantic")
         return SpeechStage(*networks(parts), content, given)
 
-    return Cascade("maskgct_semantic", parts.codec, stage, parts.text_stages.get("t2s"), parts.options)
+    text = parts.text_stages.get("t2s")
+    return Cascade("maskgct_semantic", parts.codec, stage, text, parts.options, SEMANTIC_PRESETS)
 
 
 def networks(parts: Parts) -> tuple[MaskGCTSemanticS2A | None, MaskGCTSemanticS2A]:

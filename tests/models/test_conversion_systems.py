@@ -214,14 +214,19 @@ def test_published_options_are_known(parts: Path, tmp_path: Path) -> None:
         assert not torch.equal(convert(flow, source, reference, **options)[0], plain)
 
 
-def test_presets_are_the_defaults_and_fewer_evaluations(parts: Path, tmp_path: Path) -> None:
-    storm = load_system(save(parts, tmp_path / "soundstorm", *SYSTEMS["soundstorm"]))
+@pytest.mark.parametrize(
+    ("kind", "best", "fast"), [("soundstorm", 8 + 1, 1 + 1), ("flow_matching", 2 * 4, 2 * 2)]
+)
+def test_presets_are_the_defaults_and_fewer_evaluations(
+    parts: Path, tmp_path: Path, kind: str, best: int, fast: int
+) -> None:
+    system = load_system(save(parts, tmp_path / "system", *SYSTEMS[kind]))
     source, reference = recording(0.5), recording(0.3, 1)
-    best_T, evaluations = convert(storm, source, reference, preset="best")
-    assert torch.equal(best_T, convert(storm, source, reference)[0])
-    assert (evaluations, convert(storm, source, reference, preset="fast")[1]) == (8 + 1, 1 + 1)
-    assert storm.speak({"preset": "best"}).options == storm.speak({}).options
-    assert storm.speak({"preset": "fast"}).options["text"]["t2s_steps"] == 8
+    best_T, evaluations = convert(system, source, reference, preset="best")
+    assert torch.equal(best_T, convert(system, source, reference)[0])
+    assert (evaluations, convert(system, source, reference, preset="fast")[1]) == (best, fast)
+    assert system.speak({"preset": "best"}).options == system.speak({}).options
+    assert system.speak({"preset": "fast"}).options["text"]["t2s_steps"] == 8
 
 
 def test_rows_of_the_published_schedule_may_differ_in_length(parts: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.autoencoder8d.decode import PUBLISHED, DecodeRequest
+from models.autoencoder8d.decode import PUBLISHED, SPEECH_PRESETS, Autoencoder8dOptions, DecodeRequest
 from models.autoencoder8d.surface import Metis8dDecoder
 from models.autoencoder8d.system import Autoencoder8d
 from models.codecs.interface import Wave
@@ -129,6 +130,13 @@ def test_passes_are_counted(system: Autoencoder8d) -> None:
     assert task.run([planned], [torch.Generator()])[0].evaluations == 3 + 2 * (2 + 1)
     assert task.options["first_guidance"] == 0.0
     assert system.decode(PUBLISHED).options["s2a_steps"] == (40, 16, 1)
+
+
+def test_presets_are_those_of_the_speech_stage(system: Autoencoder8d) -> None:
+    task = system.decode({"preset": "best"})
+    assert task.options == dataclasses.asdict(Autoencoder8dOptions())
+    assert system.decode({"preset": "fast"}).options == {**task.options, **SPEECH_PRESETS["fast"]}
+    assert system.convert({"preset": "fast"}).options == system.decode({"preset": "fast"}).options
 
 
 def test_the_surface_takes_arrays_with_and_without_a_batch(system: Autoencoder8d) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from models.codecs.interface import Wave
 from models.generators import save_generator
+from models.maskgct.options import SemanticS2AOptions
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
 from models.maskgct.t2s import MaskGCTSemanticT2SConfig, MaskGCTT2S
 from models.prompt import Prompt
@@ -89,6 +91,19 @@ def test_it_converts_and_the_voice_matters(system: System) -> None:
     assert not torch.equal(first.wave.wave_BT, second.wave.wave_BT)
     alone = task.run(prepared[1:], seeded(5))[0]
     assert torch.equal(alone.wave.wave_BT, second.wave.wave_BT)
+
+
+def test_presets_are_the_defaults_and_half_the_passes(system: System) -> None:
+    best, fast = (system.speak({"preset": name}) for name in ("best", "fast"))
+    defaults = dataclasses.asdict(SemanticS2AOptions())
+    assert {name: value for name, value in best.options.items() if name != "text"} == defaults
+    assert fast.options["text"]["t2s_steps"] == 8, "in place of the system's own 2"
+    long = {"preset": "best", "text": {"t2s_steps": 25}}
+    speech = [
+        task.run([task.prepare(SpeakRequest("one", phones=phones("wʌn"), duration_s=0.6))], seeded(0))[0]
+        for task in (fast, system.speak(long))
+    ]
+    assert speech[0].evaluations * 2 <= speech[1].evaluations
 
 
 def test_one_network_can_make_all_levels(maskgct_parts: dict[str, str], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "texts of a dataset, and given ones -> speech to compare",
     ),
     "convert": ("pipelines", ("convert",), "a recording in the voice of another"),
-    "evaluate": ("pipelines", ("evaluate",), "a system's speech judged by a recogniser and other ears"),
+    "evaluate": ("pipelines", ("evaluate",), "a system judged: word errors, speaker similarity, quality"),
     "reconstruct": ("pipelines", ("reconstruct",), "a recording or folder through a codec and back"),
     "codecs": ("pipelines", ("codecs",), "the codecs that have names: rates, levels, bit rate, licence"),
     "report": (
@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("repair",),
         "set damaged files of a dataset aside, prepare their recordings again",
     ),
-    "train": ("trainers", ("fit",), "a dataset version -> a trained, registered generator or codec"),
+    "train": ("trainers", ("train",), "a dataset version -> a trained, registered generator or codec"),
     "assemble": ("trainers", ("assemble",), "generators and a codec -> a registered system that speaks"),
     "import": ("trainers", ("import",), "a published checkpoint -> a registered generator"),
     "import-config": (
@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("import-config",),
         "a training configuration of another program -> ours",
     ),
-    "runs": ("trainers", ("runs",), "quit, save, eval or lr X: commands to a training that runs elsewhere"),
+    "runs": ("trainers", ("runs",), "quit, save, eval or lr X: commands to a running training"),
     "export-checkpoint": (
         "trainers",
         ("export-checkpoint",),
@@ -90,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: speechmill has no command {words[0]!r}; it has {known}", file=sys.stderr)  # noqa: T201
         return 2
     package, prefix, _ = COMMANDS[words[0]]
-    return int(import_module(f"{package}.__main__").main([*prefix, *words[1:]]))
+    program = "speechmill" if prefix else f"speechmill {words[0]}"
+    return int(import_module(f"{package}.__main__").main([*prefix, *words[1:]], program))
 
 
 if __name__ == "__main__":

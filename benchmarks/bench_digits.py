@@ -228,7 +228,7 @@ def _share(row: Mapping[str, Any], what: str) -> str:
 
 def _percent(share: float | None) -> str:
     """None: a system that takes no voice prompt."""
-    return "not asked" if share is None else f"{100 * share:.1f}"
+    return "not judged" if share is None else f"{100 * share:.1f}"
 
 
 def main() -> None:

@@ -25,9 +25,9 @@ class _Command:
     run: Callable[[argparse.Namespace], Mapping[str, object] | None]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    return command.main("catalog", COMMANDS, argv)
+def main(argv: Sequence[str] | None = None, program: str = "catalog") -> int:
+    """Run one command and return the exit code; `program` is its name in messages."""
+    return command.main(program, COMMANDS, argv)
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:

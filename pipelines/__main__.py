@@ -24,13 +24,13 @@ JOBS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `argv` (default: the process's own) and return the exit code."""
+def main(argv: Sequence[str] | None = None, program: str = "speechmill") -> int:
+    """Run `argv` (default: the process's own) and return the exit code; `program` is its name in messages."""
     words = sys.argv[1:] if argv is None else list(argv)
     # Only the chosen job is imported: its neighbours' libraries cost seconds.
     chosen = [job for job in JOBS if job == (words[0] if words else None)] or JOBS
     jobs = [import_module(f"pipelines.jobs.{job.replace('-', '_')}") for job in chosen]
-    return command.main("speechmill", jobs, words)
+    return command.main(program, jobs, words)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from catalog import command
 from catalog.config import to_yaml
@@ -20,11 +22,14 @@ def _add_registration(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
 class Fit:
-    """Train one generator or codec."""
+    """Train one generator or codec: `speechmill train`, `python -m trainers fit`."""
 
-    name = "fit"
-    help = "train the generator or codec that a YAML file describes; a run found in its output is continued"
+    name: str
+    help: ClassVar[str] = (
+        "train the generator or codec that a YAML file describes; a run found in its output is continued"
+    )
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """CONFIG, --set, --dry-run."""
@@ -215,10 +220,12 @@ class Runs:
         return {"run": str(arguments.directory), "command": words}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of this package; returns the exit code."""
+def main(argv: Sequence[str] | None = None, program: str = "trainers") -> int:
+    """Run the command line of this package and return the exit code; `program` is its name in messages."""
     return command.main(
-        "trainers", (Fit(), Assemble(), Import(), ImportConfig(), ExportCheckpoint(), Runs()), argv
+        program,
+        (Fit("fit"), Fit("train"), Assemble(), Import(), ImportConfig(), ExportCheckpoint(), Runs()),
+        argv,
     )
 
 

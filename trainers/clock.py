@@ -1,4 +1,4 @@
-"""When a training ends, and how far it has come."""
+"""The end of a training, by steps, epochs and time, and its progress."""
 
 from __future__ import annotations
 

@@ -12,20 +12,20 @@ from types import FrameType
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM ask for a clean stop; a second one ends the process as usual."""
-    asked = threading.Event()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _: FrameType | None) -> None:
-        asked.set()
+        requested.set()
         signal.signal(number, previous[signal.Signals(number)])
 
     for number in previous:
         signal.signal(number, ask)
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -45,13 +45,13 @@ def train(
     identity: Values | None = None,
     extra: Values | None = None,
     device: str | torch.device = "cpu",
-    asked_to_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
     commands: Callable[[], Wishes] = Wishes,
 ) -> Outcome:
     """Train `objective` on `batches` until a stop rule or a signal; continue from a checkpoint in `directory`.
 
     `identity`: settings that a continued run must share, besides the loop's own; `extra`: plain values to keep in the
-    checkpoint (a tracking run's id); `asked_to_stop` is called after every update, and counts like a signal; so is
+    checkpoint (a tracking run's id); `stop_requested` is called after every update, and counts like a signal; so is
     `commands`, on rank 0. In a process group of torch.distributed every rank calls this alike. Raises ValueError for a
     checkpoint of other settings, FloatingPointError for a loss or gradient that is not finite, before the update and
     naming the step and the rows.
@@ -72,7 +72,7 @@ def train(
         loop.validator = Validator(validation, config, parallel, loop.device)
     loop.commands = commands
     with stop_on_signal() as interrupted:
-        return loop.run(lambda: interrupted.is_set() or asked_to_stop())
+        return loop.run(lambda: interrupted.is_set() or stop_requested())
 
 
 class _Loop(Generic[B]):

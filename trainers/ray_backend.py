@@ -118,13 +118,13 @@ def _worker(config: Values) -> None:
     torch.set_num_threads(settings.worker_cpus)
     run = config["run"] if rank == 0 else None
 
-    def asked_to_stop() -> bool:
+    def stop_requested() -> bool:
         return rank == 0 and (folder / _STOP).exists()
 
     try:
         with (folder / _CONSOLE).open("a", encoding="utf-8") as console:
             built = build(settings, config["source"])
-            outcome = train_here(settings, config["source"], built, run, asked_to_stop, console)
+            outcome = train_here(settings, config["source"], built, run, stop_requested, console)
         found: Record = {"outcome": {**asdict(outcome), "checkpoint": str(outcome.checkpoint)}}
     except (UsageError, JobError, ValueError, FloatingPointError) as error:
         found = {"error": str(error)}

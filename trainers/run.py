@@ -162,7 +162,7 @@ def train_here(
     source: Source,
     run: Run,
     reference: RunReference | None,
-    asked_to_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
     console: TextIO | None = None,
 ) -> Outcome:
     """Train as this process's rank, or alone. Rank 0 reports to the console and to the MLflow run, if there is one.
@@ -198,7 +198,7 @@ def train_here(
             identity=run.identity,
             extra={"mlflow_run_id": reference.run_id} if reference is not None else {},
             device=device_of(settings),
-            asked_to_stop=asked_to_stop,
+            stop_requested=stop_requested,
             commands=of_process(settings.directory, stream),
         )
     finally:

@@ -17,14 +17,14 @@ class Makers:
 
     def __init__(self, recorded: Mapping[str, str]) -> None:
         self._recorded = {name: version for name, version in recorded.items() if version}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def compare(self, name: str, here: str) -> None:
         """Warn, once, if another version made what the model was trained on."""
         known = self._recorded.get(name, here)
-        if known != here and name not in self._told:
+        if known != here and name not in self._warned:
             logging.getLogger("speechmill.text").warning(_MESSAGES[name], here, known)
-            self._told.add(name)
+            self._warned.add(name)
 
     def version(self, name: str, here: str) -> str:
         """The recorded version, or the one that is `here`."""

@@ -15,7 +15,7 @@ from models.manifest import ConvertedConfig, ForeignKey
 from models.valle.config import SIZES
 
 FRAME_RATE = 75
-_PREPARED = "decided when the data are made: see docs/valle.md"
+_PREPARED = "decided when the data are made: `filter` of `prepare`"
 _MACHINE = "about its own program or machine"
 
 KEYS: tuple[ForeignKey, ...] = (

@@ -93,7 +93,7 @@ class Child:
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._send = send
-        self._told = 0.0
+        self._last_beat = 0.0
         self._held: _Held | None = None
 
     def serve(self, connection: Connection) -> None:
@@ -109,7 +109,7 @@ class Child:
                     continue
                 if shared is None:
                     shared = os.fdopen(recv_handle(connection), "r+b", buffering=0)
-                self._told = time.monotonic()
+                self._last_beat = time.monotonic()
                 self._send(self.outcome(request.wanted, request.settings, SharedSink(shared, request.at)))
             except (EOFError, OSError):
                 return
@@ -210,8 +210,8 @@ class Child:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        if now - self._told >= BEAT_S:
-            self._told = now
+        if now - self._last_beat >= BEAT_S:
+            self._last_beat = now
             self._send(Beat())
 
 

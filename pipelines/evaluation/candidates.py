@@ -59,7 +59,7 @@ class Choice:
     judges: Judges
 
     @property
-    def asked(self) -> Mapping[str, object]:
+    def identity(self) -> Mapping[str, object]:
         """All that decides which one is kept."""
         return {"candidates": self.candidates, "scorer": self.scorer, "judges": self.judges.identity}
 

@@ -54,12 +54,12 @@ def judge_all(
     for of, made in {REFERENCES: references, **recordings}.items():
         refused = refusals(output / of)
         tried = [row for row in made if row["id"] in usable]
-        asked = [
+        to_judge = [
             _to_judge(usable[row["id"]], row["output"], of, settings.language)
             for row in tried
             if row["id"] not in refused
         ]
-        judged, new = judge_folder(output / of, asked, judges, judge, settings.batch_size)
+        judged, new = judge_folder(output / of, to_judge, judges, judge, settings.batch_size)
         times, total = read_times(output / of), total + new
         found[of] = [times.get(row["id"], {}) | row for row in judged]
         reasons = refused | {row["id"]: row["reason"] for row in judged if row["reason"]}

@@ -32,10 +32,12 @@ def make(
     model = {"model": str(system)}
     for seed in settings.all_seeds:
         folder = output / f"seed-{seed}"
-        asked = [_without_reference(row) | _output(row, folder) for row in rows]
-        requests = Requests(asked, REQUESTS, ("prompt", "source"), "sentences", False, _characters, source)
+        sentences = [_without_reference(row) | _output(row, folder) for row in rows]
+        requests = Requests(
+            sentences, REQUESTS, ("prompt", "source"), "sentences", False, _characters, source
+        )
         requests.answer(TimedSpeak, model, settings.model_copy(update={"seed": seed}), folder)
-        made[folder.name] = asked
+        made[folder.name] = sentences
     folder = output / CODEC
     kept = [
         {"id": row["id"], "reference": row["reference"]} | _output(row, folder)

@@ -30,7 +30,7 @@ class Answers:
     """The requests, each with its `output`."""
     files: tuple[str, ...]
     """Fields that name files whose contents matter."""
-    asked: Mapping[str, object]
+    made_with: Mapping[str, object]
     """What all answers depend on: the system, its options, the seed."""
     noted: tuple[str, ...] = ()
     """Fields that an answer adds to its line. Without them, after an interruption, it is made again."""
@@ -117,7 +117,7 @@ class Answers:
 
     def _digest(self, row: Row) -> str:
         files = {name: _stat(row.get(name)) for name in self.files}
-        about = {**_fields(row), **files, "asked": self.asked}
+        about = {**_fields(row), **files, "asked": self.made_with}  # "asked" is in the digests of manifests
         return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 

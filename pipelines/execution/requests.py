@@ -45,7 +45,7 @@ class RequestSettings(Settings):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model and --tracking-uri."""
     parser.add_argument(
-        "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/VERSION or a system directory"
+        "--model", required=True, help="models:/NAME[@ALIAS], models:/NAME/VERSION or a system directory"
     )
     parser.add_argument(
         "--tracking-uri", help="MLflow; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
@@ -68,7 +68,7 @@ class Requests:
     """Orders requests: neighbours of like length waste the least padding."""
     requests: Path | None = None
     """The file that they come from."""
-    asked: Mapping[str, object] = field(default_factory=dict)
+    made_with: Mapping[str, object] = field(default_factory=dict)
     """What answers depend on besides the system, its options and the seed."""
     noted: tuple[str, ...] = ()
     """Fields of RESULTS that a line of the manifest has, too."""
@@ -82,8 +82,8 @@ class Requests:
         self._refuse_inputs(output)
         started = time.perf_counter()
         options = {"seed": settings.seed, "options": settings.sampling}
-        asked = options | {"system": _description(Path(arguments["model"]))} | dict(self.asked)
-        answers = Answers(output / MANIFEST, self.rows, self.paths, asked, self.noted)
+        made_with = options | {"system": _description(Path(arguments["model"]))} | dict(self.made_with)
+        answers = Answers(output / MANIFEST, self.rows, self.paths, made_with, self.noted)
         todo, changed = (list(self.rows), []) if self.single else answers.outdated()
         if changed:
             say(f"{len(changed)} {self.unit} have changed since they were made; made again")

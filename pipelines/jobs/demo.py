@@ -88,7 +88,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to work in (default: demo)")
     parser.add_argument("--text", default=SENTENCE, help=f"number words to speak (default: {SENTENCE!r})")
-    parser.add_argument("--minutes", type=float, default=4.5, help="processor time of each training")
+    parser.add_argument(
+        "--minutes", type=float, default=4.5, help="processor time of each training (default: 4.5)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, object]:

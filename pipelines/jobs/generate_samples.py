@@ -49,7 +49,7 @@ class SampleSettings(Settings):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument(
-        "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/VERSION or a system directory"
+        "--model", required=True, help="models:/NAME[@ALIAS], models:/NAME/VERSION or a system directory"
     )
     parser.add_argument("--dataset", help="folder or URI of the dataset whose texts are spoken")
     parser.add_argument("--version", type=int, help="of the dataset; default: the newest")

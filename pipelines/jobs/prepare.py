@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="dataset: a folder or URI; appended to if it exists")
     parser.add_argument("--workers", type=int, help="codec workers; default: one a CPU or GPU")
     parser.add_argument("--codec", metavar="NAME", help="NAME[@EDITION][:LEVELS] or a directory: codec.name")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="of the codec: resources.device")
     parser.add_argument("--transcribe", metavar="MODEL", help="write down what has no text: transcribe.model")
     parser.add_argument("--filter", metavar="PRESET", help="reject by a preset's thresholds: filter.preset")
     parser.add_argument(

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="NAME[@EDITION][:LEVELS], directory, or OWNER/NAME of the Hub; `speechmill codecs` lists names",
     )
     parser.add_argument("--levels", type=int, help="decode the first levels only; default: all")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of the codec; default: cpu")
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, object]:

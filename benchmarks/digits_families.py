@@ -42,8 +42,8 @@ class DigitsFamily:
     task: Literal["speak", "convert"] = "speak"
     options: Mapping[str, Json] = field(default_factory=dict)
     """Of the task, in place of the system's own."""
-    parts: Mapping[str, str] = field(default_factory=dict)
-    """What `assemble` is given besides the networks: sources of further codecs and tokenizers by role."""
+    units: bool = False
+    """Content is `semantic_codes`, the cells of the work folder, and not codebook 0."""
     borrowed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Networks of other families, which must be trained already: role -> family and role there."""
     prompted: bool = True
@@ -104,18 +104,51 @@ FAMILIES = {
             {"flow_matching": Network("flow_matching.yaml", 1.0)},
             task="convert",
         ),
-        # Text to speech by the same networks: codebook 0 is made in the voice of the prompt, by MaskGCT's first stage.
+        # The same from content tokens, which carry less of the voice than codebook 0.
         DigitsFamily(
-            "soundstorm_text",
+            "soundstorm_units",
             "soundstorm",
-            {},
-            borrowed={"t2s": ("maskgct", "t2s"), "soundstorm": ("soundstorm", "soundstorm")},
+            {"soundstorm": Network("soundstorm_units.yaml", 1.0)},
+            task="convert",
+            units=True,
         ),
         DigitsFamily(
-            "flow_matching_text",
-            "flow_matching",
-            {},
-            borrowed={"t2s": ("maskgct", "t2s"), "flow_matching": ("flow_matching", "flow_matching")},
+            "flow_matching_units",
+            "flow_matching_hierarchical",
+            {"flow_matching": Network("flow_matching_units.yaml", 1.0)},
+            task="convert",
+            units=True,
+        ),
+        DigitsFamily(
+            "maskgct_semantic",
+            "maskgct_semantic",
+            {
+                "t2s": Network("maskgct_semantic_t2s.yaml", 0.4),
+                "s2a": Network("maskgct_semantic_s2a.yaml", 0.6),
+            },
+            units=True,
+        ),
+        # Text to speech by the same networks, behind a first stage of MaskGCT that makes their content.
+        *(
+            DigitsFamily(
+                f"{name}_text",
+                system,
+                {},
+                borrowed={"t2s": (stage, "t2s"), role: (name, role)},
+                units=units,
+            )
+            for name, system, role, stage, units in (
+                ("soundstorm", "soundstorm", "soundstorm", "maskgct", False),
+                ("flow_matching", "flow_matching", "flow_matching", "maskgct", False),
+                ("soundstorm_units", "soundstorm", "soundstorm", "maskgct_semantic", True),
+                (
+                    "flow_matching_units",
+                    "flow_matching_hierarchical",
+                    "flow_matching",
+                    "maskgct_semantic",
+                    True,
+                ),
+            )
         ),
     )
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from benchmarks.digits_corpus import REPOSITORY
+from benchmarks.digits_corpus import REPOSITORY, whisper
 from benchmarks.digits_families import DigitsFamily
 from models.system import System
 from models.system_files import load_system
@@ -82,14 +82,15 @@ def system_at(
 ) -> System:
     """The system of the weights at `share` of the training; at 1 those of the lowest validation loss."""
     folder = work / family.name / f"system-{round(100 * share)}"
-    parts = dict(family.parts)
+    parts = {"semantic": str(work / "cells")} if family.units else {}
     for role, (other, other_role) in family.borrowed.items():
         parts[role] = str(work / other / other_role / "export")
     for role, one in trained.items():
         parts[role] = str(one.export if share == 1 else _export_earlier(one, share, folder / "runs" / role))
     if (folder / "system").exists():
         shutil.rmtree(folder / "system")
-    write_system(folder / "system", family.system, parts, codec, AssembleSettings(), uri=NO_REGISTRY)
+    settings = AssembleSettings(semantic={"features": str(whisper())} if family.units else {})
+    write_system(folder / "system", family.system, parts, codec, settings, uri=NO_REGISTRY)
     return load_system(folder / "system")
 
 

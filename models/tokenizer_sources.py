@@ -14,9 +14,9 @@ from models.codecs.interface import Embedder, Tokenizer
 from models.codecs.latents import CodecVectors
 from models.codecs.source import first_levels
 from models.generators import load_generator
-from models.identity import TokenIdentity
-from models.semantic import hubert, speaker, w2vbert
+from models.semantic import hubert, speaker, w2vbert, whisper
 from models.semantic.family import FAMILY
+from models.semantic.features import features_of, load_features
 from models.semantic.repcodec import RepCodec
 from models.semantic.source import EmbedderSource, TokenizerSource
 from models.semantic.tokenizer import LatentVectors, SemanticTokenizer
@@ -41,7 +41,7 @@ def load_tokenizer(source: TokenizerSource, device: str | torch.device = "cpu") 
         return _semantic(source, repcodec, device)
     if place.is_dir() and files.read_config(place).get("kind") == hubert.UNITS:
         made = hubert.cells_of(place)
-        return hubert.load_units(place, load_features(source.features, made, source.statistics, device))
+        return hubert.load_units(place, features_of(made, source.features, _file(source.statistics), device))
     codec = load_codec(source.tokenizer, device)
     if codec.identity.holds_samples:
         raise ValueError(f"tokenizer {source.tokenizer!r} codes samples; it has no semantic level")
@@ -56,8 +56,11 @@ def load_embedder(source: EmbedderSource, device: str | torch.device = "cpu") ->
         return CodecVectors(load_codec(source.model, device))
     if source.kind == "hubert":
         return hubert.load(local_or_hub(source.model or hubert.PUBLISHED), source.layer, device)
+    if source.kind == "whisper":
+        return whisper.load(Path(source.model), device)
     if source.kind == "w2v-bert":
-        return _w2vbert(source.model, source.statistics, source.layer, device)
+        place = local_or_hub(source.model or w2vbert.PUBLISHED)
+        return w2vbert.load(place, _file(source.statistics), source.layer, device)
     parts = (source.model or MASKGCT, source.features, source.statistics, source.layer)
     tokenizer = load_tokenizer(TokenizerSource(*parts), device)
     if not isinstance(tokenizer, SemanticTokenizer):
@@ -65,27 +68,15 @@ def load_embedder(source: EmbedderSource, device: str | torch.device = "cpu") ->
     return LatentVectors(tokenizer)
 
 
-def load_features(
-    source: str, made: TokenIdentity, statistics: str = "", device: str | torch.device = "cpu"
-) -> Embedder:
-    """Features of the kind and layer of an identity, w2v-BERT's or HuBERT's. ValueError for others."""
-    layer = int(made.edition.removeprefix("layer-").partition("-")[0])
-    if made.name == hubert.NAME:
-        return hubert.load(local_or_hub(source or hubert.PUBLISHED), layer, device)
-    if made.name != w2vbert.NAME:
-        raise ValueError(f"features are {made.name!r}, must be {w2vbert.NAME!r} or {hubert.NAME!r}")
-    return _w2vbert(source, statistics, layer, device)
-
-
 def _semantic(source: TokenizerSource, repcodec: RepCodec, device: str | torch.device) -> SemanticTokenizer:
-    features = _w2vbert(source.features, source.statistics, source.layer, device)
+    given = source.features or w2vbert.PUBLISHED
+    features = load_features(given, source.layer, _file(source.statistics), device)
     digest = state_digest(repcodec.state_dict())
     return SemanticTokenizer(features, repcodec.to(device), digest, metric=source.metric)
 
 
-def _w2vbert(source: str, statistics: str, layer: int, device: str | torch.device) -> w2vbert.W2vBert:
-    directory = local_or_hub(source or w2vbert.PUBLISHED)
-    return w2vbert.load(directory, Path(statistics) if statistics else None, layer, device)
+def _file(path: str) -> Path | None:
+    return Path(path) if path else None
 
 
 def _repcodec(place: Path) -> RepCodec | None:

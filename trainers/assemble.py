@@ -22,6 +22,7 @@ from models.generators import CONFIG, load_generator
 from models.identity import TokenIdentity
 from models.manifest import SystemKind
 from models.semantic.directory import save_directory
+from models.semantic.hubert import UNITS
 from models.semantic.repcodec import RepCodec
 from models.semantic.source import TokenizerSource
 from models.settings import dataclass_from
@@ -45,7 +46,7 @@ class AssembleSettings(Settings):
     )
     semantic: Record = Field(
         default_factory=dict,
-        description="features, statistics, layer and metric of a RepCodec that is given as a part",
+        description="features, statistics, layer and metric of a RepCodec, or features of cells, given as a part",
     )
 
 
@@ -143,17 +144,17 @@ def write_system(
 
 
 def _tokenizer(source: str, features: Values, directory: Path, uri: str) -> str:
-    """The source of a further codec; a RepCodec is made one, with its features, in `directory`."""
+    """The source of a further codec; a RepCodec and k-means cells are made one, with their features, in `directory`."""
     place = resolve(source, uri) if source.startswith("models:") else Path(source)
     described = read_json(place / CONFIG) if (place / CONFIG).is_file() else {}
-    if described.get("family") != "repcodec":
+    trained, cells = described.get("family") == "repcodec", described.get("kind") == UNITS
+    if not trained and not cells:
         return source
     try:
-        _, module = load_generator(place)
-        assert isinstance(module, RepCodec)
-        save_directory(
-            module, dataclass_from(TokenizerSource, {"tokenizer": source, **features}, "semantic"), directory
-        )
+        module = load_generator(place)[1] if trained else place
+        assert isinstance(module, RepCodec | Path)
+        given = dataclass_from(TokenizerSource, {"tokenizer": source, **features}, "semantic")
+        save_directory(module, given, directory)
     except (ValueError, OSError) as error:
         raise JobError(f"{source}: {error}") from error
     return str(directory)

@@ -46,7 +46,7 @@ SYSTEM = SystemKind(
 )
 HIERARCHICAL = SystemKind(
     build_hierarchical,
-    roles={"flow_matching": ("flow_matching_hierarchical",), "t2s": ("maskgct_t2s",)},
+    roles={"flow_matching": ("flow_matching_hierarchical",), "t2s": ("maskgct_t2s", "maskgct_semantic_t2s")},
     optional=("t2s",),
     codec_roles=("semantic",),
     trained_on={"t2s": "semantic"},

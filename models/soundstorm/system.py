@@ -28,7 +28,7 @@ def build(parts: Parts) -> Cascade[object, Voice]:
 
 SYSTEM = SystemKind(
     build,
-    roles={"soundstorm": ("soundstorm",), "t2s": ("maskgct_t2s",)},
+    roles={"soundstorm": ("soundstorm",), "t2s": ("maskgct_t2s", "maskgct_semantic_t2s")},
     optional=("t2s",),
     codec_roles=("semantic",),
     trained_on={"t2s": "semantic"},

@@ -72,7 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json-dir", metavar="DIR", type=Path, help="gets success_total_audio.json")
     parser.add_argument("--dataset", metavar="DATASET", help="fill its column `latents` instead")
     parser.add_argument(
-        "--kind", choices=("latents", "w2v-bert", "hubert", "codec", "speaker"), help="embedder.kind"
+        "--kind",
+        choices=("latents", "w2v-bert", "hubert", "whisper", "codec", "speaker"),
+        help="embedder.kind",
     )
     parser.add_argument("--model", help="embedder.model")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")

@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
 from models.codec_sources import load_codec
+from models.codecs.interface import Wave
 from models.families import system_kind
+from models.generators import save_generator
+from models.prompt import Prompt
+from models.semantic import whisper
+from models.semantic.hubert import Units, save_units
+from models.soundstorm.network import SoundStorm, SoundStormConfig
+from models.system import ConvertRequest
+from models.system_files import load_system
 from models.text.verbalize import EDITION
-from trainers.assemble import _options, common_text
+from trainers.assemble import AssembleSettings, _options, common_text, write_system
 
 SPEAK = """
 import io, json, sys, wave
@@ -208,3 +217,26 @@ def test_frames_a_token_and_a_sentence_are_one_measurement() -> None:
     assert options(mean, both) == mean
     assert options(both, both, frames_per_token=6.0) == {"frames_per_token": 6.0}
     assert options(both, both, frames_per_sentence=0.0) == {**both, "frames_per_sentence": 0.0}
+
+
+def test_cells_become_the_system_s_own_with_their_features(tiny_whisper: Path, tmp_path: Path) -> None:
+    """A part may be what fit-units wrote; the system keeps it, and where its features are."""
+    features = whisper.load(tiny_whisper)
+    cells_VD = torch.randn(5, features.identity.channels, generator=torch.Generator().manual_seed(0))
+    save_units(Units(features, cells_VD), tmp_path / "cells")
+    codec = load_codec("mill-16khz")
+    config = SoundStormConfig(
+        hidden_size=16, n_layers=1, n_heads=2, feed_forward_size=16, conv_kernel_size=3,
+        n_semantic_tokens=5, n_codebooks=codec.n_codebooks, codebook_size=codec.codebook_size,
+    )  # fmt: skip
+    save_generator(SoundStorm(config), "soundstorm", tmp_path / "soundstorm")
+    given = {"soundstorm": str(tmp_path / "soundstorm"), "semantic": str(tmp_path / "cells")}
+    settings = AssembleSettings(semantic={"features": str(tiny_whisper)}, options={"steps": 2})
+    write_system(tmp_path / "system", "soundstorm", given, "mill-16khz", settings, uri="sqlite:///none.db")
+    (tmp_path / "cells").rename(tmp_path / "elsewhere")
+    task = load_system(tmp_path / "system").convert({})
+    wave = Wave(
+        torch.randn(1, 8_000, generator=torch.Generator().manual_seed(1)), torch.tensor([8_000]), 16_000
+    )
+    row = task.prepare(ConvertRequest(wave, Prompt(wave)))
+    assert task.run([row], [torch.Generator().manual_seed(0)])[0].wave.lengths_B.tolist() == [8_000]

@@ -35,12 +35,13 @@ def wavlm_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["latents", "w2v-bert", "hubert", "codec", "speaker"])
+@pytest.fixture(params=["latents", "w2v-bert", "hubert", "whisper", "codec", "speaker"])
 def source(
     request: pytest.FixtureRequest,
     semantic_parts: dict[str, Any],
     hubert_directory: Path,
     wavlm_directory: Path,
+    tiny_whisper: Path,
 ) -> EmbedderSource:
     parts = {name: semantic_parts[name] for name in ("statistics", "layer")}
     return {
@@ -49,6 +50,7 @@ def source(
         ),
         "w2v-bert": EmbedderSource("w2v-bert", semantic_parts["features"], **parts),
         "hubert": EmbedderSource("hubert", str(hubert_directory), layer=2),
+        "whisper": EmbedderSource("whisper", str(tiny_whisper)),
         "codec": EmbedderSource("codec", "mill-16khz"),
         "speaker": EmbedderSource("speaker", str(wavlm_directory)),
     }[request.param]

@@ -146,13 +146,14 @@ def _encode(seconds: float) -> float:
 @torch.no_grad()
 def compare_dac(preset: str, seconds: float, repeats: int) -> dict[str, float]:
     """As many files as cores, by a worker each, against whole-file calls with all threads."""
-    codec = dac(preset)
-    wave_BT, _ = noise(1, seconds, codec.sample_rate)
+    torch.manual_seed(0)
+    network: Any = build_network(PRESETS[preset]).eval()
+    wave_BT, _ = noise(1, seconds, PRESETS[preset].sample_rate)
     found: dict[str, list[float]] = {name: [] for name in ("cpu", "wall", "plain_cpu", "plain_wall")}
 
     def whole() -> None:
         for _ in range(WORKERS):
-            codec.network.encode(wave_BT[:, None])
+            network.encode(wave_BT[:, None])
 
     with multiprocessing.get_context("spawn").Pool(WORKERS, _start, (preset,)) as pool:
         pool.map(_encode, [1.0] * WORKERS, chunksize=1)

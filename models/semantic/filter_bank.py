@@ -59,7 +59,7 @@ def _log_mel(frames_BNT: Tensor) -> Tensor:
     # The first sample is its own predecessor.
     before_BNT = functional.pad(centred_BNT, (1, 0), mode="replicate")[..., :-1]
     shaped_BNT = (centred_BNT - _PREEMPHASIS * before_BNT) * _window().to(frames_BNT.device)
-    power_BNF = torch.fft.rfft(shaped_BNT, _FFT).abs().square()
+    power_BNF = torch.view_as_real(torch.fft.rfft(shaped_BNT, _FFT)).square().sum(dim=-1)
     mel_BNM: Tensor = power_BNF @ _filters().to(frames_BNT.device)
     return mel_BNM.clamp(min=_FLOOR).log()
 

@@ -19,6 +19,7 @@ from models.codecs.pretrained import read_pretrained
 from models.identity import TokenIdentity
 from models.layers.masks import length_mask
 from models.semantic.filter_bank import HOP, SAMPLE_RATE, frame_counts, log_mel_frames
+from models.semantic.relative_attention import share_distances
 
 PUBLISHED = "facebook/w2v-bert-2.0"
 """On the Hugging Face Hub; its weights are under the MIT licence."""
@@ -87,6 +88,7 @@ def load(
         return name == "masked_spec_embed" or (place.isdigit() and int(place) >= layer)
 
     model, digest = read_pretrained("Wav2Vec2BertModel", directory, above, num_hidden_layers=layer)
+    share_distances(model)
     edition, given = f"layer-{layer}", None
     channels = model.config.hidden_size
     if statistics is not None:

@@ -22,6 +22,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from models.codecs import files
+from models.codecs.cached_layers import keep_to_cache
 from models.codecs.chunking import in_pieces
 from models.codecs.dac import descript
 from models.codecs.interface import Codes, Context, Wave
@@ -29,6 +30,8 @@ from models.codecs.rows import RowCodec
 from models.codecs.strided_encoder import UNIT_REACH, encoder_context
 
 KIND = "dac"
+_PIECE_VALUES = 7 * 2**20
+"""Of a layer at the sample rate, on a CPU: glibc gives blocks above 32 MiB back to the kernel after every use."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,10 @@ class ConvolutionalCodec(RowCodec):
         self.network: Any = network.float().eval().requires_grad_(False)
         self.device = next(network.parameters()).device
         self.piece_frames = self._usual_piece()
+        if self.device.type == "cpu":
+            keep_to_cache(network)
+            widest = max(config.encoder_channels, config.decoder_channels >> len(config.ratios))
+            self.piece_frames = max(1, _PIECE_VALUES // (widest * config.hop_length))
 
     def decode(self, codes: Codes) -> Wave:
         """Codes (B, k, T), or (1, B, k, T) as choiHkk/maskgct's DAC wrapper makes them -> waves."""

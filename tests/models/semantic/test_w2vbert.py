@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.layers.masks import length_mask
 from models.semantic.filter_bank import frame_counts, log_mel_frames
+from models.semantic.relative_attention import RelativeKeyAttention
 from models.semantic.w2vbert import W2vBert, load
 
 Noise = Callable[[int, int], Tensor]
@@ -153,3 +155,22 @@ def test_it_is_an_embedder(w2vbert_directory: Path) -> None:
 
     model: Embedder = load(w2vbert_directory, layer=1)
     assert isinstance(model, W2vBert)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [1, 5, 90])
+def test_attention_with_shared_distances_is_that_of_transformers(
+    w2vbert_directory: Path, frames: int
+) -> None:
+    from transformers import Wav2Vec2BertModel
+
+    model = Wav2Vec2BertModel.from_pretrained(w2vbert_directory).eval()
+    published = model.encoder.layers[0].self_attn
+    published.distance_embedding.weight.normal_()
+    ours = RelativeKeyAttention(published)
+    x_BTD = torch.randn(2, frames, model.config.hidden_size)
+    present_B11K = length_mask(torch.tensor([frames, 1 + frames // 2]), frames)[:, None, None]
+    added_B11K = torch.zeros(present_B11K.shape).masked_fill(~present_B11K, -1e30)
+    for mask in (None, present_B11K, added_B11K):
+        expected = published(x_BTD, mask)[0]
+        torch.testing.assert_close(ours(x_BTD, mask)[0], expected, rtol=1e-4, atol=1e-5)

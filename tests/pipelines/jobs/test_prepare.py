@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,18 @@ def test_results_come_before_the_source_ends(ray_session: None) -> None:
     results.close()  # type: ignore[attr-defined]
 
 
-def run_stage(stage: Callable[[pa.Table], pa.Table]) -> list[int]:
-    batches = [RecordingBatch(index, str(index), pa.table({"value": [index]})) for index in range(4)]
-    step = Step(Claim("test", 1, 1.0), (Stage(lambda: stage, {}),))
+def run_stage(stage: Callable[[pa.Table], pa.Table], count: int = 4, workers: int = 1) -> list[int]:
+    batches = [RecordingBatch(index, str(index), pa.table({"value": [index]})) for index in range(count)]
+    step = Step(Claim("test", workers, 1.0), (Stage(lambda: stage, {}),))
     return sorted(table["value"][0].as_py() for _, _, table in stream(lambda: iter(batches), [step]))
+
+
+@pytest.mark.ray
+def test_fewer_batches_than_workers_is_no_warning(ray_session: None) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert run_stage(lambda table: table, count=1, workers=2) == [0]
+    assert [str(one.message) for one in said if "concurrent actors" in str(one.message)] == []
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""What `tests/fixtures/before_house` holds, which commit 5e3c64c wrote, still loads, speaks and continues.
+"""The contents of `tests/fixtures/before_house`, which commit 5e3c64c wrote, still loads, speaks and continues.
 
 Ids, codes, counts, digests and the order of batches are compared exactly, what floats make with a tolerance, because
 processors round differently. Nothing here may be loosened or made again to suit newer code: people have such
@@ -59,7 +59,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, Any]:
-    """What the commit that wrote the fixture made of it."""
+    """Outputs of the commit that wrote the fixture."""
     return dict(json.loads((FIXTURE / "expected.json").read_text(encoding="utf-8")))
 
 

@@ -1,4 +1,4 @@
-"""What a built wheel holds: every sub-package and the data beside the code. An editable install would hide a gap."""
+"""Contents of a built wheel: every sub-package and the data beside the code. An editable install would hide a gap."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
-from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 
 from catalog.command import JobError
+from catalog.import_path import import_path
 from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import Limits
@@ -223,8 +223,6 @@ class Decoder:
     def _connected(self) -> tuple[subprocess.Popen[bytes], Connection]:
         if self._child is None or self._connection is None:
             ours, theirs = socket.socketpair()
-            root = str(Path(__file__).parents[2])
-            path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
             with theirs:
                 self._child = subprocess.Popen(
                     [
@@ -240,7 +238,7 @@ class Decoder:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env=os.environ | {"PYTHONPATH": path},
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(import_path())},
                 )
             self._connection = Connection(ours.detach())
         return self._child, self._connection

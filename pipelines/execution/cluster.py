@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from catalog.command import JobError, Terminated
+from catalog.import_path import import_path
 from catalog.outward import say
 
 if TYPE_CHECKING:
@@ -180,10 +181,9 @@ def _working_directory_is_data() -> JobConfig:
         def _runtime_env_has_working_dir(self) -> bool:
             return True
 
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-    return OwnPackagesOnly(_py_driver_sys_path=[root])
+    paths = import_path()
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    return OwnPackagesOnly(_py_driver_sys_path=paths)
 
 
 @contextmanager

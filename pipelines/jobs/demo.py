@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from catalog.command import JobError
+from catalog.import_path import import_path
 from catalog.models import sqlite_uri
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
@@ -60,9 +61,9 @@ class _Demo:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             # Networks this small gain nothing from a second thread, and two of them train at once.
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(import_path()),
         }
-        command = [sys.executable, "-m", "speechmill", *words]
+        command = [sys.executable, "-P", "-m", "speechmill", *words]
         started = time.perf_counter()
         with log.open("w", encoding="utf-8") if log else nullcontext() as errors:
             # Inside the demo's folder, so that MLflow's default artifact folder is there too.

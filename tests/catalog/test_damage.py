@@ -36,7 +36,7 @@ def keys(*names: str) -> frozenset[bytes]:
 
 
 def repair(dataset: Dataset) -> frozenset[bytes]:
-    """What `speechmill repair` does before it prepares anything."""
+    """The first half of `speechmill repair`, before it prepares anything."""
     dataset = damage.take_out(dataset, damage.find(dataset))
     gone = damage.lost(dataset)
     damage.set_aside(dataset, gone)

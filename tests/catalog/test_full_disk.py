@@ -88,7 +88,7 @@ def test_in_the_middle_of_a_commit(small, disk, rows, codec) -> None:
 
 
 def test_in_the_middle_of_a_replacement(small, disk, rows, codec) -> None:
-    """What was carved for the commit is deleted with the run, and the old rows stay."""
+    """The space carved for the commit is deleted with the run, and the old rows stay."""
     small.committed()
     with marked_run(small.dataset) as run_id:
         shards = write_shard(rows(["a"]), small.uri, run_id, codec)

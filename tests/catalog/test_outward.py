@@ -1,4 +1,4 @@
-"""What leaves the process: no secret of a URI, nothing that steers a terminal, in any locale."""
+"""Output of the process: no secret of a URI, nothing that steers a terminal, in any locale."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 
 def shown(text: str) -> str:
-    """What a terminal shows of the last line."""
+    """The last line as a terminal shows it."""
     line: list[str] = []
     at = 0
     for char in text.rsplit("\n", 1)[-1]:

@@ -42,7 +42,7 @@ def sampling_of(section):
 
 
 def watched(section):
-    """What goes through the trunk; its rows have their padding on the right, as the reference's."""
+    """The input of the trunk; its rows have their padding on the right, as the reference's."""
     module, inputs = section.module, []
     section.hooks.append(
         module.trunk.blocks[0].register_forward_pre_hook(lambda _module, given: inputs.append(given[0]))

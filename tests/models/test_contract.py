@@ -1,4 +1,4 @@
-"""What every trainable network promises: padding, batches, gradients, a directory that brings it back."""
+"""The contract of every trainable network: padding, batches, gradients, a directory that brings it back."""
 
 import dataclasses
 from functools import partial

@@ -1,4 +1,4 @@
-"""When a training ends."""
+"""The end of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tracked fit leaves in MLflow: one run, its registered versions, and how they end."""
+"""Records of a tracked fit in MLflow: one run, its registered versions, and how they end."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None
 
 
 def on_rank(folder: Path) -> None:
-    """What each of two ranks does; `test_parallel.py` compares the outcome with `alone`."""
+    """The work of each of two ranks; `test_parallel.py` compares the outcome with `alone`."""
     batches = read(folder / "waves.parquet")
     for steps, sharding in ((2, "none"), (4, "fsdp")):
         train(

@@ -1,4 +1,4 @@
-"""What every codec promises (models/codecs/interface.py)."""
+"""The contract of every codec (models/codecs/interface.py)."""
 
 from __future__ import annotations
 

@@ -80,6 +80,7 @@ def test_starting_ray_moves_nothing_and_adds_our_packages_alone(tmp_path: Path, 
 
     found: dict[str, Any] = {}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(REPOSITORY)
     for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(ray, "init", lambda **options: found.update(options, cwd=Path.cwd()))

@@ -1,4 +1,4 @@
-"""How the processes of workers end."""
+"""The end of worker processes."""
 
 from __future__ import annotations
 

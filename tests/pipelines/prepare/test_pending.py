@@ -1,4 +1,4 @@
-"""What is left to do: every recording in exactly one batch, none that is committed, none that changed."""
+"""The work that is left: every recording in exactly one batch, none that is committed, none that changed."""
 
 from __future__ import annotations
 

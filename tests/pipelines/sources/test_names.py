@@ -19,7 +19,7 @@ from pipelines.sources.transcripts import TextError, read_transcript
 
 
 def texts(source: Path) -> dict[str, str | None]:
-    """What a folder or table offers, as it is found: id -> text, the files all there."""
+    """The recordings of a folder or table as they are found: id -> text, the files all there."""
     with ThreadPoolExecutor(2) as pool:
         found = sized(list(open_source(str(source)).recordings()), pool)
     assert all(one.size_bytes == 1 for one in found)

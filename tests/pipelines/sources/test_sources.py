@@ -1,4 +1,4 @@
-"""What folders and tables offer: which files, under which ids, in which order; refusals of bad tables."""
+"""Recordings of folders and tables: which files, under which ids, in which order; refusals of bad tables."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_magnitudes_with_a_gradient_sound_the_same(headed_network: MillNetwork) 
 
 
 def unevenness(wave_N: Tensor) -> float:
-    """How much the power of a wave depends on the place within a hop: its largest tenth over the mean, less 1."""
+    """Dependence of the power of a wave on the place within a hop: its largest tenth over the mean, less 1."""
     power_P = wave_N[4 * HOP : -4 * HOP].reshape(-1, 10, HOP // 10).square().mean(dim=(0, 2))
     return float(power_P.max() / power_P.mean()) - 1
 

@@ -1,4 +1,4 @@
-"""What alignment is made of: texts in units, the spoken reference, pauses, engines."""
+"""The parts of alignment: texts in units, the spoken reference, pauses, engines."""
 
 from __future__ import annotations
 

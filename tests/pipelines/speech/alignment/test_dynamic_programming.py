@@ -29,7 +29,7 @@ def least_cost(costs: np.ndarray, weight: float) -> float:
 
 
 def cost_of(path: np.ndarray, costs: np.ndarray, weight: float) -> float:
-    """What a path costs; raises if it is not one."""
+    """The cost of a path; raises if it is not one."""
     total, at = 0.0, None
     for row, (first, last) in enumerate(path):
         for column in range(first, last + 1):

@@ -382,6 +382,10 @@ def test_the_configurations_that_read_semantic_tokens_can_be_run(
 
 def test_all_configurations_of_generators_are_covered() -> None:
     assert {(path.parent.name, path.stem) for path in CONVERSION} == {
+        ("digits", "flow_matching_units"),
+        ("digits", "soundstorm_units"),
+        ("digits", "maskgct_semantic_s2a"),
+        ("digits", "maskgct_semantic_t2s"),
         ("digits", "flow_matching"),
         ("digits", "soundstorm"),
         ("flow_matching", "coig"),

@@ -42,6 +42,11 @@ class TextTokens:
         """The columns that are read."""
         return Needs((self.front_end.column,), nullable=("language",) if self._by_language else ())
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The model setting that follows from the front end: rows of the text table."""
+        return {"text_vocab_size": self.front_end.vocab_size}
+
     def of_nothing(self) -> list[int]:
         """Token ids of the empty text."""
         return self.front_end.encode_stored([] if self.front_end.column == "phonemes" else "")

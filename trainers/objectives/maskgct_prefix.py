@@ -141,8 +141,7 @@ class MaskGCTT2SObjective(_MaskGCTObjective):
     @classmethod
     def derive(cls, settings: T2SSettings, data: DataInfo) -> Record:
         """The text table's size and the codebook's."""
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
-        return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
+        return TextTokens(settings.text, data.text).sizes | {"codebook_size": data.codebook_size}
 
     def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the hidden codes of codebook 0."""
@@ -185,9 +184,8 @@ class MaskGCTS2AObjective(_MaskGCTObjective):
     @classmethod
     def derive(cls, settings: S2ASettings, data: DataInfo) -> Record:
         """The text table's size, the number of codebooks and their size."""
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}
-        return {"text_vocab_size": vocab_size, **sizes}
+        return TextTokens(settings.text, data.text).sizes | sizes
 
     def loss(self, batch: TextBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the hidden codes of each row's level."""

@@ -78,11 +78,8 @@ class MaskGCTSemanticT2SObjective(MaskGCTT2SObjective):
     @classmethod
     def derive(cls, settings: T2SSettings, data: DataInfo) -> Record:
         """The text table's size and the number of semantic tokens."""
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
-        return {
-            "text_vocab_size": vocab_size,
-            "codebook_size": column_identity(COLUMN, data).codebook_size,
-        }
+        tokens = {"codebook_size": column_identity(COLUMN, data).codebook_size}
+        return TextTokens(settings.text, data.text).sizes | tokens
 
     def codecs(self) -> Mapping[str, TokenIdentity]:
         """The semantic tokenizer; which codec the data has does not matter."""

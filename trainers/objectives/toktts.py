@@ -139,8 +139,8 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
             raise ValueError(
                 f"level_weights has {len(settings.level_weights)} numbers; there are {levels} levels"
             )
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
-        return {"text_vocab_size": vocab_size, "n_codebooks": levels, "codebook_size": data.codebook_size}
+        sizes = {"n_codebooks": levels, "codebook_size": data.codebook_size}
+        return TextTokens(settings.text, data.text).sizes | sizes
 
     @classmethod
     def collator(cls, settings: TokTTSSettings, data: DataInfo) -> Collator[TextBatch]:

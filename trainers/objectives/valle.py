@@ -276,8 +276,7 @@ class ValleARObjective(_ValleObjective):
     @classmethod
     def derive(cls, settings: ValleARSettings, data: DataInfo) -> Record:
         """The text table's size and the codebook's."""
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
-        return {"text_vocab_size": vocab_size, "codebook_size": data.codebook_size}
+        return TextTokens(settings.text, data.text).sizes | {"codebook_size": data.codebook_size}
 
     def loss(self, batch: PromptedBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the tokens of level 0 with the stop token, and of the text by its weight."""
@@ -329,9 +328,8 @@ class ValleNARObjective(_ValleObjective):
     @classmethod
     def derive(cls, settings: ValleSettings, data: DataInfo) -> Record:
         """The text table's size, the number of codebooks and their size."""
-        vocab_size = TextTokens(settings.text, data.text).front_end.vocab_size
         sizes = {"n_codebooks": data.n_codebooks, "codebook_size": data.codebook_size}
-        return {"text_vocab_size": vocab_size, **sizes}
+        return TextTokens(settings.text, data.text).sizes | sizes
 
     def loss(self, batch: PromptedBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of each row's level at all its frames."""

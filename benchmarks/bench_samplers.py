@@ -51,14 +51,12 @@ SETS: Mapping[str, Mapping[str, Any]] = {name: {"preset": name} for name in ("be
 
 
 @dataclass(frozen=True)
-class Asked:
+class Task:
     """Requests with their ids, and the ears that judge their answers: by measure, the share that is right of each."""
 
     name: str
     ids: Sequence[str]
     requests: Sequence[SpeakRequest | ConvertRequest]
-    options: Mapping[str, Any]
-    """Of every set, where it says nothing else."""
     judge: Callable[[Sequence[Samples]], Mapping[str, Sequence[float]]]
 
 
@@ -75,7 +73,7 @@ class Heard:
             self.right.setdefault(measure, []).extend(shares)
 
 
-def demo_phrases(demo: Path, count: int) -> Asked:
+def demo_phrases(demo: Path, count: int) -> Task:
     """Phrases of three digits, in no voice that is asked for."""
     draw = random.Random(7)
     phrases = [draw.choices(DIGITS, k=3) for _ in range(count)]
@@ -87,52 +85,51 @@ def demo_phrases(demo: Path, count: int) -> Asked:
         return {"words": [sum(a == b for a, b in words) / 3 for words in pairs]}
 
     ids = [f"{at}-{'-'.join(phrase)}" for at, phrase in enumerate(phrases)]
-    return Asked("demo", ids, [SpeakRequest(" ".join(phrase), "en") for phrase in phrases], {}, judge)
+    return Task("demo", ids, [SpeakRequest(" ".join(phrase), "en") for phrase in phrases], judge)
 
 
-def spoken_digits(fsdd: Path, work: Path, split: Split, each: int, family: DigitsFamily) -> Asked:
+def spoken_digits(fsdd: Path, work: Path, split: Split, each: int, family: DigitsFamily) -> Task:
     """Single digits in the voices of six speakers."""
     corpus = Corpus(fsdd)
-    asked, ears = corpus.requests(split, each), judges(corpus, work)
-    waves = _waves(corpus, asked, family)
+    requests, ears = corpus.requests(split, each), judges(corpus, work)
+    waves = _waves(corpus, requests, family)
 
     def judge(made: Sequence[Samples]) -> Mapping[str, Sequence[float]]:
-        heard = zip(ears.digits.hear(made), ears.speakers.hear(made), asked, strict=True)
+        heard = zip(ears.digits.hear(made), ears.speakers.hear(made), requests, strict=True)
         right = [(float(digit == one.digit), float(speaker == one.speaker)) for digit, speaker, one in heard]
         return {"words": [word for word, _ in right], "voices": [voice for _, voice in right]}
 
-    requests = [family.ask(one, waves) for one in asked]
+    questions = [family.ask(one, waves) for one in requests]
     name = f"{family.name}, digits {'converted ' if family.task == 'convert' else ''}({split})"
-    return Asked(name, [one.id for one in asked], requests, family.options, judge)
+    return Task(name, [one.id for one in requests], questions, judge)
 
 
-def speak(system: System, options: Mapping[str, Any], asked: Asked, seed: int, heard: Heard) -> None:
+def speak(system: System, options: Mapping[str, Any], given: Task, seed: int, heard: Heard) -> None:
     """Answer every request once; a row's randomness follows from its id and the seed."""
     size = BATCH if seed else 1
-    given = {**asked.options, **options}
-    converts = isinstance(asked.requests[0], ConvertRequest)
-    task: Any = system.convert(given) if converts else system.speak(given)
+    converts = isinstance(given.requests[0], ConvertRequest)
+    task: Any = system.convert(options) if converts else system.speak(options)
     spoken: list[Speech] = []
     started = time.process_time()
-    for at in range(0, len(asked.ids), size):
-        prepared = [task.prepare(request) for request in asked.requests[at : at + size]]
-        spoken += task.run(prepared, [_generator(name, seed) for name in asked.ids[at : at + size]])
+    for at in range(0, len(given.ids), size):
+        prepared = [task.prepare(request) for request in given.requests[at : at + size]]
+        spoken += task.run(prepared, [_generator(name, seed) for name in given.ids[at : at + size]])
     if size == 1:
         heard.computing_s = time.process_time() - started
         heard.evaluations = [float(one.evaluations) for one in spoken]
-    heard.add(asked.judge([one.wave.wave_BT[0, : int(one.wave.lengths_B[0])].numpy() for one in spoken]))
+    heard.add(given.judge([one.wave.wave_BT[0, : int(one.wave.lengths_B[0])].numpy() for one in spoken]))
 
 
 def measured(
-    system: System, sets: Mapping[str, Mapping[str, Any]], asked: Asked, seeds: int
+    system: System, sets: Mapping[str, Mapping[str, Any]], given: Task, seeds: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of all sets after every seed."""
     heard = {name: Heard() for name in sets}
     for seed in range(seeds):
         for name, options in sets.items():
-            speak(system, options, asked, seed, heard[name])
+            speak(system, options, given, seed, heard[name])
         first = next(iter(heard.values()))
-        yield {name: {**row(one, first, asked.ids), "options": sets[name]} for name, one in heard.items()}
+        yield {name: {**row(one, first, given.ids), "options": sets[name]} for name, one in heard.items()}
 
 
 def row(heard: Heard, first: Heard, ids: Sequence[str]) -> dict[str, Any]:
@@ -193,23 +190,23 @@ def main() -> None:
     torch.set_num_threads(1)
     sets = json.loads(arguments.sets.read_text(encoding="utf-8")) if arguments.sets else SETS
     if arguments.demo:
-        asked = demo_phrases(arguments.demo, arguments.phrases)
+        given = demo_phrases(arguments.demo, arguments.phrases)
     else:
         family = FAMILIES[arguments.family]
         if arguments.convert:
             family = replace(family, task="convert")
-        asked = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each, family)
+        given = spoken_digits(arguments.digits, arguments.work, arguments.split, arguments.each, family)
     system = load_system(arguments.system)
     load_before = os.getloadavg()[0]
-    for seed, rows in enumerate(measured(system, sets, asked, arguments.seeds)):
+    for seed, rows in enumerate(measured(system, sets, given, arguments.seeds)):
         print(table({name: {k: v for k, v in one.items() if k != "options"} for name, one in rows.items()}))
         found = {
-            "requests": len(asked.ids),
+            "requests": len(given.ids),
             "seeds": seed + 1,
             "machine": {"cores": os.cpu_count(), "threads": 1, "load": [load_before, os.getloadavg()[0]]},
             "sets": rows,
         }
-        keep(asked.name, found)
+        keep(given.name, found)
     print(json.dumps(found))
 
 

@@ -69,6 +69,8 @@ def wave_of(samples: Samples) -> Wave:
     return Wave(torch.from_numpy(samples)[None], torch.tensor([len(samples)]), SAMPLE_RATE)
 
 
+UNGUIDED: Mapping[str, Json] = {"guidance": 0.0, "t2s_steps": 16}
+"""For content tokens, whose guidance costs words (docs/log.md)."""
 FAMILIES = {
     family.name: family
     for family in (
@@ -127,6 +129,7 @@ FAMILIES = {
                 "s2a": Network("maskgct_semantic_s2a.yaml", 0.6),
             },
             units=True,
+            options={"guidance": 0.0, "s2a_steps": [8, 4, 1], "text": UNGUIDED},
         ),
         # Text to speech by the same networks, behind a first stage of MaskGCT that makes their content.
         *(
@@ -136,6 +139,7 @@ FAMILIES = {
                 {},
                 borrowed={"t2s": (stage, "t2s"), role: (name, role)},
                 units=units,
+                options={"text": UNGUIDED} if units else {},
             )
             for name, system, role, stage, units in (
                 ("soundstorm", "soundstorm", "soundstorm", "maskgct", False),

@@ -87,8 +87,8 @@ def system_at(
         parts[role] = str(work / other / other_role / "export")
     for role, one in trained.items():
         parts[role] = str(one.export if share == 1 else _export_earlier(one, share, folder / "runs" / role))
-    if (folder / "system").exists():
-        shutil.rmtree(folder / "system")
+    for name in ("system", "semantic"):  # the latter is what write_system makes of the cells
+        shutil.rmtree(folder / name, ignore_errors=True)
     settings = AssembleSettings(semantic={"features": str(whisper())} if family.units else {})
     write_system(folder / "system", family.system, parts, codec, settings, uri=NO_REGISTRY)
     return load_system(folder / "system")

@@ -19,6 +19,7 @@ from models.sampling.draws import CorruptionDraws
 
 Schedule = Literal["cosine", "linear"]
 DrawPer = Literal["row", "batch"]
+LevelSchedule = Literal["uniform", "linear"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,13 @@ class CorruptionConfig:
     draw_per: DrawPer = "row"
     """Prompt length and level are drawn for each row or, as in the reference, once per batch."""
 
+    level_schedule: LevelSchedule = "uniform"
+    """`linear`: of Q levels, level q is learned Q - q times as often as the last one, since those above build on it."""
+
     def __post_init__(self) -> None:
         check_choice(self, "schedule", get_args(Schedule))
         check_choice(self, "draw_per", get_args(DrawPer))
+        check_choice(self, "level_schedule", get_args(LevelSchedule))
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ def corrupt(
     order_BT = torch.full((len(lengths_B), n_frames), -1.0, device=lengths_B.device)
     order_BT[:, skipped:] = draws.rand(len(lengths_B), n_frames - skipped)
     masked_BT = _least(order_BT, lengths_B, prompt_lengths_B, shares_B)
-    levels_n = draws.randint(torch.zeros_like(shortest_n), torch.full_like(shortest_n, n_levels))
+    if config.level_schedule == "linear":
+        levels_n = draws.multinomial(torch.arange(n_levels, 0, -1.0), len(shortest_n))
+    else:
+        levels_n = draws.randint(torch.zeros_like(shortest_n), torch.full_like(shortest_n, n_levels))
     return Corruption(prompt_lengths_B, levels_n.expand_as(lengths_B), masked_BT)
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
-from models.checkpoints import Record
+from models.checkpoints import Json, Record
 from models.codecs.interface import Codes
 from models.content import Voice
 from models.identity import TokenIdentity
@@ -23,7 +23,7 @@ from models.layers.checks import check_choice, check_positive
 from models.layers.initialisation import projected
 from models.layers.masks import length_mask
 from models.sampling.draws import GeneratorDraws, RowDraws, row_seeds
-from models.soundstorm.corruption import CorruptionConfig, DrawPer, Schedule, corrupt
+from models.soundstorm.corruption import CorruptionConfig, DrawPer, LevelSchedule, Schedule, corrupt
 from models.soundstorm.network import SoundStorm, SoundStormConfig
 from models.soundstorm.sampling import SoundStormOptions, generate
 from models.soundstorm.stages import conditions_of
@@ -44,6 +44,7 @@ class SoundStormSettings:
     """`codebook_0`: the levels above it are generated; `semantic_codes`: all levels of the codes are."""
     schedule: Schedule = "cosine"
     draw_per: DrawPer = "row"
+    level_schedule: LevelSchedule = "uniform"
     embeddings: Start = "random"
     """`codebooks`: embeddings start as the vectors of the codec's codes (semantic ones only of `codebook_0`)."""
     sample_steps: int = 8
@@ -62,12 +63,13 @@ class SoundStormSettings:
 
     def corruption(self) -> CorruptionConfig:
         """The settings of `models.soundstorm.corruption.corrupt`."""
-        return CorruptionConfig(self.schedule, self.draw_per)
+        return CorruptionConfig(self.schedule, self.draw_per, self.level_schedule)
 
 
 class SoundStormObjective(NetworkObjective[SemanticBatch]):
     """Semantic tokens and coarser levels -> one level."""
 
+    legacy: ClassVar[Mapping[str, Json]] = {"level_schedule": "uniform"}
     family = "soundstorm"
     model_config = SoundStormConfig
     settings = SoundStormSettings

@@ -69,10 +69,27 @@ def test_frames_are_masked_evenly_and_levels_drawn_evenly():
     assert torch.bincount(found.levels_B).float().std() / 2000 < 0.05
 
 
+def test_lower_levels_are_drawn_more_often_if_told():
+    for draw_per in ("row", "batch"):
+        config = CorruptionConfig(draw_per=draw_per, level_schedule="linear")
+        found = [
+            drawn([4] * (6000 if draw_per == "row" else 2), config, seed, n_levels=3) for seed in range(3)
+        ]
+        levels_N = torch.cat([one.levels_B for one in found])
+        assert set(levels_N.tolist()) <= {0, 1, 2}
+        if draw_per == "row":
+            assert (torch.bincount(levels_N) / len(levels_N)).tolist() == pytest.approx(
+                [1 / 2, 1 / 3, 1 / 6], abs=0.02
+            )
+        else:
+            assert all(len(set(one.levels_B.tolist())) == 1 for one in found)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"schedule": "square"}, "schedule is 'square'; it must be one of cosine, linear"),
+        ({"level_schedule": "cosine"}, "level_schedule is 'cosine'; it must be one of uniform, linear"),
         ({"draw_per": "item"}, "draw_per is 'item'; it must be one of row, batch"),
     ],
 )

@@ -117,9 +117,8 @@ def _verify(arguments: argparse.Namespace) -> Mapping[str, object]:
         problems.append(dataclasses.asdict(problem))
     if problems:
         print(json.dumps({**shown, "problems": problems}))
-        raise JobError(
-            f"{dataset.uri}: {len(problems)} problems in version {dataset.version}; see standard output"
-        )
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise JobError(f"{dataset.uri}: {count} in version {dataset.version}; see standard output")
     return {**shown, **dataclasses.asdict(dataset.totals()), "problems": []}
 
 

@@ -47,7 +47,7 @@ class RelativeKeyAttention(nn.Module):
         return made_BTD, None
 
     def _bias(self, query_BHTd: Tensor) -> Tensor:
-        """What distances add to the scores, (B, H, T, K)."""
+        """The distances' part of the scores, (B, H, T, K)."""
         scores_BHTP: Tensor = (query_BHTd * self.head_size**-0.5) @ self.distance_embedding.weight.T
         place_T = torch.arange(query_BHTd.shape[2], device=query_BHTd.device)
         distance_TK = (place_T - place_T[:, None]).clamp(-self.left, self.right) + self.left

@@ -64,7 +64,7 @@ def test_verify_fails_and_names_the_file(call, appender, append) -> None:
     code, result, error = call("verify", appender.uri)
     assert code == 1
     assert result["problems"] == [{"path": shard.path, "what": f"4 bytes, the log says {shard.size_bytes}"}]
-    assert error == f"catalog: {appender.uri}: 1 problems in version 1; see standard output\n"
+    assert error == f"catalog: {appender.uri}: 1 problem in version 1; see standard output\n"
 
 
 def test_verify_lists_what_an_old_version_lost(call, appender, append) -> None:

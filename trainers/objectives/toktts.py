@@ -192,7 +192,7 @@ class TokTTSObjective(GeneratorObjective[TextBatch]):
         return levels_SK.expand_as(learned_BSK)[learned_BSK]
 
     def _hidden(self, tokens_BSK: Tensor, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
-        """What training lets the decoder see: codes (B, S, K) and texts (B,), bool; None: all of them."""
+        """Masks of what the decoder sees in training: codes (B, S, K) and texts (B,), bool; None: all of them."""
 
         def kept(share: float, *shape: int) -> Tensor | None:
             if not (self.training and share):

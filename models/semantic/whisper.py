@@ -76,7 +76,7 @@ def encoded(model: ctranslate2.models.Whisper, mels: Any, wave_T: np.ndarray) ->
 
 
 def is_model(directory: Path) -> bool:
-    """Whether CTranslate2's weights are there."""
+    """True if CTranslate2's weights are there."""
     return (directory / _WEIGHTS).is_file()
 
 

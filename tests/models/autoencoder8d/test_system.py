@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
@@ -198,3 +200,31 @@ def test_a_system_without_latents_is_refused(maskgct_parts: dict[str, str], tmp_
 def test_encoding_has_no_options(system: Autoencoder8d) -> None:
     with pytest.raises(ValueError, match="unknown key 'step' in the options of encoding"):
         system.encode({"step": 1})
+
+
+def test_the_example_of_the_docs(
+    system: Autoencoder8d,
+    maskgct_parts: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_system(
+        tmp_path / "SYSTEM",
+        "autoencoder8d",
+        codec=maskgct_parts["codec"],
+        generators={role: Path(maskgct_parts[role]) for role in ("s2a_first", "s2a")},
+        text=None,
+        options=QUICK,
+        codecs={"semantic": maskgct_parts["semantic"]},
+    )
+    for name, seed in (("source", 0), ("reference", 1), ("other", 2)):
+        samples = recording(seed=seed).wave_BT[0].numpy()
+        soundfile.write(f"{name}.wav", samples, 24_000)
+    page = Path(__file__).parents[3] / "docs" / "maskgct.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, page.name, "exec"), names)
+    assert names["samples"].ndim == 1
+    assert len(names["samples"]) > 0
+    assert names["between"].shape == names["z"].shape

@@ -90,7 +90,7 @@ FAMILIES = {
             "toktts",
             "toktts",
             {"toktts": Network("toktts.yaml", 1.0)},
-            options={"max_s": 3.0, "guidance": 2.0},
+            options={"max_s": 3.0, "guidance": 1.0},
             prompted=False,
             longest_s=3.0,
         ),

@@ -217,7 +217,9 @@ class _Loop(Generic[B]):
         """Log, validate and save what this step asks for; whether it was saved."""
         config, ends = self.config, stopped is not None
         if self.step % config.log_every == 0 or ends:
-            metrics = {**self.log.take(), "epoch": epochs_done(self.batches, self.position)}
+            epoch = epochs_done(self.batches, self.position)
+            done = min(1.0, self.clock.progress(self.step, epoch))
+            metrics = {**self.log.take(), "epoch": epoch, "progress": done}
             self.last_loss = metrics.get("loss", self.last_loss)
             if not self.parallel.rank:
                 self.hooks.on_log(self.step, metrics)

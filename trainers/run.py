@@ -177,7 +177,7 @@ def train_here(
         run.objective.warm_start(embedded or resolve(settings.init, settings.tracking.uri))
     stream = console or sys.stderr
     bar = Bar(stream)
-    hooks = console_hooks(settings.loop, bar)
+    hooks = console_hooks(bar)
     tracker = Tracker(reference) if reference is not None and Parallel.current().rank == 0 else None
     if tracker is not None:
         store = run.batches.store

@@ -47,6 +47,7 @@ def test_a_run_holds_settings_data_and_metrics(tracked_fit: TrackedFit, client: 
     assert wanted <= found.data.metrics.keys()
     assert found.data.metrics["learning_rate"] == 0.05
     assert found.data.metrics["epoch"] == 2
+    assert found.data.metrics["progress"] == 1
 
 
 def test_each_kept_checkpoint_is_a_model_with_its_figures(

@@ -37,11 +37,9 @@ class WhisperEncoder(Identified):
 
     max_samples: int | None = (_WINDOW_S - _SILENCE_S) * SAMPLE_RATE
 
-    def __init__(self, model: ctranslate2.models.Whisper, identity: TokenIdentity) -> None:
-        from transformers import WhisperFeatureExtractor
-
-        self.identity, self._model = identity, model
-        self._mels: Any = WhisperFeatureExtractor(feature_size=model.n_mels)
+    def __init__(self, model: ctranslate2.models.Whisper, mels: Any, identity: TokenIdentity) -> None:
+        """`mels`: the model's `WhisperFeatureExtractor`."""
+        self.identity, self._model, self._mels = identity, model, mels
 
     @torch.no_grad()
     def embed(self, wave_BT: Tensor, lengths_B: Tensor) -> Latents:
@@ -103,4 +101,4 @@ def load(directory: Path, device: str | torch.device = "cpu") -> WhisperEncoder:
     mels = WhisperFeatureExtractor(feature_size=model.n_mels)
     channels = encoded(model, mels, np.zeros(2 * HOP, np.float32)).shape[1]
     identity = TokenIdentity(NAME, "encoder", digest, SAMPLE_RATE, HOP, 0, 0, channels)
-    return WhisperEncoder(model, identity)
+    return WhisperEncoder(model, mels, identity)

@@ -30,7 +30,6 @@ class CorruptionConfig:
     """Share of masked frames by the uniform time t: cos(pi t / 2) or 1 - t; published recipes have either."""
     draw_per: DrawPer = "row"
     """Prompt length and level are drawn for each row or, as in the reference, once per batch."""
-
     level_schedule: LevelSchedule = "uniform"
     """`linear`: of Q levels, level q is learned Q - q times as often as the last one, since those above build on it."""
 

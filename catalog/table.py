@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
 import tempfile
@@ -200,10 +201,21 @@ def _place(uri: str) -> str:
     """
     if "://" in uri or not _ODD.search(uri):
         return uri
-    folder = Path(tempfile.mkdtemp(prefix="speechmill-log-"))
+    folder = Path(tempfile.mkdtemp(prefix="speechmill-log-", dir=_plain_temporary()))
     (folder / _LOG).symlink_to(Path(uri).absolute() / _LOG, target_is_directory=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return str(folder)
+
+
+def _plain_temporary() -> str:
+    """A folder for temporary files whose own path deltalake reads as it is. Raises JobError."""
+    folders = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+    for folder in folders:
+        if not _ODD.search(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise JobError(
+        f"{folders[0]}: the folder for temporary files may not have % or a control character in its path"
+    )
 
 
 def _missing(table: DeltaTable) -> list[Field]:

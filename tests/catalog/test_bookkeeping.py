@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_a_dataset_may_have_any_name(
     assert Dataset.open(name, 1).totals().recordings == 1
     assert {path.name for path in tmp_path.iterdir()} == {"set one", name}
     assert Path(canonical_uri(name), "_delta_log").is_dir()
+
+
+def test_the_folder_for_temporary_files_may_have_any_name(
+    tmp_path: Path, rows: Callable[..., object], codec: TokenIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "odd %41 é"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    appender = Appender(create(tmp_path / "set%20one", codec, {}))
+    appender.append(write_shard(rows(["a"]), appender.uri, "test", codec))
+    assert Dataset.open(appender.uri).totals().recordings == 1
 
 
 def test_a_place_that_holds_no_dataset_is_left_as_it_is(tmp_path: Path) -> None:

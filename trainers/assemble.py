@@ -201,7 +201,7 @@ def _check_codec(what: str, source: str, weights: str, found: Codec, role: str) 
 def _options(kind: SystemKind, records: Mapping[str, Values], given: Values) -> Record:
     """Statistics of the training data of the first part that has some, overridden by the given options.
 
-    Frames a token and a sentence are one measurement: who gives the former replaces both.
+    Frames a token, a word and a sentence are one measurement: who gives the first replaces all.
     """
     options: Record = {}
     for role, record in [(role, records[role]) for role in kind.roles if role in records]:
@@ -209,7 +209,7 @@ def _options(kind: SystemKind, records: Mapping[str, Values], given: Values) -> 
         measured = {key: round(value, 3) for key, value in record.get("statistics", {}).items()}
         chosen = given.get(place, {}) if place else given
         if "frames_per_token" in chosen:
-            measured.pop("frames_per_sentence", None)
+            measured = {key: value for key, value in measured.items() if not key.startswith("frames_per_")}
         if place and measured:
             options.setdefault(place, measured)
         elif not options.keys() & measured:

@@ -23,8 +23,10 @@ class TextOptions:
 
     frames_per_token: float = 8.0
     """Length of a sentence without a prompt: published are 8 to 16; an assembled system has its dataset's."""
+    frames_per_word: float = 0.0
+    """Added for each word (between spaces), whatever its tokens; an assembled system has its dataset's."""
     frames_per_sentence: float = 0.0
-    """Added to the frames of the tokens, whose number they do not follow; an assembled system has its dataset's."""
+    """Added once; an assembled system has its dataset's."""
     speed: float = 1.0
     """Above 1 speaks faster. Not used with an explicit length."""
     t2s_steps: int = 50
@@ -44,12 +46,14 @@ class TextOptions:
     """With a voice prompt a sentence is as much longer than it as it has more bytes of text, or text tokens."""
 
     def __post_init__(self) -> None:
-        positive = ("frames_per_token", "speed", "t2s_steps", "max_prompt_s", "max_text_tokens", "max_frames")
-        for name in positive:
+        for name in ("speed", "t2s_steps", "max_prompt_s", "max_text_tokens", "max_frames"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not self.frames_per_sentence >= 0:
-            raise ValueError(f"frames_per_sentence is {self.frames_per_sentence}; it must not be negative")
+        for name in ("frames_per_word", "frames_per_sentence"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if not (self.frames_per_token > 0 or (self.frames_per_token == 0 and self.frames_per_word > 0)):
+            raise ValueError(f"frames_per_token is {self.frames_per_token}; it must be above 0")
         if self.no_prompt not in ("none", "pad_frame"):
             raise ValueError(f"no_prompt is {self.no_prompt!r}; it must be 'none' or 'pad_frame'")
         check_choice(self, "length_by", get_args(LengthBy))

@@ -113,27 +113,30 @@ class TextStage:
         return encode(f"{prompt.text} {request.text}", request.language or prompt.language)
 
     def _frames(self, request: SpeakRequest) -> int:
-        """Frames to generate: as wanted, else as long a byte or token as in the prompt, else by the two constants.
-
-        A prompt's length, too, has a part that does not follow its text: that of `fixed` bytes or tokens.
-        """
+        """Frames to generate: as wanted, else as much longer than the prompt as foretold, else as foretold."""
         rate, hop, options = self.writes.sample_rate, self.writes.hop_length, self._options
-        fixed = options.frames_per_sentence / options.frames_per_token
         text, prompt = request.text, request.prompt
         if request.duration_s is not None:
             frames = float(round(request.duration_s * self.writes.frame_rate))
         elif prompt is not None:
-            prompt_frames = math.ceil(prompt_length(prompt, rate) / hop)
-            frames = prompt_frames / (self._size(prompt.text or "", prompt.language) + fixed) / options.speed
-            frames *= self._size(text, request.language or prompt.language) + fixed
+            frames = math.ceil(prompt_length(prompt, rate) / hop) / options.speed
+            frames *= self._foretold(text, self._size(text, request.language or prompt.language))
+            frames /= self._foretold(prompt.text or "", self._size(prompt.text or "", prompt.language))
         else:
             tokens = self._front_end.encode(text, request.language, request.phones)
-            frames = (len(tokens) + fixed) * options.frames_per_token / options.speed
+            frames = self._foretold(text, len(tokens)) / options.speed
+        frames += 1e-6  # 10.999... frames are 11
         if not 1 <= frames < options.max_frames + 1:
             raise ValueError(
                 f"text {_start(text)!r} asks for {int(frames)} frames; allowed are 1 to {options.max_frames}"
             )
         return int(frames)
+
+    def _foretold(self, text: str, size: int) -> float:
+        """Frames of a sentence of `size` bytes or tokens at the dataset's mean speed."""
+        options = self._options
+        words = options.frames_per_word * len(text.split())
+        return size * options.frames_per_token + words + options.frames_per_sentence
 
     def _size(self, text: str, language: str | None) -> int:
         """Measure of text that the length of speech is proportional to."""

@@ -80,7 +80,7 @@ def test_assembled_registered_and_spoken(
     short = ["--set", "options.t2s_steps=2", "--set", "options.s2a_steps=[1]"]
     code, plan, _ = command(*words, "--dry-run")
     assert code == 0
-    assert 0.5 < plan["options"]["frames_per_token"] < 5
+    assert 3 < _foretold(plan["options"], "one two", 9) < 45
     code, made, error = command(*words, *short, "--alias", "champion")
     assert code == 0, error
     assert (made["version"], made["options"]["t2s_steps"]) == (1, 2)
@@ -104,10 +104,16 @@ def test_assembled_registered_and_spoken(
     )
     assert child.returncode == 0, child.stderr
     spoken = json.loads(child.stdout.strip().splitlines()[-1])
-    tokens, hop = len("one two") + 2, 320
-    expected = int(tokens * made["options"]["frames_per_token"]) * hop
-    prompted = int(20 / len("four") * len("three")) * hop
-    assert spoken == {"lengths": [expected, prompted], "rates": [16000, 16000], "equal": True}
+    four, three = (_foretold(made["options"], word, len(word)) for word in ("four", "three"))
+    frames = [_foretold(made["options"], "one two", len("one two") + 2), 20 / four * three]
+    expected = [320 * int(count + 1e-6) for count in frames]
+    assert spoken == {"lengths": expected, "rates": [16000, 16000], "equal": True}
+
+
+def _foretold(options: dict[str, float], text: str, size: int) -> float:
+    rule = {"frames_per_word": 0.0, "frames_per_sentence": 0.0, **options}
+    frames = rule["frames_per_token"] * size + rule["frames_per_word"] * len(text.split())
+    return frames + rule["frames_per_sentence"]
 
 
 def _check_lineage(uri: str, tmp_path: Path) -> None:
@@ -205,7 +211,7 @@ def test_wrong_parts_are_usage_errors(command: Any, words: list[str], message: s
     assert len(error.strip().splitlines()) == 1
 
 
-def test_frames_a_token_and_a_sentence_are_one_measurement() -> None:
+def test_frames_a_token_a_word_and_a_sentence_are_one_measurement() -> None:
     """That of the first part that has it; an older part has no frames a sentence, and a given value replaces both."""
     both, mean = {"frames_per_token": 5.0, "frames_per_sentence": 9.0}, {"frames_per_token": 7.0}
     kind = system_kind("maskgct")

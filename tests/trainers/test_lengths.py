@@ -1,4 +1,4 @@
-"""The length rule: the line of the rows where they lie on one, else the mean."""
+"""The length rule: what each token, each word and the row itself adds, none of them negative."""
 
 from __future__ import annotations
 
@@ -10,36 +10,61 @@ from trainers.objectives.lengths import length_rule
 
 
 @given(
-    st.lists(st.integers(1, 200), min_size=2, max_size=20).filter(lambda sizes: len(set(sizes)) > 1),
+    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 9)), min_size=3, max_size=20),
+    st.integers(0, 20),
     st.integers(1, 20),
-    st.integers(1, 50),
+    st.integers(0, 50),
 )
-def test_rows_on_a_line_give_it(sizes: list[int], per_token: int, per_sentence: int) -> None:
-    rule = length_rule(sizes, [per_token * size + per_sentence for size in sizes])
-    assert rule["frames_per_token"] == pytest.approx(per_token, rel=1e-3, abs=0.02)
-    assert rule["frames_per_sentence"] == pytest.approx(per_sentence, rel=1e-3, abs=0.5)
+def test_rows_that_follow_a_rule_are_foretold(
+    rows: list[tuple[int, int]], per_token: int, per_word: int, per_sentence: int
+) -> None:
+    tokens, texts = [size for size, _ in rows], ["word " * words for _, words in rows]
+    frames = [per_token * size + per_word * words + per_sentence for size, words in rows]
+    rule = length_rule(tokens, texts, frames)
+    for (size, words), wanted in zip(rows, frames, strict=True):
+        foretold = rule["frames_per_token"] * size + rule.get("frames_per_word", 0.0) * words
+        assert foretold + rule.get("frames_per_sentence", 0.0) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_words_decide_before_the_sentence_does() -> None:
+    """Pairs of words alone cannot tell what a single one has: half of the pair's part, not the whole."""
+    rule = length_rule([9, 8, 10], ["two three", "one two", "four five"], [49, 48, 50])
+    assert rule == pytest.approx({"frames_per_token": 1.0, "frames_per_word": 20.0})
+
+
+def test_a_sentence_has_its_part_beside_its_words() -> None:
+    texts = ["a", "a a", "a a a", "a a"]
+    sizes = [10, 20, 30, 30]
+    rule = length_rule(sizes, texts, [2 * size + 15 for size in sizes])
+    assert rule == pytest.approx({"frames_per_token": 2.0, "frames_per_sentence": 15.0})
 
 
 @pytest.mark.parametrize(
-    ("tokens", "frames"),
+    ("tokens", "texts", "frames", "rule"),
     [
-        ([4, 4, 4], [10, 12, 20]),
-        ([4, 8], [10, 24]),
-        ([4, 8], [12, 10]),
-        ([3], [9]),
-        ([], []),
-        ([0, 0], [4, 4]),
+        ([4, 4, 4], ["a", "a", "a"], [10, 12, 20], {"frames_per_token": 3.5}),  # rows of one size
+        ([4, 8], ["a a", "a a a a"], [10, 24], {"frames_per_token": 2.75}),  # a sentence of negative length
+        ([3], ["a"], [9], {"frames_per_token": 3.0}),
+        ([0, 0], ["", ""], [4, 4], {"frames_per_token": 4.0}),
+        ([], [], [], {"frames_per_token": 0.0}),
     ],
 )
-def test_no_line_leaves_the_mean(tokens: list[int], frames: list[int]) -> None:
-    """Rows of one size; a sentence of negative length; longer texts that are shorter."""
-    mean = sum(frames) / max(1, sum(max(size, 1) for size in tokens))
-    assert length_rule(tokens, frames) == {"frames_per_token": pytest.approx(mean)}
+def test_few_rows_have_the_mean_of_a_token(
+    tokens: list[int], texts: list[str], frames: list[int], rule: dict[str, float]
+) -> None:
+    assert length_rule(tokens, texts, frames) == pytest.approx(rule)
+
+
+def test_texts_that_are_longer_and_spoken_faster_have_their_words() -> None:
+    rule = length_rule([4, 8], ["a", "a"], [12, 10])
+    assert rule["frames_per_token"] == 0
+    assert 10 < rule["frames_per_word"] < 12
 
 
 def test_long_rows_do_not_decide_what_a_short_one_has() -> None:
     """Their share of the error is that of their relative length, not of their frames."""
     tokens = [10, 20, 30, 400]
-    frames = [5 * size + 20 for size in tokens[:3]] + [1000]
-    rule = length_rule(tokens, frames)
-    assert 10 * rule["frames_per_token"] + rule["frames_per_sentence"] == pytest.approx(70, rel=0.1)
+    texts = ["a", "a a", "a a a", "a"]
+    rule = length_rule(tokens, texts, [5 * size + 20 for size in tokens[:3]] + [1000])
+    foretold = 10 * rule["frames_per_token"] + rule.get("frames_per_word", 0.0)
+    assert foretold + rule.get("frames_per_sentence", 0.0) == pytest.approx(70, rel=0.1)

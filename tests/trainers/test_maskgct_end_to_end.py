@@ -108,7 +108,8 @@ def test_everything_is_trained_and_speaks(
     words += ["--codec", CODEC, "--name", "tiny", "--set", f"semantic.features={w2vbert_directory}"]
     code, result, error = command("assemble", "maskgct_semantic", *words, "--set", "semantic.layer=2")
     assert code == 0, error
-    assert result["options"]["text"]["frames_per_token"] > 1
+    text = result["options"]["text"]
+    assert text["frames_per_token"] + text.get("frames_per_word", 0.0) > 1
 
     system = load_system(resolve(result["model"], mlflow_uri))
     quick = {"first_steps": 2, "s2a_steps": [1, 2, 1]}

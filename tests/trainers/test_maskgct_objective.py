@@ -161,12 +161,12 @@ def test_export_can_be_loaded_and_started_from(family: str, info: DataInfo, tmp_
 
 
 def test_frames_per_token_counts_the_tokens_of_the_front_end(info: DataInfo, tmp_path: Path) -> None:
-    """Begin and end count: 4 and 6 tokens have 30 and 40 frames, so 5 a token and 10 a sentence."""
+    """Begin and end count: 4 and 6 tokens have 30 and 40 frames, so 5 a token and 10 a word."""
     codes = [[[0] * 30] * 8, [[0] * 40] * 8]
     pq.write_table(pa.table({"text": ["ab", "abcd"], "codes": codes}), tmp_path / "rows.parquet")
     rows = Store.read([tmp_path / "rows.parquet"], signed=False)
     rule = build("maskgct_t2s", info).statistics(rows)
-    assert rule == pytest.approx({"frames_per_token": 5.0, "frames_per_sentence": 10.0})
+    assert rule == pytest.approx({"frames_per_token": 5.0, "frames_per_word": 10.0})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

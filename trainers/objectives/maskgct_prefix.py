@@ -124,7 +124,8 @@ class _MaskGCTObjective(GeneratorObjective[TextBatch], ABC):
         """The length of a sentence whose length is not given (`length_rule`)."""
         recorded = rows.recorded()
         tokens = [len(self.tokens_of(rows, row)) for row in recorded.tolist()]
-        return length_rule(tokens, rows.lengths[recorded].tolist())
+        texts = [rows.text(row) for row in recorded.tolist()]
+        return length_rule(tokens, texts, rows.lengths[recorded].tolist())
 
 
 class MaskGCTT2SObjective(_MaskGCTObjective):

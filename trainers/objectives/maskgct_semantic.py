@@ -96,7 +96,8 @@ class MaskGCTSemanticT2SObjective(MaskGCTT2SObjective):
         """The length of a sentence (`length_rule`), in frames of the semantic tokenizer."""
         every = rows.recorded().tolist()
         tokens = [len(self.tokens_of(rows, row)) for row in every]
-        return length_rule(tokens, [len(rows.numbers(row, COLUMN)) for row in every])
+        texts = [rows.text(row) for row in every]
+        return length_rule(tokens, texts, [len(rows.numbers(row, COLUMN)) for row in every])
 
 
 class _SemanticColumn:

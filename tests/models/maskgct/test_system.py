@@ -83,13 +83,12 @@ def test_lengths_follow_the_rules(system):
 
 
 def test_a_part_of_the_length_does_not_follow_the_text(system):
-    """10 frames a sentence are as much as 4 tokens of 2.5, also of a prompt."""
+    """10 frames a sentence are as much as 4 tokens of 2.5, 5 a word as 2 for each word, also of a prompt."""
     hop = system.codec.hop_length
     prompt = voice(0.5, 24000, "ten bytes!")
-    waves = system.synthesize(
-        ["hello", "hello there"], [None, prompt], generator=seeded(), frames_per_sentence=10.0
-    )
-    frames = [int((7 + 4) * 2.5), int(ceil(8000 / hop) / (10 + 4) * (11 + 4))]
+    parts = {"frames_per_sentence": 10.0, "frames_per_word": 5.0}
+    waves = system.synthesize(["hello", "hello there"], [None, prompt], generator=seeded(), **parts)
+    frames = [int((7 + 4 + 2) * 2.5), int(ceil(8000 / hop) / (10 + 4 + 4) * (11 + 4 + 4))]
     assert [int(wave.lengths_B) for wave in waves] == [n * hop for n in frames]
     assert all(wave.wave_BT.isfinite().all() for wave in waves)
 
@@ -162,6 +161,7 @@ def test_speed_divides_the_length(system):
         ("one" * 9, voice(), {"max_text_tokens": 30}, "has 40 tokens with its prompt's; the most is 30"),
         ("one", None, {"frames_per_token": 0.15}, "text 'one' asks for 0 frames; allowed are 1 to 4096"),
         ("one", None, {"frames_per_sentence": -1}, "frames_per_sentence is -1; it must not be negative"),
+        ("one", None, {"frames_per_token": 0}, "frames_per_token is 0; it must be above 0"),
         ("one", None, {"step": 3}, "unknown key 'step' in the options of maskgct"),
         ("one", None, {"speed": 0}, "speed is 0; it must be above 0"),
         ("one", None, {"s2a_steps": []}, r"s2a_steps is \[\]; it needs at least one entry, each at least 1"),

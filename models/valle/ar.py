@@ -41,14 +41,17 @@ class ValleAR(ValleNetwork):
         codes_mask_BT: Tensor,
         *,
         predicts: Literal["codes", "text_and_codes"] = "codes",
+        seen_BT: Tensor | None = None,
     ) -> Tensor:
         """Return logits (B, T + 1, V + 1): of the first token, and of the token behind each frame.
 
         Ids are int64, those of the prompt below V + n_task_tokens; masks are bool, true at valid positions. With
         `text_and_codes` the L logits behind each text token come before them: the published loss has the text too,
-        whose ids are then classes of the same head.
+        whose ids are then classes of the same head. Of the codes those where `seen_BT` is true are read; None: all.
         """
         codes_BTD = self.code_tables(codes_BT[..., None])
+        if seen_BT is not None:
+            codes_BTD = codes_BTD * seen_BT[..., None]
         x_BND, mask_BN = self.sequence(
             text_BL, text_mask_BL, prompt_BPQ, prompt_mask_BP, codes_BTD, codes_mask_BT
         )

@@ -15,6 +15,7 @@ import torch
 
 from models.codec_sources import load_codec
 from models.generators import load_generator, save_generator
+from models.layers.masks import length_mask
 from models.system import SpeakRequest
 from models.system_files import load_system, save_system
 from models.text.front_ends import text_front_end
@@ -86,6 +87,33 @@ def test_the_first_loss_counts_frames_stops_and_text(info: DataInfo, rows: Store
     }
     for (weight, first), count in counts.items():
         assert count == frames - 3 * (first == "ignored") + weight * tokens
+
+
+def test_training_alone_hides_codes(info: DataInfo, rows: Store) -> None:
+    """Where a code is hidden what comes before it is as it was, and the loss of no other row changes."""
+    batch = batch_of("valle_ar", info, rows)
+    plain, hiding = build("valle_ar", info), build("valle_ar", info, hidden_tokens=0.5)
+    assert float(loss_of(plain, batch).sum) == float(loss_of(hiding, batch).sum)
+    hiding.train()
+    for dropout in (module for module in hiding.modules() if isinstance(module, torch.nn.Dropout)):
+        dropout.eval()
+
+    def loss(seed: int) -> float:
+        return float(hiding.loss(batch, "generator", torch.Generator().manual_seed(seed)).sum.detach())
+
+    assert loss(1) == loss(1)
+    assert len({round(loss(seed), 3) for seed in range(4)}) > 1
+
+    given, codes_BT = batch.conditions(hiding.network.config.prompt_levels), batch.codes_BQT[:, 0]
+    mask_BT = length_mask(batch.lengths_B, codes_BT.shape[1])
+    seen_BT = torch.ones_like(mask_BT)
+    seen_BT[0, 7] = False
+    whole, hidden = (
+        hiding.network(*given.inputs(), codes_BT, mask_BT, seen_BT=seen) for seen in (None, seen_BT)
+    )
+    torch.testing.assert_close(hidden[0, :8], whole[0, :8])
+    torch.testing.assert_close(hidden[1:], whole[1:])
+    assert not torch.allclose(hidden[0, 8], whole[0, 8])
 
 
 def test_the_other_loss_counts_frames(info: DataInfo, rows: Store) -> None:
@@ -219,6 +247,7 @@ def test_a_larger_text_table_loses_its_last_rows(info: DataInfo, tmp_path: Path)
         ({"no_prompt_prob": 2.0}, "no_prompt_prob is 2.0; it must be between 0 and 1"),
         ({"text_loss_weight": -1.0}, "text_loss_weight is -1.0; it must not be negative"),
         ({"first_token": "maybe"}, "first_token is 'maybe'; it must be 'learned' or 'ignored'"),
+        ({"hidden_tokens": 1.0}, "hidden_tokens is 1.0; it must be from 0 to below 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:

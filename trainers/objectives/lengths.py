@@ -39,6 +39,4 @@ def _fit(
     if rank < len(of) or not (rule > 0).all():
         return None
     error = float(np.square(columns @ rule - wanted).sum())
-    return error, {NAMES[0]: 0.0} | {
-        NAMES[part]: float(value) for part, value in zip(of, rule, strict=True)
-    }
+    return error, {NAMES[0]: 0.0} | {NAMES[part]: float(value) for part, value in zip(of, rule, strict=True)}

@@ -101,9 +101,14 @@ class ValleARSettings(ValleSettings):
     out."""
     first_token: Literal["learned", "ignored"] = "learned"
     """`ignored` is published: nothing teaches which token comes first."""
+    hidden_tokens: float = 0.0
+    """Share of the codes that training hides from the network, so that it must read the text (word dropout, arXiv
+    1511.06349); published is none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.hidden_tokens < 1:
+            raise ValueError(f"hidden_tokens is {self.hidden_tokens}; it must be from 0 to below 1")
         if not self.text_loss_weight >= 0:
             raise ValueError(f"text_loss_weight is {self.text_loss_weight}; it must not be negative")
         if self.first_token not in ("learned", "ignored"):
@@ -259,6 +264,7 @@ class _ValleObjective(GeneratorObjective[PromptedBatch], ABC):
 class ValleARObjective(_ValleObjective):
     """Text and a voice prompt -> the first level and where it ends."""
 
+    legacy: ClassVar[Mapping[str, Json]] = {**_ValleObjective.legacy, "hidden_tokens": 0.0}
     family = "valle_ar"
     model_config = ValleARConfig
     settings = ValleARSettings
@@ -267,6 +273,7 @@ class ValleARObjective(_ValleObjective):
     def __init__(self, model: ValleARConfig, settings: ValleARSettings, data: DataInfo) -> None:
         super().__init__(ValleAR(model), settings, data)
         self.text_loss_weight, self.first_token = settings.text_loss_weight, settings.first_token
+        self.hidden_tokens = settings.hidden_tokens
         if self.text_loss_weight and model.text_vocab_size > model.codebook_size + 1:
             raise ValueError(
                 f"the text has {model.text_vocab_size} ids and the head {model.codebook_size + 1} classes; "
@@ -280,9 +287,15 @@ class ValleARObjective(_ValleObjective):
 
     def loss(self, batch: PromptedBatch, phase: str, generator: torch.Generator) -> Loss:  # noqa: ARG002
         """Cross-entropy of the tokens of level 0 with the stop token, and of the text by its weight."""
+        seen_BT: Tensor | None = None
+        if self.training and self.hidden_tokens:
+            seen_BT = torch.rand(batch.codes_BQT[:, 0].shape, generator=generator) >= self.hidden_tokens
+            seen_BT = seen_BT.to(batch.codes_BQT.device)
         codes_BT, mask_BT = batch.codes_BQT[:, 0], frame_mask(batch)
         given, n_text = batch.conditions(self.network.config.prompt_levels), batch.text_BL.shape[1]
-        logits_BSV = self.network(*given.inputs(), codes_BT, mask_BT, predicts="text_and_codes")
+        logits_BSV = self.network(
+            *given.inputs(), codes_BT, mask_BT, predicts="text_and_codes", seen_BT=seen_BT
+        )
         targets_BT = F.pad(codes_BT, (0, 1)).scatter(
             1, batch.lengths_B[:, None], self.network.config.codebook_size
         )

@@ -68,6 +68,12 @@ def test_stream_continues_from_any_position(batches: Batches[CodesBatch]) -> Non
     ]
 
 
+def test_after_the_last_batch_comes_the_next_epoch(batches: Batches[CodesBatch]) -> None:
+    last = len(batches.epoch(0)) - 1
+    assert batches.advance(Position(0, last), 2) == [(0, last), (1, 0), (1, 1)]
+    assert next(batches.once()).ids == batches.load(Position(0, 0)).ids
+
+
 def test_epochs_and_seeds_differ_and_repeat(batches: Batches[CodesBatch]) -> None:
     def items(seed: int, epoch: int) -> list[list[Item]]:
         again = Batches(batches.store, batches.config, seed, collate_codes)
@@ -88,6 +94,8 @@ def test_order_does_not_depend_on_the_layout_of_files(tmp_path: Path) -> None:
     right = open_batches(parts, config, 0, collate_codes, signed=False)
     assert [b.ids for b in left.once()] == [b.ids for b in right.once()]
     assert left.store.digest == right.store.digest
+    other = open_batches([one], config, 1, collate_codes, signed=False)
+    assert [b.ids for b in left.once()] != [b.ids for b in other.once()]
 
 
 def test_codes_above_32767_are_no_samples(tmp_path: Path) -> None:
@@ -108,6 +116,7 @@ def test_a_batch_holds_the_rows_codes(tmp_path: Path) -> None:
         for name, codes, n in zip(batch.ids, batch.codes_BQT, batch.lengths_B, strict=True)
     }
     assert batch.codes_BQT.dtype == torch.int64
+    assert batch.n_tokens == (3 + 1) * 2
     assert rows["p"][0].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert rows["q"] == (pytest.approx(torch.tensor([[7, 0, 0], [8, 0, 0]])), 1)
 

@@ -50,6 +50,7 @@ def test_a_training_reads_the_tasks_that_it_needs(rows: Store) -> None:
     assert (everyone, batches.left_out[OTHER_TASK]) == ({"a", "a#aug1", "b", "c"}, 3)
     assert used(rows, Needs(tasks=()))[0] == {"a", "b", "c"}
     assert used(rows, Needs(tasks=("ns", "sr")))[0] == {"a", "a#ns", "b", "c", "d#sr"}
+    assert used(rows, Needs(), threshold=20)[0] == {"a", "a#aug1", "b"}, "wanted, but too long"
 
 
 def test_their_companions_are_those_of_their_origin(rows: Store) -> None:

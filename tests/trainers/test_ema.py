@@ -57,7 +57,7 @@ class Two(One):
         self.judge = nn.Parameter(torch.ones(1))
 
     def parameter_groups(self, phase: str) -> list[dict[str, list[nn.Parameter]]]:
-        return [{"params": [self.judge if phase == "discriminator" else self.weight]}]
+        return [{"params": [{"generator": self.weight, "discriminator": self.judge}[phase]]}]
 
 
 def test_only_what_makes_sound_is_averaged() -> None:
@@ -92,3 +92,13 @@ def test_weights_come_back() -> None:
     with ema.applied(objective):
         assert float(objective.weight.detach()) == 0.0
     assert float(objective.weight.detach()) == 4.0
+
+
+def test_it_continues_from_saved_averages() -> None:
+    objective = One()
+    ema = Ema(objective, 0.99)
+    ema.restore({"weight": torch.tensor([2.0]), "updates": torch.tensor(9)})
+    assert int(ema.weights["updates"]) == 9
+    ema.update(objective)
+    kept = (1 + 9) / (10 + 9)
+    assert float(ema.weights["weight"]) == pytest.approx(kept * 2.0)

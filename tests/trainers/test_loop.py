@@ -190,6 +190,57 @@ def test_the_loss_falls_and_the_best_checkpoint_is_kept(
     ]
 
 
+def test_hooks_learn_of_everything(bigram: Build, batches: Batches[CodesBatch], tmp_path: Path) -> None:
+    """Checkpoints with their step, whether one is the best, the place in the data; the end is validated and saved."""
+    saved: list[tuple[int, str, bool]] = []
+    places: list[tuple[float, float]] = []
+    samples: dict[int, list[str]] = {}
+    hooks = Hooks(
+        on_log=lambda _, metrics: places.append((metrics["epoch"], metrics["progress"])),
+        on_validate=lambda step, _, made: samples.update({step: [sample.name for sample in made]}),
+        on_checkpoint=lambda step, path, best: saved.append((step, path.name, best)),
+    )
+    config = replace(CONFIG, max_epochs=None, max_steps=5, checkpoint_every=2, batches_per_step=1, samples=1)
+    outcome = train(bigram(), batches, config, directory=tmp_path, validation=batches, hooks=hooks)
+    bests = {2: False, 3: True, 4: False, 5: True}
+    assert saved == [(step, f"step-{step:08d}.pt", best) for step, best in bests.items()]
+    assert load(outcome.checkpoint)["step"] == 5
+    assert samples.keys() == {3, 5}
+    assert all(name.startswith("a tone/") for made in samples.values() for name in made)
+    assert all(samples.values())
+    whole = len(batches.epoch(0))
+    assert places == [pytest.approx((step / whole, step / 5)) for step in range(1, 6)]
+
+
+def test_initialisation_reads_the_first_epoch(
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, seen = bigram(), []
+    monkeypatch.setattr(objective, "initialise", lambda given, _: seen.extend(batch.ids for batch in given))
+    train(objective, batches, replace(CONFIG, max_steps=0), directory=tmp_path)
+    assert seen == [batch.ids for batch in batches.once(0)]
+
+
+def test_each_phase_moves_its_own_parameters_when_it_is_active(
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective: Any = bigram()
+    own = {"generator": objective.embedding, "discriminator": objective.head}
+    monkeypatch.setattr(objective, "phases", ("generator", "discriminator"))
+    monkeypatch.setattr(objective, "parameter_groups", lambda phase: [{"params": [*own[phase].parameters()]}])
+    monkeypatch.setattr(objective, "active", lambda phase, step: phase == "generator" or step > 0)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    moved: list[set[str]] = []
+
+    def log(*_: Any) -> None:
+        now = objective.state_dict()
+        moved.append({name.partition(".")[0] for name in before if not torch.equal(now[name], before[name])})
+
+    config = replace(CONFIG, max_epochs=None, max_steps=2)
+    train(objective, batches, config, directory=tmp_path, hooks=Hooks(on_log=log))
+    assert moved == [{"embedding", "seen"}, {"embedding", "head", "seen"}]
+
+
 def test_gradient_accumulation_divides_by_all_positions(
     bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
 ) -> None:

@@ -51,6 +51,39 @@ def test_one_coin_a_batch_gives_all_rows_a_prompt_or_none():
     assert counts == {0, 6}
 
 
+def test_a_row_without_a_prompt_takes_none_from_the_others():
+    config = CorruptionConfig(text_drop_prob=0)
+    prompts = [drawn([50] * 6, seed, config).prompt_lengths_B.tolist() for seed in range(40)]
+    assert any(first == 0 and any(others) for first, *others in prompts)
+
+
+class Given(GeneratorDraws):
+    """Uniform numbers that are all the same, and everything hidden."""
+
+    def __init__(self, number):
+        super().__init__(torch.Generator())
+        self.number = number
+
+    def rand(self, *shape):
+        return torch.full(shape, self.number)
+
+    def bernoulli(self, probabilities_BT):
+        return torch.ones_like(probabilities_BT, dtype=torch.bool)
+
+
+def test_everything_may_be_hidden_but_the_prompt():
+    config = CorruptionConfig(text_drop_prob=0, min_prompt_frames=5, max_prompt_fraction=0.4)
+    found = corrupt(torch.tensor([20, 4]), 22, config, Given(0.5))
+    # From min(length // 4, 5) up to 0.4 of the length, in the middle; four frames leave nothing to draw from.
+    assert found.prompt_lengths_B.tolist() == [6, 0]
+    assert [row.nonzero()[:, 0].tolist() for row in found.masked_BT] == [list(range(6, 20)), [0, 1, 2, 3]]
+
+
+def test_the_time_is_never_0():
+    found = corrupt(torch.tensor([20]), 20, CorruptionConfig(), Given(0.0))
+    assert found.times_B.tolist() == pytest.approx([1e-5])
+
+
 def test_level_weights_are_those_of_the_paper():
     assert level_weights(4, "linear").tolist() == [4, 3, 2, 1]
     assert level_weights(4, "uniform", 1).tolist() == [0, 1, 1, 1]

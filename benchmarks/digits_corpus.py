@@ -135,14 +135,14 @@ def prepared(corpus: Corpus, work: Path) -> str:
         vectors = str(work / "features")
         kind = ["--kind", "whisper", "--model", heard]
         places = ["--audio-dir", str(work / "phrases"), "--embedding-dir", vectors, "--json-dir", vectors]
-        _speechmill("embed", *places, *kind)
-        _speechmill("fit-units", vectors, str(cells), "--cells", str(CELLS))
+        speechmill("embed", *places, *kind)
+        speechmill("fit-units", vectors, str(cells), "--cells", str(CELLS))
     with table.open(encoding="utf-8") as file:
         wanted = sum(1 for _ in file) - 1
     if Path(dataset).is_dir() and Dataset.open(dataset).totals().recordings == wanted:
         return dataset
     tokens = ["--set", f"semantic.tokenizer={cells}", "--set", f"semantic.features={heard}"]
-    _speechmill("prepare", str(table), dataset, "--config", str(PREPARE), "--workers", "1", *tokens)
+    speechmill("prepare", str(table), dataset, "--config", str(PREPARE), "--workers", "1", *tokens)
     return dataset
 
 
@@ -154,7 +154,8 @@ def whisper() -> Path:
     return Path(found.origin).parent / "model"
 
 
-def _speechmill(*words: str) -> None:
+def speechmill(*words: str) -> None:
+    """Run a command of `speechmill` in a process of its own. JobError if it fails."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": "local"}
     command = [sys.executable, "-m", "speechmill", *words]
     if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:

@@ -6,7 +6,8 @@ Needs torch, torchaudio, transformers and pyarrow alone: no Ray, no MLflow. Sect
 caught: one that fails writes its error and the next begins; one whose turn comes after the time is up is left out.
 Each writes `FOLDER/gpu.json` anew, so that what was measured stays when the machine is taken away. Baselines run in the
 same process with the same weights. `--small` has tiny networks, for a dry run without a GPU: its figures mean nothing
-and are never kept. Without `--out`, the file is benchmarks/results/gpu.json.
+and are never kept. Without `--out`, the file is benchmarks/results/gpu.json. Section `voice` trains the voice of
+bench_voice in the minutes that are left, from the folder `--voice`, and writes its weights to `FOLDER/voice` in pieces.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
 
-from benchmarks.on_gpu import codecs, conversion, correctness, decoding, synthesis, training
+from benchmarks.on_gpu import codecs, conversion, correctness, decoding, synthesis, training, voice
 from benchmarks.on_gpu.machine import Machine
 from models.checkpoints import Json
 
@@ -34,6 +36,7 @@ SECTIONS: Mapping[str, Section] = {
     "codecs": codecs.run,
     "decoding": decoding.run,
     "conversion": conversion.run,
+    "voice": partial(voice.run, carried=None, out=RESULTS.with_name("voice")),
 }
 
 
@@ -69,17 +72,22 @@ def main() -> None:
     parser.add_argument("--sections", default=",".join(SECTIONS), help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--voice", type=Path, help="folder that `bench_voice carry` made; needs --out")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     names = arguments.sections.split(",")
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
         parser.error(f"--sections {unknown[0]}: known are {', '.join(SECTIONS)}")
+    if arguments.voice is not None and arguments.out is None:
+        parser.error("--voice needs --out, the folder for the pieces")
     if not arguments.small and not torch.cuda.is_available():
         parser.error("torch finds no GPU here; --small is a dry run without one")
     kept = arguments.out / "gpu.json" if arguments.out is not None else RESULTS
     machine = Machine(small=arguments.small, minutes=arguments.minutes)
     chosen = {name: SECTIONS[name] for name in names}
+    if "voice" in chosen and arguments.voice is not None:
+        chosen["voice"] = partial(voice.run, carried=arguments.voice, out=arguments.out / "voice")
     results = measure(chosen, machine, None if arguments.small and arguments.out is None else kept)
     if any(isinstance(found, dict) and "error" in found for found in results.values()):
         raise SystemExit(1)

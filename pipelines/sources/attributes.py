@@ -19,6 +19,10 @@ NAMES = {
 }  # fmt: skip
 TEXT_FILES = ("text_filepath", "text_file", "text_path", "transcript_path", "transcript_file")
 """Names of a path to the transcript."""
+PARTS = ("offset", "start", "end", "stop", "begin", "start_time", "end_time", "stop_time", "begin_time", "start_s",
+         "end_s", "stop_s", "start_sec", "end_sec", "start_seconds", "end_seconds", "start_ms", "end_ms",
+         "start_sample", "end_sample", "segment_start", "segment_end")  # fmt: skip
+"""Names of columns that may say which part of a file a row is, in whatever unit. Of them NeMo's `offset` is read."""
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
           "dev": "validation", "test": "validation"}  # fmt: skip
 AUDIO = {

@@ -72,6 +72,7 @@ class _Layout:
         numbers = {field.name for field in schema if pa.types.is_integer(field.type)}
         speakers = [schema.names[at] for at in known(NAMES["speaker"], schema.names)]
         usable = texts | set(labels) | (numbers & set(speakers))
+        _refuse_unusable(schema, usable)
         return _Layout(
             audio=_audio_column(schema, [one for one, kind in kinds.items() if kind.get("_type") == "Audio"]),
             own_id=next((one for one in _IDS if one in texts), None),
@@ -96,6 +97,18 @@ class _Layout:
             if isinstance(value := row.get(column), int):
                 row[column] = names[value] if 0 <= value < len(names) else None
         return row
+
+
+def _refuse_unusable(schema: pa.Schema, usable: set[str]) -> None:
+    """Refuse a field all of whose columns are of types that cannot be read: their values would be lost."""
+    for field, names in NAMES.items():
+        columns = [schema.field(at) for at in known(names, schema.names)]
+        filled = [column for column in columns if not pa.types.is_null(column.type)]
+        if filled and not any(column.name in usable for column in filled):
+            also = " or whole numbers" if field == "speaker" else ""
+            raise ValueError(
+                f"column {filled[0].name!r} is of type {filled[0].type}; {field} must be text{also}; cast or rename it"
+            )
 
 
 def _audio_column(schema: pa.Schema, featured: Sequence[str]) -> str:

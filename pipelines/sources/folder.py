@@ -25,7 +25,7 @@ from pipelines.sources.recording_files import FilesSource, RecordingFile, file_r
 from pipelines.sources.transcripts import sidecars
 
 IGNORED = {".txt", ".lab", ".list", ".psv", ".csv", ".tsv", ".json", ".jsonl", ".md", ".textgrid"}
-TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.jsonl.gz")
 _WINDOW = 1024
 _LOG = "_delta_log"
 _OF_DATASETS = ("_", "split=")
@@ -58,9 +58,9 @@ class FolderSource:
         hidden = (".", *_OF_DATASETS) if is_dataset else (".",)
         ignored = frozenset() if self.links else directory.links
         text_of = sidecars(name for name in directory.names if name not in ignored)
-        for name in TABLES:
-            if name in directory.names:
-                yield from self._table(uris.join(folder, name), prefix + name, named)
+        tables = tables_among(directory.names)
+        for name in tables:
+            yield from self._table(uris.join(folder, name), prefix + name, named)
         for window in _windows(directory.entries):
             for entry, is_named in zip(window, named.names(window, directory.names), strict=True):
                 if entry.name.startswith(hidden if entry.is_directory else "."):
@@ -69,7 +69,11 @@ class FolderSource:
                     yield from _ignored(entry, prefix)
                 elif entry.is_directory:
                     yield from self._below(entry.uri, f"{prefix}{entry.name}/", named, linked)
-                elif Path(entry.name).suffix.lower() not in IGNORED and not is_named:
+                elif (
+                    Path(entry.name).suffix.lower() not in IGNORED
+                    and not is_named
+                    and entry.name not in tables
+                ):
                     yield from _offered(entry, folder, identifier(prefix + entry.name), text_of(entry.name))
 
     def _below(self, folder: str, prefix: str, named: _Named, linked: set[Path]) -> Iterator[Recording]:
@@ -111,6 +115,13 @@ class FolderSource:
                 if not already:
                     yield recording
         named.update(found)
+
+
+def tables_among(names: Sequence[str]) -> list[str]:
+    """Those of a folder's names that are tables of it (`TABLES`, in any case), in the order they are read."""
+    return sorted(
+        (name for name in names if name.lower() in TABLES), key=lambda one: (TABLES.index(one.lower()), one)
+    )
 
 
 class _Named:

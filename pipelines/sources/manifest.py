@@ -20,7 +20,7 @@ from catalog.command import UsageError
 from catalog.outward import unsigned
 from catalog.reasons import Reason
 from pipelines.sources import uris
-from pipelines.sources.attributes import PATHS, Attributes, Fields, attributes, canonical, text_file
+from pipelines.sources.attributes import PARTS, PATHS, Attributes, Fields, attributes, canonical, text_file
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.members import open_file
 from pipelines.sources.metadata import first_bad_line
@@ -54,7 +54,7 @@ def _numbered(uri: str, prefix: str, split: str | None) -> Iterator[tuple[int, R
                     for recording in lines.read(line, number):
                         yield number, recording
     except UnicodeDecodeError as error:
-        bad = number + 1 if uri.endswith(".gz") else first_bad_line(uri)
+        bad = number + 1 if uri.lower().endswith(".gz") else first_bad_line(uri)
         raise UsageError(f"{name}: line {bad} is not UTF-8; save the manifest as UTF-8") from error
     except (OSError, EOFError) as error:
         raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
@@ -63,7 +63,7 @@ def _numbered(uri: str, prefix: str, split: str | None) -> Iterator[tuple[int, R
 
 
 def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
-    raw = gzip.GzipFile(fileobj=opened) if uri.endswith(".gz") else opened
+    raw = gzip.GzipFile(fileobj=opened) if uri.lower().endswith(".gz") else opened
     return io.TextIOWrapper(raw, encoding="utf-8-sig")
 
 
@@ -158,6 +158,8 @@ class _Lines:
     def _plain(self, row: Fields, path: str) -> Recording:
         """NeMo's fields, or any object that names a file."""
         start, duration = span = _segment(row, "offset")
+        if start is None:
+            _refuse_part(row)
         recording = self._recording(path, span, attributes(row, self.split), "")
         if start is None and duration:  # NeMo reads so much from the beginning; 0 says nothing
             recording = replace(recording, stop_s=duration)
@@ -204,6 +206,16 @@ class _Lines:
             estimated=duration is not None,
             **given,
         )
+
+
+def _refuse_part(row: Fields) -> None:
+    """Refuse a field that may say which part of the file this is: the text would stand for the whole."""
+    for name, value in row.items():
+        if value is not None and canonical(name) in PARTS:
+            raise _ValueError(
+                f"has {name} = {value!r:.40}, which may say a part of the file; write offset and duration in seconds, "
+                "or leave it out"
+            )
 
 
 def _plain_path(row: Fields) -> str:
@@ -258,6 +270,8 @@ def _flat(supervision: Fields) -> Fields:
 def _lhotse_path(recording: Fields, channel: int | list[int] | None) -> str:
     sources = recording.get("sources") or [{}]
     source = sources[0]
+    if recording.get("transforms"):
+        raise _ValueError("has a recording with transforms (speed, volume, ...), which are not applied")
     if len(sources) > 1 or not isinstance(source, Mapping):
         raise _LineError(f"has a recording of {len(sources)} sources; it must be one file")
     if source.get("type") not in ("file", "url") or not isinstance(source.get("source"), str):

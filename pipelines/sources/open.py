@@ -28,8 +28,8 @@ def described_tables(source: Source) -> list[str]:
     """Descriptions of the tables that a source reads, with their first rows."""
     files: list[str] = []
     if isinstance(source, FolderSource):
-        places = [uris.join(source.uri, name) for name in folder.TABLES if name.endswith(TABLES)]
-        files = [place for place in places if filesystems.stat(place) is not None]
+        tables = folder.tables_among(filesystems.directory(source.uri).names)
+        files = [uris.join(source.uri, name) for name in tables if name.lower().endswith(TABLES)]
     elif isinstance(source, FilesSource):
         files = [one.uri for one in source.files if one.name.lower().endswith(TABLES)]
     return [line for uri in files for line in describe_table(uri)]

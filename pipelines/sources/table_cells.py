@@ -31,11 +31,25 @@ def table_rows(
         cells = (
             _quoted(number, line, lines, delimiter, starts_row)
             if quoted and '"' in line
-            else line.split(delimiter)
+            else map(_unquoted, line.split(delimiter))
         )
         cells = [cell.strip() for cell in cells]
         if any(cells):
             yield number, cells
+
+
+def _unquoted(cell: str) -> str:
+    """The text of a cell, though quotes are text here, if a writer of CSV has put it in quotes and doubled its own."""
+    inner = cell[1:-1]
+    if (
+        len(cell) < 4
+        or cell[0] != '"'
+        or cell[-1] != '"'
+        or '"' not in inner
+        or '"' in inner.replace('""', "")
+    ):
+        return cell
+    return inner.replace('""', '"')
 
 
 def _quoted(

@@ -4,9 +4,11 @@ All of it is decided from the first rows together, before any row is read:
 
 - A first row that names the file column is a header, unless it names a file that exists: a transcript may read
   `Audio`. Columns are found by name (`attributes`).
-- Without a header the first column is the file. Of the others, numbers or words that repeat are the speaker, language
-  codes the language, and the rest is text; LJSpeech's third column is the same text, normalised.
+- Without a header the file is the first column, or the first that holds names of audio files. Of the others, numbers
+  or words that repeat are the speaker, language codes the language, and the rest is text; LJSpeech's third column is
+  the same text, normalised.
 - Quotes are text in tables of pipes and tabs, unless the header itself is quoted.
+- A table names whole files: one with a column of starts or ends is refused, as is an unknown header.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from models.text.normalize import UNSPACED
-from pipelines.sources.attributes import AUDIO, NAMES, PATHS, TEXT_FILES, canonical, known
+from pipelines.sources.attributes import AUDIO, NAMES, PARTS, PATHS, TEXT_FILES, canonical, known
 from pipelines.sources.table_cells import TableLineError, table_rows
 
 DELIMITERS = {"|": "|", "\t": "tab", ",": ",", ";": ";"}
@@ -135,17 +137,21 @@ def dialect_of(lines: Sequence[str], exists: Callable[[str], bool]) -> Dialect:
     headed = [found for found in (_headed(one, first) for one in DELIMITERS) if found is not None]
     headed.sort(key=lambda one: -len(one.columns))
     for dialect in headed:
-        if _is_header(dialect, _rows(lines, dialect.delimiter, dialect.quoted), exists):
+        rows = _rows(lines, dialect.delimiter, dialect.quoted)
+        if _is_header(dialect, rows, exists):
+            _refuse_parts(dialect, rows[1:])
             return dialect
     for delimiter in DELIMITERS:
         if delimiter not in first:
             continue
         rows = _rows(lines, delimiter, delimiter in ",;")
-        if delimiter == "|" or any(_is_audio(row[0]) or exists(row[0]) for row in rows[:8]):
-            _refuse_unknown_header(rows, exists)
-            return _without_header(delimiter, rows)
+        file = _file_column(rows, exists)
+        if delimiter == "|" or file is not None:
+            _refuse_unknown_header(rows, file or 0, exists)
+            return _without_header(delimiter, rows, file or 0)
     allowed = ", ".join(PATHS)
-    raise UnknownTableError(f"line 1 has no file column (it is {first[:80]!r}); name it one of {allowed}")
+    said = f"it is {first[:80]!r}" if first else "the table is empty"
+    raise UnknownTableError(f"line 1 has no file column ({said}); name it one of {allowed}")
 
 
 def _headed(delimiter: str, first: str) -> Dialect | None:
@@ -188,16 +194,40 @@ def _is_audio(cell: str) -> bool:
     return PurePosixPath(cell.replace("\\", "/")).suffix.lower() in AUDIO
 
 
-def _refuse_unknown_header(rows: Sequence[Sequence[str]], exists: Callable[[str], bool]) -> None:
+def _file_column(rows: Sequence[Sequence[str]], exists: Callable[[str], bool]) -> int | None:
+    """The first column if a row names a file there, else the first with names of audio files in nearly all rows."""
+    if any(_is_audio(row[0]) or exists(row[0]) for row in rows[:8]):
+        return 0
+    least = len(rows[1:8]) or 1  # the first may be a header
+    audio = Counter(at for row in rows[:8] for at, cell in enumerate(row) if _is_audio(cell))
+    return min((at for at, count in audio.items() if count >= least), default=None)
+
+
+def _refuse_parts(dialect: Dialect, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse columns that may say which part of a file a row is: the text would stand for the whole."""
+    parts = known(PARTS, dialect.header or ())
+    if found := [at for at in parts if any(at < len(row) and row[at] for row in rows)]:
+        names = ", ".join(repr((dialect.header or ())[at]) for at in found)
+        raise UnknownTableError(
+            f"line 1 has {names}, which may say a part of a file, but rows of a table are whole files; "
+            "write the parts as a manifest (.jsonl: offset and duration in seconds), or take the column out"
+        )
+
+
+def _refuse_unknown_header(rows: Sequence[Sequence[str]], file: int, exists: Callable[[str], bool]) -> None:
     """Refuse a first row that reads like names of columns above rows that read like data."""
     header, data = rows[0], rows[1:]
-    if not data or _is_audio(header[0]) or not all(_NAME.fullmatch(cell) for cell in header):
+    first, below = (
+        header[file] if file < len(header) else "",
+        [row[file] for row in data[:8] if file < len(row)],
+    )
+    if not data or _is_audio(first) or (first and exists(first)):
+        return
+    data_is_audio = any(map(_is_audio, below))
+    if not data_is_audio and not (all(map(_NAME.fullmatch, header)) and any(map(exists, below))):
         return
     written = {canonical(name) for names in (*NAMES.values(), TEXT_FILES) for name in names}
-    has_names = any(canonical(cell) in written for cell in header[1:])
-    data_is_audio = any(_is_audio(row[0]) for row in data[:8])
-    if exists(header[0]) or not (data_is_audio or any(exists(row[0]) for row in data[:8])):
-        return
+    has_names = any(canonical(cell) in written for at, cell in enumerate(header) if at != file)
     if has_names or data_is_audio or any("_" in cell for cell in header):
         names = ", ".join(header)
         raise UnknownTableError(
@@ -206,19 +236,19 @@ def _refuse_unknown_header(rows: Sequence[Sequence[str]], exists: Callable[[str]
         )
 
 
-def _without_header(delimiter: str, rows: Sequence[Sequence[str]]) -> Dialect:
+def _without_header(delimiter: str, rows: Sequence[Sequence[str]], file: int) -> Dialect:
     width = Counter(len(row) for row in rows).most_common(1)[0][0]
     even = [row for row in rows if len(row) == width]
-    columns = {"file": (0,), **_by_content(even, width)}
+    columns = {"file": (file,), **_by_content(even, width, file)}
     return Dialect(delimiter, delimiter in ",;", None, width, columns)
 
 
-def _by_content(rows: Sequence[Sequence[str]], width: int) -> dict[str, tuple[int, ...]]:
-    """Columns of text, speaker and language behind that of the file."""
-    kinds = {at: _kind([row[at] for row in rows if row[at]]) for at in range(1, width)}
+def _by_content(rows: Sequence[Sequence[str]], width: int, file: int) -> dict[str, tuple[int, ...]]:
+    """Columns of text, speaker and language besides that of the file."""
+    kinds = {at: _kind([row[at] for row in rows if row[at]]) for at in range(width) if at != file}
     if width <= 2:
-        return {"text": (1,)} if width == 2 else {}
-    if width >= 4 and kinds[2] == "language":  # GPT-SoVITS and Bert-VITS2
+        return {"text": (1 - file,)} if width == 2 else {}
+    if file == 0 and width >= 4 and kinds[2] == "language":  # GPT-SoVITS and Bert-VITS2
         return {"speaker": (1,), "language": (2,), "text": (3,)}
     texts = [at for at, kind in kinds.items() if kind == "text"]
     words = [at for at, kind in kinds.items() if kind == "label"]

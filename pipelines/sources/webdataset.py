@@ -12,6 +12,7 @@ import io
 import json
 import posixpath
 import tarfile
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -24,8 +25,8 @@ from pipelines.sources.interface import PARSING, BrokenFile, Recording, identifi
 from pipelines.sources.members import member_uri, open_file
 from pipelines.sources.transcripts import TEXT_ENDINGS
 
-_OTHER = {".txt", ".lab", ".json", ".csv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd", ".pickle", ".jpg",
-          ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
+_OTHER = {".txt", ".lab", ".json", ".jsonl", ".csv", ".tsv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd",
+          ".pickle", ".jpg", ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
 _TEXTS = {".json", ".txt", ".lab"}
 _BUFFER = 64 << 10
 _MOST_JSON = 16 << 20
@@ -128,7 +129,7 @@ class _Reader:
     _files: dict[str, _Member] = field(default_factory=dict)
     """What links may lead to, by normal path."""
     _texts: dict[str, _Member] = field(default_factory=dict)
-    """Descriptions and transcripts, by name in small letters."""
+    """Descriptions and transcripts, by name as `_compared`."""
     _later: list[tuple[_Member, bool]] = field(default_factory=list)
     """Audio without a text so far, and whether others share its key."""
 
@@ -136,7 +137,7 @@ class _Reader:
         """Recordings of neighbours with one key, as far as their texts have come."""
         members = [self._followed(member) for member in group]
         audio = [member for member in members if member.ending not in _OTHER]
-        texts = {one.name.lower(): one for one in members if one.ending in _TEXTS and one.target is None}
+        texts = {_compared(one.name): one for one in members if one.ending in _TEXTS and one.target is None}
         self._texts |= texts
         waiting = len(self._later)
         for member in audio:
@@ -146,7 +147,7 @@ class _Reader:
                 yield self._recording(member, len(audio) > 1)
         if audio and len(self._later) == waiting:  # used up
             for name in texts:
-                if audio[0].key.lower() == name.partition(".")[0] or len(audio) == 1:
+                if _compared(audio[0].key) == name.partition(".")[0] or len(audio) == 1:
                     self._texts.pop(name, None)
 
     def rest(self) -> Iterator[Recording]:
@@ -178,7 +179,7 @@ class _Reader:
     def _beside(self, audio: _Member) -> dict[str, _Member]:
         """Texts of a recording by ending: those of its own name, else those of its key."""
         for stem in (audio.stem, audio.key):
-            found = {end: self._texts.get(f"{stem}{end}".lower()) for end in (".json", *TEXT_ENDINGS)}
+            found = {end: self._texts.get(_compared(f"{stem}{end}")) for end in (".json", *TEXT_ENDINGS)}
             if known := {end: member for end, member in found.items() if member is not None}:
                 return known
         return {}
@@ -214,6 +215,11 @@ class _Reader:
 
     def _id(self, path: str) -> str:
         return identifier(f"{self.name}/{path.removeprefix('./')}")
+
+
+def _compared(name: str) -> str:
+    """A name in one Unicode normal form and in small letters."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _json(member: _Member, file: BinaryIO) -> Fields:

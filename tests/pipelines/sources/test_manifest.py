@@ -125,6 +125,17 @@ def test_a_bad_line_is_refused(tmp_path: Path, line: object, message: str) -> No
         ('{"path": "a", "text": "\\ud800"}', "line 2 cannot be used: 'utf-8' codec can't encode"),
         ({"path": "a", "speaker": 1.0}, "line 2 cannot be used: speaker is 1.0, not a text"),
         ({"path": "a", "speaker": True}, "line 2 cannot be used: speaker is True, not a text"),
+        (
+            {"path": "a", "start": 1.5, "end": 2},
+            "line 2 has start = 1.5, which may say a part of the file; write offset",
+        ),
+        ({"path": "a", "end_time": "0:02"}, "line 2 has end_time = '0:02', which may say a part of the file"),
+        (
+            cut(
+                recording={**lhotse_recording(), "transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]}
+            ),
+            "line 2 has a recording with transforms (speed, volume, ...), which are not applied",
+        ),
         (cut(start="x"), "line 2 has start = 'x'; it must be a number of seconds"),
         (cut(supervisions="x"), "line 2 has supervisions that are not objects"),
     ],
@@ -169,9 +180,20 @@ def test_bytes_that_are_no_manifest_are_refused(tmp_path: Path) -> None:
         list(open_source(str(packed)).recordings())
 
 
-def test_a_folder_with_a_metadata_jsonl_takes_its_texts(tmp_path: Path) -> None:
-    for name in ("a.wav", "b.wav"):
-        (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "b.wav", "transcription": "b"}\n')
+def test_what_offset_says_is_not_said_again(tmp_path: Path) -> None:
+    (one,) = offered(
+        tmp_path / "m.jsonl", {"path": "a.wav", "offset": 1, "duration": 2, "start": 1, "end": None}
+    )
+    assert (one.start_s, one.stop_s, one.problem) == (1.0, 3.0, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata.jsonl", "Metadata.JSONL", "metadata.jsonl.gz", "METADATA.JSONL.GZ"]
+)
+def test_a_folder_with_a_metadata_jsonl_takes_its_texts(tmp_path: Path, name: str) -> None:
+    for wave in ("a.wav", "b.wav"):
+        (tmp_path / wave).write_bytes(b"x")
+    line = b'{"file_name": "b.wav", "transcription": "b"}\n'
+    (tmp_path / name).write_bytes(gzip.compress(line) if name.lower().endswith(".gz") else line)
     found = list(open_source(str(tmp_path)).recordings())
     assert [(one.recording_id, one.text) for one in found] == [("b.wav", "b"), ("a.wav", None)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,6 +228,45 @@ def test_own_ids_plain_bytes_and_paths(tmp_path: Path) -> None:
         content(absent)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "rule"),
+    [
+        ("text", [1, 2], "column 'text' is of type int64; text must be text; cast or rename it"),
+        ("transcription", [b"a", b"b"], "column 'transcription' is of type binary; text must be text"),
+        (
+            "speaker_id",
+            [1.0, None],
+            "column 'speaker_id' is of type double; speaker must be text or whole numbers",
+        ),
+        ("lang", [["en"], ["de"]], "column 'lang' is of type list<"),
+    ],
+)
+@pytest.mark.parametrize("name", ["d.parquet", "d.arrow"])
+def test_a_column_whose_type_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, column: str, values: list[object], rule: str
+) -> None:
+    made = pa.table({"audio": [b"x", b"y"], column: values})
+    if name.endswith(".parquet"):
+        pq.write_table(made, tmp_path / name)
+    else:
+        with pa.ipc.new_file(tmp_path / name, made.schema) as writer:
+            writer.write_table(made)
+    with pytest.raises(UsageError) as caught:
+        offered(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: cannot be read: {rule}")
+
+
+def test_a_column_of_nulls_and_another_that_is_filled_are_read(tmp_path: Path) -> None:
+    columns = {
+        "audio": [b"x", b"y"],
+        "normalized_text": pa.nulls(2),
+        "text": ["a", "b"],
+        "speaker": pa.nulls(2),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    assert [(one.text, one.speaker) for one in offered(tmp_path / "d.parquet")] == [("a", None), ("b", None)]
+
+
 def test_a_table_without_audio_is_refused_alone_and_left_out_of_a_folder(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x"], "n": [1]}), tmp_path / "m.parquet")
     (tmp_path / "a.wav").write_bytes(b"x")
@@ -294,3 +334,11 @@ def test_texts_and_links_of_a_tar_are_found_wherever_they_stand(tmp_path: Path) 
     }
     assert found["gone"].problem == Reason.UNREADABLE
     assert found["gone"].detail == "member gone.wav is a link to nowhere.wav, which the tar does not hold"
+
+
+def test_names_in_a_tar_are_compared_in_one_normal_form(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Übung")
+    write_tar(tmp_path / "s.tar", (f"{decomposed}.WAV", b"x"), ("Übung.txt", b"words"), ("list.jsonl", b"{}"))
+    (one,) = offered(tmp_path / "s.tar")
+    assert one.text_uri is not None
+    assert read_transcript(one.text_uri) == "words"

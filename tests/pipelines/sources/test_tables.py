@@ -67,6 +67,33 @@ def test_the_forms_people_have(tmp_path: Path, form: str, name: str) -> None:
     assert found[0].language == {"gpt-sovits": "en", "bert-vits2": "EN", "common voice": "en"}.get(form)
 
 
+OTHER_ORDERS = {
+    "speaker first": "anna|wavs/a1.wav|hello there\nbob|wavs/a2.wav|good day\n",
+    "text first": "hello there\twavs/a1.wav\ngood day\twavs/a2.wav\n",
+    "file last": "hello there,anna,en,wavs/a1.wav\ngood day,bob,en,wavs/a2.wav\n",
+}
+
+
+@pytest.mark.parametrize("form", OTHER_ORDERS)
+def test_a_list_may_name_its_files_in_another_column(tmp_path: Path, form: str) -> None:
+    found = offered(tmp_path, OTHER_ORDERS[form], "train_list.txt")
+    assert [one.uri for one in found] == [(tmp_path / "wavs" / f"a{at}.wav").as_uri() for at in (1, 2)]
+    assert [one.text for one in found] == ["hello there", "good day"]
+    assert found[0].speaker == (None if form == "text first" else "anna")
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+@pytest.mark.parametrize("header", ["path{}sentence\n", ""])
+def test_cells_that_a_csv_writer_quoted_lose_these_quotes(
+    tmp_path: Path, delimiter: str, header: str
+) -> None:
+    texts = ['He said "hi" to me', '"quoted" at first', '"only outer"', "plain"]
+    written = ['"He said ""hi"" to me"', '"""quoted"" at first"', '"only outer"', "plain"]
+    rows = "".join(f"a{at}.wav{delimiter}{text}\n" for at, text in enumerate(written, start=1))
+    found = offered(tmp_path, header.format(delimiter) + rows, "list.tsv")
+    assert [one.text for one in found] == texts
+
+
 def test_a_first_transcript_that_reads_like_a_column_is_a_transcript(tmp_path: Path) -> None:
     for word in ("Audio", "Path", "File", "Text", "Speaker"):
         found = offered(tmp_path, f"w001|{word}\nw002|Band\nw003|Cat\n")
@@ -122,6 +149,14 @@ def test_cells_of_several_lines_and_of_any_length_are_read(tmp_path: Path) -> No
         ("sound\ttext\nwavs/a1.wav\thello\n", "reads like a header (sound, text)"),
         ("take,words\nwavs/a1.wav,hello\n", "reads like a header (take, words)"),
         ("file,text\na1.wav,a\0b\n", "line 2 holds a NUL"),
+        ("sep=;\nfile_name;text\nwavs/a1.wav;hello\n", "line 1 reads like a header (sep=, )"),
+        ("file_name\u200b,text\nwavs/a1.wav,hello\n", "line 1 reads like a header (file_name"),
+        ("\n \n", "line 1 has no file column (the table is empty)"),
+        (
+            "file,text,start,end\na1.wav,hello,0.5,1.5\na1.wav,there,2,3\n",
+            "line 1 has 'start', 'end', which may say a part of a file",
+        ),
+        ("ID,duration,wav,offset\nx,1,a1.wav,8000\n", "line 1 has 'offset', which may say a part of a file"),
     ],
 )
 def test_what_cannot_be_placed_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -136,6 +171,11 @@ def test_a_table_names_a_missing_first_file_and_the_others(tmp_path: Path) -> No
         ("gone", "it went away"),
         ("wavs/a2.wav", "good day"),
     ]
+
+
+def test_columns_of_parts_that_are_empty_say_nothing(tmp_path: Path) -> None:
+    (one,) = offered(tmp_path, "file,text,start,end\na1.wav,hello,,\n")
+    assert one.text == "hello"
 
 
 def test_an_empty_value_hides_no_filled_one(tmp_path: Path) -> None:

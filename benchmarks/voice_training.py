@@ -246,7 +246,7 @@ def write_pieces(values: Values, folder: Path, name: str) -> list[Path]:
 
 
 def read_pieces(folder: Path, name: str) -> Record | None:
-    """What `write_pieces` wrote; None where there are no pieces. ValueError where one is missing or damaged."""
+    """Values that `write_pieces` wrote; None where there are no pieces. ValueError where one is missing or damaged."""
     paths = sorted(folder.glob(f"{name}-*.part"))
     if not paths:
         return None

@@ -216,7 +216,7 @@ def maskgct_parts(semantic_parts: dict[str, Any], tmp_path_factory: pytest.TempP
 def _s3_endpoint() -> Iterator[str]:
     """moto's server as a process of its own: deltalake holds the interpreter's lock while it waits for an answer."""
     pytest.importorskip("moto.server")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    command = [sys.executable, "-P", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stderr is not None

@@ -10,6 +10,8 @@ import pytest
 
 from catalog.command import JobError, UsageError, add_config_arguments, main, require_absolute_under_ray_job
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 class Speak:
     name = "speak"
@@ -122,7 +124,9 @@ def test_a_closed_pipe_is_quiet() -> None:
         "job = types.SimpleNamespace(name='go', help='', configure=lambda parser: None, run=run)\n"
         "sys.exit(main('mill', [job], ['go']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout.readline() == b"x" * 100 + b"\n"
     process.stdout.close()
     assert process.stderr.read() == b""

@@ -17,6 +17,8 @@ from catalog.runs import ABANDONED_AFTER_S, delete_abandoned, marked_run
 from catalog.shards import run_id_of, write_shard
 from catalog.upkeep import verify
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 # Argument 1 is the dataset, the others are recordings. One file and one commit for each pair of them; says what it did
 # and waits for a line of standard input where the test may want to kill it.
 JOB = """
@@ -45,7 +47,11 @@ with marked_run(appender.dataset) as run_id:
 
 def start(uri: str, names: list[str]) -> subprocess.Popen[str]:
     job = subprocess.Popen(
-        [sys.executable, "-c", JOB, uri, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", JOB, uri, *names],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert job.stdout.readline() == "ready\n"
     return job
@@ -178,7 +184,7 @@ def test_a_log_that_cannot_be_written_is_one_line(appender, append) -> None:
         "except JobError as error: print(error)"
     )
     words = [sys.executable, "-c", code, appender.uri]
-    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert output.startswith(f"{appender.uri}: cannot commit 1 files: ")
     assert Dataset.open(appender.uri).version == 1
     append(["b"])

@@ -10,6 +10,8 @@ import pytest
 
 from catalog.files import write_bytes, write_text, written_aside
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def tree(folder: Path) -> dict[str, str]:
     """Files below a folder by path, with their text."""
@@ -69,7 +71,7 @@ def test_a_killed_process_leaves_no_output(tmp_path: Path) -> None:
         "with written_aside(Path(sys.argv[1])) as aside:\n"
         "    aside.mkdir(); (aside / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], cwd=REPOSITORY, check=False)
     assert killed.returncode == -9
     assert not (tmp_path / "out").exists()
     write_text(tmp_path / "out", "whole")

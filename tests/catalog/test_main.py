@@ -11,6 +11,8 @@ from catalog import models, upkeep
 from catalog.__main__ import main
 from catalog.creation import create
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def call(capsys):
@@ -146,6 +148,6 @@ def test_impossible_target_sizes_are_usage(size, call, appender) -> None:
 
 def test_as_a_module(appender) -> None:
     words = [sys.executable, "-m", "catalog", "verify", appender.uri]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["files"] == 0
     assert done.stderr == ""

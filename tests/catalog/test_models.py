@@ -12,6 +12,8 @@ import pytest
 from catalog import models
 from catalog.command import JobError, UsageError
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 SCRIPT = """
 import json
 import shutil
@@ -79,7 +81,7 @@ def test_register_promote_resolve(system, mlflow_uri, tmp_path) -> None:
         "print(out.to_json(orient='records'))"
     )
     words = [sys.executable, "-W", "ignore", "-c", code, mlflow_uri]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [
         {"audio": "alto: one 7", "sample_rate": 16000},
         {"audio": "alto: two 7", "sample_rate": 16000},

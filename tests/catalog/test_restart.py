@@ -19,6 +19,8 @@ from catalog.table import load, replace
 from catalog.upkeep import compact, history, vacuum, verify
 from models.identity import TokenIdentity
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 # Commits one recording after the other, for ever, and says so each time.
 JOB = """
 import itertools, sys
@@ -104,7 +106,9 @@ def test_a_running_job_of_the_old_rows_is_refused_for_good(
 
 def test_starting_over_beside_a_job_that_commits(appender, other) -> None:
     words = [sys.executable, "-c", JOB, appender.uri]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+    with subprocess.Popen(
+        words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
         assert job.stdout.readline() == "committed\n"
         made = restart(appender.uri, other, {})
         _, error = job.communicate()

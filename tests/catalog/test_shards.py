@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from catalog.schema import SCHEMA
 from catalog.shards import check_shard, read_shard, run_id_of, without_recordings, write_shard
 from catalog.storage import open_storage
 from models.identity import TokenIdentity
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_one_file_a_split(tmp_path, rows, codec) -> None:
@@ -187,7 +190,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
         "except JobError as error: print(error)"
     )
     output = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert output.startswith(f"{tmp_path}/split=train/part-r-")
     assert "File too large" in output

@@ -138,7 +138,7 @@ def test_all_ranks_do_what_one_was_told(batches: Batches[CodesBatch], bigram: Bu
     """Rank 0 alone hears the commands; both save, validate, change their rate and end after the same update."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     words = [sys.executable, "-c", RANK, str(Path(__file__).parent), str(tmp_path)]
-    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in range(2)]
+    ranks = [subprocess.Popen([*words, str(rank)], cwd=tmp_path, env=environment) for rank in range(2)]
     assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert (first["stopped"], first["step"]) == (second["stopped"], second["step"]) == ("interrupted", 10)

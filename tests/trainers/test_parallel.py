@@ -65,7 +65,7 @@ def test_two_ranks_replicated_then_sharded_equal_one_process(
     waveforms.alone(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     words = [sys.executable, "-c", RANK, str(Path(__file__).parent), str(tmp_path)]
-    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in range(2)]
+    ranks = [subprocess.Popen([*words, str(rank)], cwd=tmp_path, env=environment) for rank in range(2)]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     together, single = _newest(tmp_path / "two"), _newest(tmp_path / "one")
     assert together["best"] == pytest.approx(single["best"], rel=1e-5)

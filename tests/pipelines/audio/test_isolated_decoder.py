@@ -27,6 +27,8 @@ from pipelines.rows import waves
 from pipelines.sources.interface import Recording, to_table
 from pipelines.stages.decode import DecodeStage
 
+REPOSITORY = Path(__file__).resolve().parents[3]
+
 SETTINGS = DecodeSettings(16_000, Limits(min_duration_s=0.05))
 LITTLE_MEMORY = 100 << 20
 
@@ -309,6 +311,6 @@ decoder_process.main(int(sys.argv[1]), 0)
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-c", script, str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        child = subprocess.Popen(command, cwd=REPOSITORY, pass_fds=[theirs.fileno()])
     ours.close()
     assert child.wait(timeout=60) == 0

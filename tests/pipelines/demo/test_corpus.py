@@ -16,6 +16,8 @@ from pipelines.audio.decode import decode
 from pipelines.demo.classifier import SAMPLE_RATE, train_classifier
 from pipelines.demo.corpus import DIGITS, Voice, make_digit_corpus, speak, synthesize_espeak
 
+REPOSITORY = Path(__file__).resolve().parents[3]
+
 VOICES = (Voice("en-us"), Voice("en-us+f2"))
 
 
@@ -25,7 +27,7 @@ def test_a_new_process_makes_the_same_corpus(tmp_path: Path) -> None:
         "make_digit_corpus(Path(sys.argv[1]), (Voice('en-us'), Voice('en-us+f2')), repeats=1, phrases=3, seed=4)"
     )
     for name in ("first", "again"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=REPOSITORY, check=True)
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
     assert len(files) == 24
     assert all(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from catalog.appending import Appender
 from catalog.command import JobError
 from catalog.creation import create
+from catalog.schema import Shard
 from catalog.shards import write_shard
 from models.codec_sources import load_codec
 from models.codecs.interface import identity_of
@@ -87,6 +89,130 @@ def test_finished_work_is_committed_when_the_rest_fails(
     with pytest.raises(type(error)):
         job.commit(appender, failing(), Progress())
     assert committed(appender) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("retry", "replace", "kept"), [((), False, 2), (("silent",), False, 1), ((), True, 1)]
+)
+def test_rows_are_replaced_if_asked(
+    appender: Appender, result: Callable[[int], Result], retry: tuple[str, ...], replace: bool, kept: int
+) -> None:
+    job.commit(appender, iter([result(0)]), Progress())
+    again = Appender.open(appender.uri)
+    again.committed(retry)
+    job.commit(again, iter([result(0)]), Progress(), retry, replace)
+    assert len(again.dataset.read(["recording_id"])) == kept
+
+
+def test_rows_are_kept_unless_asked(appender: Appender, result: Callable[[int], Result]) -> None:
+    job.commit(appender, iter([result(0)]), Progress())
+    job.commit(appender, iter([result(0)]), Progress())
+    assert len(appender.dataset.read(["recording_id"])) == 2
+
+
+class Clockwork:
+    """Takes the place of `time`; a commit takes `cost_s`."""
+
+    def __init__(self) -> None:
+        self.now_s, self.cost_s = 1000.0, 0.0
+        self.sizes: list[int] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def append(self, shards: Sequence[Shard]) -> int:
+        self.sizes.append(len(shards))
+        self.now_s += self.cost_s
+        return 0
+
+
+@pytest.fixture
+def clockwork(monkeypatch: pytest.MonkeyPatch) -> Clockwork:
+    made = Clockwork()
+    monkeypatch.setattr(job, "time", made)
+    return made
+
+
+def test_files_are_committed_after_five_seconds_or_a_hundred(
+    clockwork: Clockwork, result: Callable[[int], Result]
+) -> None:
+    committer = job._Committer(clockwork.append, Progress(), job._Watch(job.Tolerance()))
+    _, _, table = result(0)
+
+    def add(first: int, count: int) -> list[int]:
+        for index in range(first, first + count):
+            committer.add(index, "key", table)
+        return clockwork.sizes
+
+    assert add(0, 1) == [1], "the first at once"
+    assert add(1, 99) == [1]
+    assert add(100, 1) == [1, 100]
+    assert add(101, 2) == [1, 100]
+    clockwork.now_s += 4.9
+    committer.tick()
+    assert clockwork.sizes == [1, 100]
+    clockwork.now_s += 0.1
+    committer.tick()
+    assert clockwork.sizes == [1, 100, 2]
+
+
+def test_a_slow_commit_is_followed_by_a_long_pause(
+    clockwork: Clockwork, result: Callable[[int], Result]
+) -> None:
+    committer = job._Committer(clockwork.append, Progress(), job._Watch(job.Tolerance()))
+    _, _, table = result(0)
+    clockwork.cost_s = 2.0
+    committer.add(0, "key", table)
+    committer.add(1, "key", table)
+    clockwork.now_s += 199.0
+    committer.tick()
+    assert clockwork.sizes == [1]
+    clockwork.now_s += 1.0
+    committer.tick()
+    assert clockwork.sizes == [1, 1]
+
+
+class Listening(Progress):
+    """Notices the ticks of the clock's thread, and may fail in one."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.failure, self.ticked = failure, threading.Event()
+        self.clock = threading.current_thread()
+
+    def tick(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.clock = threading.current_thread()
+            self.ticked.set()
+            if self.failure is not None:
+                raise self.failure
+
+
+@pytest.mark.parametrize("failure", [None, JobError("the disk is full")])
+def test_the_clock_ticks_while_a_result_is_awaited(
+    appender: Appender, result: Callable[[int], Result], failure: Exception | None
+) -> None:
+    """Its failure ends the job, which has committed what it had."""
+    progress = Listening(failure)
+
+    def slowly() -> Iterator[Result]:
+        yield result(0)
+        assert progress.ticked.wait(60)
+        progress.ticked.clear()
+        if failure is None:
+            assert progress.ticked.wait(60), "and goes on"
+        else:
+            progress.clock.join(60)
+        yield result(1)
+        yield result(2)
+
+    if failure is None:
+        job.commit(appender, slowly(), progress)
+        assert committed(appender) == ["0", "1", "2"]
+    else:
+        with pytest.raises(JobError, match="the disk is full"):
+            job.commit(appender, slowly(), progress)
+        assert committed(appender) == ["0", "1"]
 
 
 def test_a_batch_that_comes_back_different_stops_the_job(
@@ -171,6 +297,13 @@ def test_single_troubles_are_borne_and_many_in_a_row_end_the_job() -> None:
         JobError, match=r"3 recordings in a row could not be read, the last: r: cannot be read: gone"
     ):
         watch.add(batch("u..."))
+
+
+def test_the_first_recordings_count_like_all_others() -> None:
+    watch = job._Watch(job.Tolerance(in_a_row=2))
+    watch.add(batch("u."))
+    with pytest.raises(JobError, match="2 recordings in a row"):
+        watch.add(batch("uu"))
 
 
 def test_too_large_a_share_fails_at_the_end() -> None:

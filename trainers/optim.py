@@ -159,7 +159,7 @@ def scale_gradients(parameters: Iterable[Tensor], scale: Tensor, clip_norm: floa
     """Multiply all gradients by `scale`, then clip them to `clip_norm`, in one pass; returns the norm
     before clipping.
 
-    A non-finite norm leaves the gradients as they are: the caller stops.
+    With a norm that is not finite the gradients are not to be used: the caller stops.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:

@@ -68,6 +68,64 @@ def test_groups_keep_their_own_scale() -> None:
     assert optimizer.adamw.param_groups[1]["lr"] == 0.5
 
 
+def test_settings_reach_both_optimisers() -> None:
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    config = OptimConfig(
+        kind="muon", lr=0.3, betas=(0.5, 0.6), eps=1e-3, weight_decay=0.02, muon_momentum=0.7
+    )
+    optimizer = PhaseOptimizer([{"params": [matrix, bias]}], config, [matrix])
+    assert optimizer.muon is not None
+    (adamw,), (muon,) = (part.param_groups for part in optimizer.parts)
+    assert (adamw["lr"], adamw["betas"], adamw["eps"], adamw["weight_decay"]) == (0.3, (0.5, 0.6), 1e-3, 0.02)
+    assert (muon["lr"], muon["momentum"], muon["weight_decay"]) == (0.3, 0.7, 0.02)
+    matrix.grad, bias.grad = torch.ones(2, 2), torch.ones(2)
+    optimizer.zero_grad()
+    assert (matrix.grad, bias.grad) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_saved_state_goes_on_as_if_nothing_had_been(kind) -> None:
+    def made() -> tuple[list[torch.nn.Parameter], PhaseOptimizer]:
+        parameters = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(2))]
+        config = OptimConfig(kind=kind, weight_decay=0.1)
+        return parameters, PhaseOptimizer([{"params": parameters}], config, parameters[:1])
+
+    def go(parameters: list[torch.nn.Parameter], optimizer: PhaseOptimizer, steps: list[int]) -> None:
+        for step in steps:
+            generator = torch.Generator().manual_seed(step)
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step(0.1)
+
+    (straight, whole), (stopped, before), (resumed, after) = made(), made(), made()
+    go(straight, whole, [0, 1, 2, 3])
+    go(stopped, before, [0, 1])
+    after.load_state_dict(before.state_dict())
+    for parameter, value in zip(resumed, stopped, strict=True):
+        parameter.data.copy_(value.data)
+    go(resumed, after, [2, 3])
+    for one, other in zip(straight, resumed, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_gradients_the_norm_is_0() -> None:
+    assert float(scale_gradients([torch.nn.Parameter(torch.ones(2))], torch.tensor(2.0), 1.0)) == 0
+
+
+def test_bounds_themselves_are_taken() -> None:
+    least = OptimConfig(betas=(0.0, 0.0), weight_decay=0, warmup_steps=0, clip_norm=0, muon_momentum=0.0)
+    assert (least.betas, least.clip_norm) == ((0.0, 0.0), 0)
+    assert {OptimConfig(final_lr_ratio=ratio).final_lr_ratio for ratio in (0.0, 1.0)} == {0.0, 1.0}
+    assert OptimConfig(warmup_steps=4, decay_steps=5, eps=0.5, lr=0.5, muon_lr_scale=0.5).decay_steps == 5
+
+
+def test_a_cosine_is_half_way_down_in_the_middle() -> None:
+    config = OptimConfig(schedule="cosine", final_lr_ratio=0.2)
+    assert lr_factor(config, 10, 0.5) == pytest.approx(0.6)
+    assert lr_factor(config, 10, 0.25) == pytest.approx(0.2 + 0.8 * (0.5 + 0.5 * 0.5**0.5))
+    assert lr_factor(OptimConfig(schedule="linear", final_lr_ratio=0.2), 10, 0.25) == pytest.approx(0.8)
+
+
 def test_muon_takes_the_matrices_of_layers_and_nothing_else() -> None:
     network = MaskGCTT2S(t2s().config)
     names = {id(p): name for name, p in network.named_parameters()}
@@ -123,6 +181,13 @@ def test_the_identity_of_adamw_is_what_it_was_before_muon() -> None:
         ({"kind": "adam"}, "kind is 'adam': must be 'adamw' or 'muon'"),
         ({"muon_momentum": 1.0}, r"muon_momentum is 1\.0: must be in"),
         ({"muon_lr_scale": 0}, "muon_lr_scale is 0: must be above 0"),
+        ({"eps": 0}, "eps is 0: must be above 0"),
+        ({"weight_decay": -1}, "weight_decay is -1: must not be negative"),
+        ({"warmup_steps": -1}, "warmup_steps is -1: must not be negative"),
+        ({"clip_norm": -0.5}, r"clip_norm is -0\.5: must not be negative"),
+        ({"final_lr_ratio": -0.5}, r"final_lr_ratio is -0\.5"),
+        ({"muon_momentum": -0.5}, r"muon_momentum is -0\.5"),
+        ({"betas": (-0.5, 0.9)}, "each must be in"),
         ({"betas": (0.9, 1.0)}, "each must be in"),
         ({"final_lr_ratio": 2}, "final_lr_ratio is 2"),
     ],

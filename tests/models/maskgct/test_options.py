@@ -48,6 +48,7 @@ def test_what_must_be_positive_is_refused_at_0(options, name):
 def test_small_positive_values_are_taken(value):
     made = TextOptions(frames_per_token=value, speed=value, max_prompt_s=value, frames_per_sentence=0.0)
     assert (made.frames_per_token, made.speed) == (value, value)
+    assert TextOptions(no_prompt="pad_frame").no_prompt == "pad_frame"
     assert SemanticS2AOptions(first_steps=1, s2a_steps=(1,), voice_s=0.0).steps_of(2) == [1, 1]
 
 

@@ -251,9 +251,77 @@ def test_a_token_that_fills_the_window_is_drawn_again():
     assert {int(choose(logits, sampling, [1], draws, often)) for _ in range(50)} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
+def test_the_second_draw_is_from_the_whole_distribution_at_the_temperature(temperature):
+    """At temperature 0, which has none, from the network's own."""
+    logits = torch.tensor([0.6, 0.3, 0.1]).log()
+    sampling = TokenSampling(temperature, top_k=1, aware_window=2, aware_threshold=0.5)
+    rows = 4000
+    tokens = choose(
+        logits.expand(rows, 1, 3),
+        sampling,
+        [1] * rows,
+        RowDraws(range(rows), "cpu"),
+        torch.zeros(rows, 2).long(),
+    )
+    shares = torch.bincount(tokens[:, 0], minlength=3) / rows
+    expected = (logits / (temperature or 1)).softmax(-1)
+    torch.testing.assert_close(shares, expected, rtol=0, atol=0.03)
+
+
+def test_only_rows_that_repeat_draw_again():
+    logits, recent = torch.tensor([[[50.0, 0.0, 0.0]]] * 2), torch.tensor([[1, 1], [0, 0]])
+    sampling = TokenSampling(0, aware_window=2, aware_threshold=0.5)
+    draws, untouched = RowDraws([1, 2], "cpu"), RowDraws([1, 2], "cpu")
+    choose(logits, sampling, [1, 1], draws, recent)
+    moved = [
+        not torch.equal(one.get_state(), other.get_state())
+        for one, other in zip(draws.generators, untouched.generators, strict=True)
+    ]
+    assert moved == [False, True]
+
+
+def test_half_of_the_window_is_not_more_than_half():
+    logits = torch.tensor([[[50.0, 0.0]]])
+    sampling = TokenSampling(0, aware_window=2, aware_threshold=0.5)
+    draws, untouched = RowDraws([1], "cpu"), RowDraws([1], "cpu")
+    # What came before the window does not count.
+    choose(logits, sampling, [1], draws, torch.tensor([[0, 0, 1, 0]]))
+    assert torch.equal(draws.generators[0].get_state(), untouched.generators[0].get_state())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "window"),
+    [
+        (TokenSampling(), 0),
+        (TokenSampling(repetition_window=5), 0),
+        (TokenSampling(repetition_penalty=1.5), None),
+        (TokenSampling(repetition_penalty=1.5, aware_window=9), None),
+        (TokenSampling(repetition_penalty=0.5, repetition_window=5), 5),
+        (TokenSampling(repetition_penalty=1.5, repetition_window=5, aware_window=9), 9),
+        (TokenSampling(repetition_window=9, aware_window=5), 5),
+    ],
+)
+def test_as_many_earlier_tokens_are_kept_as_are_needed(sampling, window):
+    assert sampling.window == window
+
+
+def test_ties_stay_within_the_filters():
+    logits = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    assert torch.isfinite(filtered(logits, TokenSampling(top_k=2))).tolist() == [True, True, True, False]
+    assert torch.isfinite(filtered(logits, TokenSampling(min_p=1.0))).tolist() == [True, True, True, False]
+    colder = filtered(torch.tensor([2.0, 1.0, 0.0]), TokenSampling(0.5, min_p=0.1))
+    assert colder.tolist() == [4.0, 2.0, -torch.inf]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: TokenSampling(top_k=-1), "top_k is -1; it must not be negative"),
+        (lambda: TokenSampling(repetition_window=-1), "repetition_window is -1; it must not be negative"),
+        (lambda: TokenSampling(aware_window=-1), "aware_window is -1; it must not be negative"),
+        (lambda: TokenSampling(min_p=-0.5), "min_p is -0.5; it must be between 0 and 1"),
+        (lambda: TokenSampling(aware_threshold=2.0), "aware_threshold is 2.0; it must be between 0 and 1"),
         (lambda: TokenSampling(temperature=-1), "temperature is -1; it must not be negative"),
         (lambda: TokenSampling(top_p=1.5), "top_p is 1.5; it must be between 0 and 1"),
         (lambda: TokenSampling(repetition_penalty=0), "repetition_penalty is 0; it must be above 0"),

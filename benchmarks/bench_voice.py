@@ -43,6 +43,7 @@ from pipelines.evaluation.judgements import judge_folder
 from pipelines.evaluation.settings import EvaluateSettings, Judges, judges_of
 from pipelines.evaluation.summary import Figure, table
 from pipelines.speech.transcription.interface import TranscribeSettings
+from trainers.checkpoint import Checkpoints
 from trainers.fit import resolve
 from trainers.run import build
 from trainers.settings import load_fit
@@ -54,8 +55,6 @@ SMALL = (
     *("data.batch.frames_threshold=2048", "loop.precision=fp32", "loop.optim.lr=2e-3", "loop.ema_decay=0.99"),
     *("loop.validate_every=100", "loop.validation_batches=16"),
 )
-SPOKEN = 50
-"""Sentences of a set that a system says; recordings and codec are judged on all of them."""
 
 
 class Bench:
@@ -71,7 +70,7 @@ class Bench:
         """Record what is trained on, and the held-out sentences."""
         hours = record(self.work / "corpus", sentences(self.given.sentences), self.given.hours)
         for name, texts in held_out(self.given.kathleen).items():
-            record(self.work / "held_out" / name, texts)
+            record(self.work / "held_out" / name, texts[: self.given.held_out])
         return {"hours": round(hours, 3)}
 
     def carry(self) -> Record:
@@ -81,7 +80,7 @@ class Bench:
             aside.mkdir()
             for role in voice.ROLES:
                 write_text(aside / f"{role}.json", json.dumps(self._plan(role, dataset), indent=1))
-                if (self.runs / role).is_dir():
+                if Checkpoints(self.runs / role).latest():
                     voice.pack(voice.nearest(self.runs, role, 1), aside, role)
             for split in ("train", "validation"):
                 for at, path in enumerate(Dataset.open(dataset).file_uris(split)):
@@ -113,7 +112,7 @@ class Bench:
 
     def _to_say(self) -> Iterator[Values]:
         for folder in sorted((self.work / "held_out").iterdir()):
-            for row in read_table(folder)[:SPOKEN]:
+            for row in read_table(folder):
                 phones = phonemize([row["text"]], "en")[0]
                 about = {"id": Path(row["file"]).stem, "set": folder.name, "text": row["text"]}
                 yield about | {"phones": phones}
@@ -175,7 +174,7 @@ class Bench:
         }
         if self.given.results.exists():
             found["systems"] = json.loads(self.given.results.read_text(encoding="utf-8"))["systems"]
-        if (self.runs / voice.ROLES[0]).is_dir():
+        if all(Checkpoints(self.runs / role).latest() for role in voice.ROLES):
             self._speak()
             found["systems"][self.size] = self._system(ears)
         write_text(self.given.results, json.dumps(found, indent=1) + "\n")
@@ -259,11 +258,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--hours", type=float, default=5.0, help="of recordings")
     parser.add_argument("--sentences", type=Path, help="public-domain text, a sentence a line")
+    parser.add_argument("--held-out", type=int, default=100, help="sentences of each set at most")
     parser.add_argument("--kathleen", type=Path, help="folder with metadata.csv, whose texts are held out")
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="of training in all; on a CPU of its time"
     )
-    parser.add_argument("--small", action="store_true", help="networks of 1 M parameters")
+    parser.add_argument("--small", action="store_true", help="networks of 2 and 4 M parameters")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)

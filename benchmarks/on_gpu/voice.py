@@ -7,6 +7,7 @@ too; the newest one is judged where the recogniser is, from the pieces.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,13 @@ def run(machine: Machine, carried: Path | None, out: Path) -> Mapping[str, Json]
     """Steps, minutes and validation losses of both networks; the pieces in `out` are named."""
     if carried is None:
         return {"left out": "there is no --voice FOLDER, which `bench_voice carry` makes"}
-    runs, found, written = out.with_name("voice-runs"), dict[str, Json](), []
+    with tempfile.TemporaryDirectory() as runs:  # not in `out`: checkpoints are too large to be carried away
+        return _run(machine, carried, out, Path(runs))
+
+
+def _run(machine: Machine, carried: Path, out: Path, runs: Path) -> Mapping[str, Json]:
+    found: dict[str, Json] = {}
+    written: list[Path] = []
     for at, role in enumerate(voice.ROLES):
         earlier = voice.unpack(carried, role, runs)
         latest = Checkpoints(runs / role).latest()

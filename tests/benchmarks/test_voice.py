@@ -184,9 +184,7 @@ def test_pieces_are_small_and_a_missing_one_is_named(tmp_path: Path, monkeypatch
 def test_the_section_of_a_gpu_trains_packs_and_speaks(bench: Bench, tmp_path: Path) -> None:
     machine = Machine(small=True, minutes=(on_gpu.SPEAKING_S + on_gpu.SPARE_S + 1) / 60)
     found: Any = on_gpu.run(machine, bench.carried, tmp_path / "out" / "voice")
-    assert (
-        found["t2s"]["steps"] == voice.step_of(voice.nearest(tmp_path / "out" / "voice-runs", "t2s", 1)) > 0
-    )
+    assert found["t2s"]["steps"] > 0
     assert found["s2a"]["losses"]
     bench.given.pieces = tmp_path / "out" / "voice"
     assert bench.join() == {role: found[role]["steps"] for role in voice.ROLES}

@@ -66,6 +66,20 @@ def test_what_another_job_did_after_the_plan_wins(appender, append, write) -> No
     assert verify(newest) == []
 
 
+def test_of_several_files_only_taken_recordings_are_dropped(appender, append, write) -> None:
+    append(["old"])
+    first, second = Appender.open(appender.uri), Appender.open(appender.uri)
+    for job in (first, second):
+        job.committed()
+    first.append(write(appender.uri, ["b", "d"], "first"))
+    files = [write(appender.uri, recordings, "second") for recordings in (["a"], ["b", "c"], ["d"], ["e"])]
+    second.append([shard for shards in files for shard in shards])
+    newest = Dataset.open(appender.uri)
+    made_by = {"a": "second", "b": "first", "c": "second", "d": "first", "e": "second", "old": "text of old"}
+    assert texts(newest) == [row for row in made_by.items() for _ in range(2)]
+    assert verify(newest) == []
+
+
 def test_it_goes_with_retry(appender, append, write) -> None:
     append(["a", "b"], "rejected", "missing_text")
     append(["c", "d"])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import Record, Values
+from trainers.activation_checkpointing import checkpoint_activations
 from trainers.checkpoint import PARTS, Checkpoints, check_identity, load
 from trainers.clock import Clock, epochs_done
 from trainers.data import Batch, Batches, Prefetch
@@ -147,6 +148,8 @@ class _Loop(Generic[B]):
                 batches = (batch.to(self.device) for batch in self.batches.once())
                 objective.train().initialise(batches, generator_at(self.config.seed, "initialise"))
             self.parallel.broadcast(objective)
+        if self.config.activation_checkpointing:
+            checkpoint_activations(objective.networks())
         if self.config.sharding == "fsdp":
             shard(objective.networks())
         groups = {phase: objective.parameter_groups(phase) for phase in objective.phases}

@@ -95,7 +95,8 @@ class Cached:
 
 
 class Memory:
-    """An encoder's output that cross-attention reads. Each layer projects it to keys and values once.
+    """An encoder's output that cross-attention reads. Each layer projects it to keys and values once where no gradient
+    is wanted.
 
     `mask_BL` is true at valid positions, at least one per row; padding may stand anywhere.
     """
@@ -108,7 +109,9 @@ class Memory:
     def projected(
         self, layer: int, project: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, L, H, d) of a layer; `project` makes them at the first call."""
+        """Keys and values (B, L, H, d) of a layer; `project` makes them at the first call, or in training at each."""
+        if torch.is_grad_enabled():  # kept ones would be missed by a layer that is computed again
+            return project(self.encoded_BLD)
         if layer not in self._projected:
             self._projected[layer] = project(self.encoded_BLD)
         return self._projected[layer]

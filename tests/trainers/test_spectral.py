@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,7 +54,9 @@ def test_what_lies_below_the_floor_is_at_no_distance() -> None:
     assert float(MelDistance(SpectralSettings(mel_floor=0.1), 16_000)(made_BN, real_BN)) == 0.0
 
 
-def test_distances_are_those_of_dac() -> None:
+def test_distances_are_those_of_dac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # librosa refuses to be imported where numba can write neither beside it nor at home.
+    monkeypatch.setattr(pytest.importorskip("numba").config, "CACHE_DIR", str(tmp_path))
     loss = pytest.importorskip("dac.nn.loss")
     audiotools = pytest.importorskip("audiotools")
     settings = SpectralSettings()

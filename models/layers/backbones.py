@@ -3,7 +3,7 @@
 All read every position (non-causal) and keep the number of positions; a U-Net here has skip connections but no
 down-sampling. Differences to ZhangXInFD/SpeechGPT-Gen-Perceptual-Model: padding never changes a row, the attention
 has no dropout, and the transformers rotate keys as well as queries unless `rope_on_keys` is off.
-Shapes: B rows, N positions, D channels, C of a condition.
+Shapes: B rows, N positions, D channels, C of a condition, M positions that are wanted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from models.layers.attention import AttentionContext, Padded, SelfAttention
 from models.layers.checks import check_choice, check_heads, check_positive
 from models.layers.conformer import ConformerBlock, ConvolutionModule
 from models.layers.feed_forward import mlp
+from models.layers.masks import positions_at
 from models.layers.norms import AdaptiveRMSNorm
 from models.layers.relative_position import RelativePositionBias
 from models.layers.rope import rotation_at
@@ -94,12 +95,18 @@ class PostNormBlock(nn.Module):
         self.feed_forward, self.feed_forward_norm = mlp(dim, feed_forward_dim, nn.ELU(), dropout), norm()
 
     def forward(
-        self, x_BND: Tensor, context: AttentionContext, mask_BN: Tensor | None, condition_BC: Tensor | None
+        self,
+        x_BND: Tensor,
+        context: AttentionContext,
+        mask_BN: Tensor | None,
+        condition_BC: Tensor | None,
+        index_M: Tensor | None = None,
     ) -> Tensor:
-        """Map (B, N, D) to (B, N, D). The mask is the context's business here."""
+        """Map (B, N, D) to (B, N, D), or (M, D); see ConformerBlock. The mask is the context's business here."""
         del mask_BN
         given = () if condition_BC is None else (condition_BC,)
-        x = self.attention_norm(x_BND + self.attention(x_BND, context), *given)
+        x = positions_at(x_BND + self.attention(x_BND, context), index_M)
+        x = self.attention_norm(x, *given)
         y: Tensor = self.feed_forward_norm(x + self.feed_forward(x), *given)
         return y
 
@@ -118,18 +125,29 @@ class Backbone(nn.Module):
         if config.positions == "t5":
             self.bias = RelativePositionBias(config.n_heads, math.sqrt(self.head_dim))
 
-    def forward(self, x_BND: Tensor, mask_BN: Tensor | None, condition_BC: Tensor | None = None) -> Tensor:
-        """Map (B, N, D) to (B, N, D).
+    def forward(
+        self,
+        x_BND: Tensor,
+        mask_BN: Tensor | None,
+        condition_BC: Tensor | None = None,
+        index_M: Tensor | None = None,
+    ) -> Tensor:
+        """Map (B, N, D) to (B, N, D), or (M, D) at the positions `index_M`.
 
         `mask_BN` (bool) is true at valid positions, at least one per row and side by side; None where all are valid.
+        `index_M` (see `wanted_positions`) are valid positions; the last block does no work for others where it can.
+        ValueError for `index_M` of a conditioned backbone.
         """
+        if index_M is not None and self.condition_dim:
+            raise ValueError("index_M is given; a backbone with a condition returns all positions")
         context = self._context(x_BND, mask_BN)
         skips: list[Tensor] = []
         n_layers, n_skips = len(self.blocks), len(self.joins)
         for layer, block in enumerate(self.blocks):
             if layer >= n_layers - n_skips:
                 x_BND = self.joins[layer - (n_layers - n_skips)](torch.cat([x_BND, skips.pop()], dim=-1))
-            x_BND = block(x_BND, context, mask_BN, condition_BC)
+            wanted_M = index_M if layer == n_layers - 1 else None
+            x_BND = block(x_BND, context, mask_BN, condition_BC, wanted_M)
             if layer < n_skips:
                 skips.append(x_BND)
         return x_BND

@@ -1,4 +1,7 @@
-"""Conformer block (arXiv 2005.08100) as in voicebox-pytorch: B rows, N positions, D channels, C of a condition."""
+"""Conformer block (arXiv 2005.08100) as in voicebox-pytorch.
+
+Shapes: B rows, N positions, D channels, C of a condition, M positions that are wanted.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch.nn import functional as F
 
 from models.layers.attention import AttentionContext, SelfAttention
 from models.layers.feed_forward import mlp
+from models.layers.masks import positions_at
 from models.layers.norms import ChannelNorm
 
 
@@ -29,12 +33,13 @@ class ConvolutionModule(nn.Module):
         before = kernel_size - 1 if causal else kernel_size // 2
         self.padding = (before, kernel_size - 1 - before)
 
-    def forward(self, x_BND: Tensor, mask_BN: Tensor | None) -> Tensor:
-        """Map (B, N, D) to (B, N, D)."""
+    def forward(self, x_BND: Tensor, mask_BN: Tensor | None, index_M: Tensor | None = None) -> Tensor:
+        """Map (B, N, D) to (B, N, D), or (M, D) at the positions `index_M`, which are valid ones."""
         inner = F.glu(self.gate(self.norm(x_BND)), dim=-1)
         inner = _only(inner, mask_BN).transpose(1, 2)
         convolved = self.depthwise(F.pad(inner, self.padding)).transpose(1, 2)
-        y: Tensor = self.dropout(self.out(self.channel_norm(F.silu(_only(convolved, mask_BN)))))
+        convolved = _only(convolved, mask_BN) if index_M is None else positions_at(convolved, index_M)
+        y: Tensor = self.dropout(self.out(self.channel_norm(F.silu(convolved))))
         return y
 
 
@@ -58,13 +63,21 @@ class ConformerBlock(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, x_BND: Tensor, context: AttentionContext, mask_BN: Tensor | None, condition_BC: Tensor | None
+        self,
+        x_BND: Tensor,
+        context: AttentionContext,
+        mask_BN: Tensor | None,
+        condition_BC: Tensor | None,
+        index_M: Tensor | None = None,
     ) -> Tensor:
-        """Map (B, N, D) to (B, N, D); `mask_BN` (bool) is true at valid positions, None where all are."""
+        """Map (B, N, D) to (B, N, D); `mask_BN` (bool) is true at valid positions, None where all are.
+
+        With `index_M` (see `wanted_positions`), which excludes a condition, to these valid positions alone, (M, D).
+        """
         given = () if condition_BC is None else (condition_BC,)  # plain norms take none
         x = x_BND + 0.5 * self.first(self.first_norm(x_BND, *given))
         x = x + self.attention(self.attention_norm(x, *given), context)
-        x = x + self.convolution(x, mask_BN)
+        x = positions_at(x, index_M) + self.convolution(x, mask_BN, index_M)
         y: Tensor = self.norm(x + 0.5 * self.second(self.second_norm(x, *given)))
         return y
 

@@ -3,7 +3,7 @@
 Shapes: B rows, T frames, Q levels, D channels, V codes, M frames of any rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +25,25 @@ class LevelHeads(nn.Module):
         # A matrix product rather than baddbmm: autocast then chooses its type as for the other layers.
         return hidden_BTD @ self.weight_QVD[level].transpose(1, 2) + self.bias_QV[level][:, None]
 
+    def each(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return logits (..., V) of one part (..., D) for each level."""
+        # Indexing level by level would make a gradient of the size of all levels for each of them.
+        heads = zip(parts, self.weight_QVD.unbind(), self.bias_QV.unbind(), strict=True)
+        return [F.linear(part, weight_VD, bias_V) for part, weight_VD, bias_V in heads]
+
 
 def by_level(
-    head: Callable[[Tensor, int], Tensor], n_levels: int, states_MD: Tensor, levels_M: Tensor
+    heads: Callable[[Sequence[Tensor]], Sequence[Tensor]], n_levels: int, states_MD: Tensor, levels_M: Tensor
 ) -> Tensor:
-    """Return logits (M, V) of frames that have their own levels (int64): those of one level go through `head` together.
+    """Return logits (M, V) of frames that have their own levels (int64).
 
-    `head` is called for every level, also for no frame, so that each has a gradient in every step. Waits for the device
-    once.
+    `heads` maps the frames of each level to their logits. A level may have no frame, and has a gradient all the same in
+    every step. Waits for the device once.
     """
     order_M = levels_M.argsort(stable=True)
     counts_Q = levels_M.bincount(minlength=n_levels)
     parts = torch.split(states_MD[order_M], counts_Q.tolist())
-    sorted_MV = torch.cat([head(part, level) for level, part in enumerate(parts)])
+    sorted_MV = torch.cat([*heads(parts)])
     return sorted_MV[order_M.argsort()]
 
 

@@ -1,4 +1,4 @@
-"""Length masks and padding: B rows, N positions, `...` any axes."""
+"""Length masks and padding: B rows, N positions, M of all rows that are wanted, `...` any axes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def length_mask(lengths_B: Tensor, size: int) -> Tensor:
 def packed_positions(mask_BN: Tensor) -> Tensor:
     """Number the valid positions of each row from 0, skipping padding wherever it stands (int64)."""
     return (mask_BN.long().cumsum(1) - 1).clamp(min=0)
+
+
+def wanted_positions(where_BN: Tensor) -> Tensor:
+    """Return the numbers (M, int64) of the true positions, those of all rows counted on. Waits for the device once."""
+    return where_BN.flatten().nonzero()[:, 0]
+
+
+def positions_at(x_BN: Tensor, index_M: Tensor | None) -> Tensor:
+    """Return (M, ...), the positions of these numbers; the input itself for None."""
+    return x_BN if index_M is None else x_BN.flatten(0, 1).index_select(0, index_M)
 
 
 def pad_rows(

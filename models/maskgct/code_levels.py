@@ -53,7 +53,7 @@ class CodeLevels(nn.Module):
     def logits_at(self, hidden_MD: Tensor, levels_B: Tensor, where_BT: Tensor) -> Tensor:
         """Return logits (M, V) of each row's level, of states at the true frames of `where_BT`, row after row."""
         levels_M = (levels_B - self.first_level)[:, None].expand_as(where_BT)[where_BT]
-        return by_level(self.heads, len(self.heads.weight_QVD), hidden_MD, levels_M)
+        return by_level(self.heads.each, len(self.heads.weight_QVD), hidden_MD, levels_M)
 
     def _table_rows(self, codes_BTQ: Tensor, hidden_BTQ: Tensor) -> Tensor:
         offsets_Q = torch.arange(codes_BTQ.shape[-1], device=codes_BTQ.device) * self.rows_per_level

@@ -8,6 +8,7 @@ Shapes: B rows, T frames, Q levels, D channels, V codes, M frames whose logits a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from models.layers.backbones import Backbone, BackboneConfig, Kind
 from models.layers.checks import check_positive
 from models.layers.levels import LevelHeads, by_level, hidden_codes
+from models.layers.masks import wanted_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,14 @@ class SoundStormHeads(nn.Module):
         y: Tensor = self.logits(self.norm(self.projection(states_BTD, level)), level)
         return y
 
-    def at(self, states_BTD: Tensor, where_BT: Tensor, levels_B: Tensor) -> Tensor:
-        """Return logits (M, V) at the true frames of `where_BT` (bool), row after row."""
-        levels_M = levels_B[:, None].expand_as(where_BT)[where_BT]
-        return by_level(self, self.logits.weight_QVD.shape[0], states_BTD[where_BT], levels_M)
+    def each(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return logits (m, V) of m frames (m, D) for each level."""
+        normal_MD = self.norm(torch.cat(self.projection.each(parts)))
+        return self.logits.each(normal_MD.split([len(part) for part in parts]))
+
+    def at(self, states_MD: Tensor, levels_M: Tensor) -> Tensor:
+        """Return logits (M, V) of frames that have their own levels (int64)."""
+        return by_level(self.each, len(self.logits.weight_QVD), states_MD, levels_M)
 
 
 class SoundStorm(nn.Module):
@@ -111,8 +117,9 @@ class SoundStorm(nn.Module):
         """
         hidden_BTQ = hidden_codes(codes_BTQ.shape[-1], masked_BT, prompt_mask_BT, levels_B)
         x_BTD = self.embed_semantic(semantic_BT) + self.embed_codes(codes_BTQ, hidden_BTQ)
-        states_BTD = self.backbone(x_BTD, mask_BT)
         if where_BT is not None:
-            return self.heads.at(states_BTD, where_BT, levels_B)
-        y: Tensor = self.heads(states_BTD, levels_B)
+            index_M = wanted_positions(where_BT)
+            states_MD = self.backbone(x_BTD, mask_BT, index_M=index_M)
+            return self.heads.at(states_MD, levels_B[index_M // where_BT.shape[1]])
+        y: Tensor = self.heads(self.backbone(x_BTD, mask_BT), levels_B)
         return y

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.layers.backbones import Backbone, BackboneConfig
 from models.layers.conformer import ConvolutionModule
+from models.layers.masks import wanted_positions
 from models.layers.relative_position import RelativePositionBias, distance_buckets
 
 TINY = {"hidden_size": 12, "n_layers": 4, "n_heads": 3, "feed_forward_size": 16, "conv_kernel_size": 5}
@@ -47,6 +48,32 @@ def test_padding_on_either_side_changes_nothing(variant, rows, conditioned, seed
             alone_condition = None if condition is None else condition[row : row + 1]
             alone = backbone(x[row : row + 1, mask[row]], None, alone_condition)
             torch.testing.assert_close(together[row, mask[row]], alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.booleans(), st.integers(0, 99))
+@settings(deadline=None, max_examples=8)
+def test_wanted_positions_are_those_of_all_positions_with_their_gradients(variant, lengths, padded, seed):
+    backbone = build(**variant)
+    torch.manual_seed(seed)
+    size = max(lengths)
+    x = torch.randn(len(lengths), size, 12, requires_grad=True)
+    mask = torch.arange(size) < torch.tensor(lengths)[:, None] if padded else None
+    where = torch.rand(len(lengths), size) < 0.4
+    where = where if mask is None else where & mask
+    everywhere, there = backbone(x, mask)[where], backbone(x, mask, index_M=wanted_positions(where))
+    torch.testing.assert_close(there, everywhere, rtol=1e-4, atol=1e-5)
+    inputs, weights = [x, *backbone.parameters()], torch.randn_like(there)
+    found, wanted = (torch.autograd.grad((y * weights).sum(), inputs) for y in (there, everywhere))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_conditioned_backbone_returns_all_positions():
+    with pytest.raises(
+        ValueError, match="index_M is given; a backbone with a condition returns all positions"
+    ):
+        build(5)(torch.randn(1, 3, 12), None, torch.randn(1, 5), torch.arange(2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -84,6 +84,13 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def local(text: str) -> Path:
+    """A path that an argument names (argparse's `type`); `s3://bucket` would become the folder `s3:`."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a URI; it must be a path of this machine")
+    return Path(text)
+
+
 def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's), run the chosen command and return the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)

@@ -78,8 +78,7 @@ def register(
     """
     if not directory.is_dir() or not any(directory.iterdir()):
         raise JobError(f"{directory}: nothing to register; must be a directory with a model")
-    if not re.fullmatch(r"[^/@:\\]+", name):
-        raise UsageError(f"model name {name!r}: /, @, : and backslash are not allowed")
+    check_names(name)
     from mlflow.exceptions import MlflowException
 
     client = _client(tracking_uri)
@@ -101,6 +100,18 @@ def register(
         return _add_version(client, name, logged.model_id, run_id, dict(tags or {}), description)
     except MlflowException as error:
         raise JobError(f"cannot register {name} at {tracking_uri}: {_line(error)}") from error
+
+
+def check_names(name: str, alias: str | None = None) -> None:
+    """UsageError for a name or an alias that the registry will not take: seen before the work, not behind it."""
+    if not re.fullmatch(r"[^/@:\\]+", name) or not name.strip() or not name.isprintable():
+        raise UsageError(f"model name {name!r}: /, @, :, backslash and control characters are not allowed")
+    if alias is not None and (
+        not re.fullmatch(r"[\w-]+", alias, re.ASCII) or re.fullmatch(r"latest|v\d+", alias.lower())
+    ):
+        raise UsageError(
+            f"alias {alias!r}: must be letters, digits, _ and -, and neither 'latest' nor a version such as v1"
+        )
 
 
 def resolve(source: str | Path, tracking_uri: str | None = None) -> Path:
@@ -137,13 +148,15 @@ def _refuse_gone(source: str | Path, where: str) -> None:
 
 
 def describe(source: str, tracking_uri: str) -> ModelVersion:
-    """The registered version that `source` names. Raises JobError naming what exists."""
+    """The registered version that `source` names. Raises JobError naming what exists; makes no store."""
     from mlflow.exceptions import MlflowException
 
     match = _REFERENCE.fullmatch(source)
-    client = _client(tracking_uri)
     if match is None:
         raise JobError(f"{source}: no such directory, and not models:/name@alias or models:/name/version")
+    if _is_absent(tracking_uri):
+        raise JobError(f"{source}: no such directory or registered model; {tracking_uri} has: none")
+    client = _client(tracking_uri)
     name, alias, version = match["name"], match["alias"], match["version"]
     try:
         model = client.get_registered_model(name)
@@ -198,6 +211,8 @@ def log_metrics(
 
 def list_models(tracking_uri: str) -> list[ModelVersion]:
     """Every registered version, by name and number."""
+    if _is_absent(tracking_uri):
+        return []
     client = _client(tracking_uri)
     aliases = {model.name: model.aliases for model in _pages(client.search_registered_models)}
     found = [_version(one, aliases.get(one.name, {})) for one in _pages(client.search_model_versions)]
@@ -249,11 +264,28 @@ def check_place(uri: str) -> None:
         if path.is_dir():
             raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
         if path.exists():
+            if not _may_be_sqlite(path):
+                raise JobError(f"tracking URI {uri!r}: {path} is no SQLite database; name another file")
             return
         # MLflow makes what is missing below.
         place = next(one for one in path.absolute().parents if one.exists())
         if not (place.is_dir() and os.access(place, os.W_OK)):
             raise JobError(f"tracking URI {uri!r}: {place} is no folder that can be written")
+
+
+def _may_be_sqlite(path: Path) -> bool:
+    """False for pipes, and for files that begin otherwise. An empty file becomes a database."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(16) in (b"", b"SQLite format 3\0")
+
+
+def _is_absent(uri: str) -> bool:
+    """True for an SQLite store whose file does not exist, which looking for something would make."""
+    path = sqlite_file(uri)
+    check_place(uri)
+    return path is not None and str(path) != "" and not path.exists()
 
 
 def _client(uri: str) -> MlflowClient:

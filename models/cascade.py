@@ -20,7 +20,7 @@ from models.identity import TokenIdentity
 from models.prompt import PerPrompt, Prompt, check_prompt, prompt_samples
 from models.sampling.draws import RowDraws, row_seeds
 from models.settings import with_preset
-from models.system import Capability, ConvertRequest, SpeakRequest, Speech, System, rows_of
+from models.system import Capability, ConvertRequest, SpeakRequest, Speech, System, refuse_source, rows_of
 
 Planned = TypeVar("Planned")
 Voice = TypeVar("Voice")
@@ -171,6 +171,7 @@ class SpeakTask(Generic[Planned, Voice]):
 
     def prepare(self, request: SpeakRequest) -> PlannedSpeech[Planned]:
         """See Task."""
+        refuse_source(request, "the system")
         return PlannedSpeech(self._text.prepare(request), request.prompt)
 
     @torch.no_grad()

@@ -59,7 +59,10 @@ def load_generator(directory: Path) -> tuple[str, nn.Module]:
     family, values = stored["family"], stored["config"]
     if not isinstance(family, str) or not isinstance(values, Mapping):
         raise ValueError(f"{path}: 'family' must be a name and 'config' an object")
-    module = trainable(family).module(build_config(family, values))
+    try:
+        module = trainable(family).module(build_config(family, values))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
     weights = directory / WEIGHTS
     try:
         state = load_file(weights)

@@ -121,8 +121,17 @@ class TokenIdentity:
 
     @staticmethod
     def from_json(text: str) -> TokenIdentity:
-        """Read what `to_json` wrote."""
-        return TokenIdentity(**json.loads(text))
+        """Read what `to_json` wrote. ValueError for what is no identity."""
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"holds a {type(values).__name__}, not an object")
+        for field in dataclasses.fields(TokenIdentity):
+            kind = {"str": str, "int": int, "bool": bool}[str(field.type)]
+            if field.name in values and type(values[field.name]) is not kind:
+                raise ValueError(f"{field.name} is {values[field.name]!r:.40}, not a {kind.__name__}")
+            if field.name not in values and field.default is dataclasses.MISSING:
+                raise ValueError(f"lacks {field.name}")
+        return TokenIdentity(**values)
 
 
 _LATER = ("channels", "signed", "chunk_frames", "chunk_stride")

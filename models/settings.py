@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -21,12 +22,17 @@ def dataclass_from(kind: type[T], values: Mapping[str, Any], what: str) -> T:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise ValueError(f"{what} lacks {name!r}")
+    check_finite(values, what)
     return kind(**{key: frozen(value) for key, value in values.items()})
 
 
 def replaced(base: T, values: Mapping[str, Any], what: str) -> T:
-    """`base` with `values` in place; ValueError for a key that it does not have."""
-    check_keys(values, [field.name for field in dataclasses.fields(base)], what)  # type: ignore[arg-type]
+    """`base` with `values` in place; ValueError for a key that it does not have, or a value of another type."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(base)}  # type: ignore[arg-type]
+    check_keys(values, list(kinds), what)
+    check_finite(values, what)
+    for key, value in values.items():
+        _check_kind(key, value, kinds[key], what)
     changed: T = dataclasses.replace(base, **{key: frozen(value) for key, value in values.items()})  # type: ignore[type-var]
     return changed
 
@@ -61,6 +67,31 @@ def check_keys(values: Mapping[str, Any], known: list[str], what: str) -> None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             raise ValueError(f"unknown key {key!r} in {what}{hint}")
+
+
+def check_finite(values: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError for the first number that is infinite or none, in lists and nested mappings too."""
+    for key, value in values.items():
+        inner = value if isinstance(value, list | tuple) else [value]
+        for one in inner:
+            if isinstance(one, Mapping):
+                check_finite(one, what)
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"{key} is {one} in {what}; it must be finite")
+
+
+def _check_kind(key: str, value: object, kind: str, what: str) -> None:
+    """Raise ValueError for a value that does not fit a field's annotation, if that is a number, a text or a bool."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        "int": is_number and value == int(value),  # type: ignore[call-overload]
+        "float": is_number,
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+    }
+    if not fits.get(kind, True):
+        name = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}[kind]
+        raise ValueError(f"{key} is {value!r:.40} in {what}; it must be {name}")
 
 
 def frozen(value: Any) -> Any:

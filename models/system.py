@@ -39,6 +39,13 @@ class SpeakRequest:
     """The part of `source`, in seconds, that is to be said anew."""
 
 
+def refuse_source(request: SpeakRequest, name: str) -> None:
+    """ValueError for a request that names a source: the system `name` has no speech tasks, and would speak as usual."""
+    if request.source is not None or request.edit_s is not None:
+        given = "source" if request.source is not None else "edit_s"
+        raise ValueError(f"{given} is given, but {name} has no speech tasks; it speaks text")
+
+
 @dataclass(frozen=True)
 class ConvertRequest:
     """A recording whose content is to be said in the voice of `reference`."""

@@ -74,9 +74,18 @@ def save_system(
         description["capabilities"] = sorted(system.capabilities)
         description["sample_rate"] = system.sample_rate
         _write(directory, description)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(directory)
+        if isinstance(error, ValueError):
+            raise ValueError(_of_given(str(error), directory, generators)) from error
         raise
+
+
+def _of_given(message: str, directory: Path, generators: Mapping[str, Path]) -> str:
+    """The message with the directories that were given in the place of their copies, which are gone."""
+    for name, source in generators.items():
+        message = message.replace(str(directory / name), str(source))
+    return message.removeprefix(f"{directory}: ")
 
 
 def read_description(directory: Path) -> Mapping[str, Json]:
@@ -191,8 +200,9 @@ def _load_codec(folder: Path, source: Json, identity: Json, device: str | torch.
     inside = folder / str(source)
     named = str(source) if not inside.is_dir() and Path(str(source)).name == source else None
     described = _mapping(identity)
-    levels = described["n_codebooks"]
-    assert isinstance(levels, int)
+    levels = described.get("n_codebooks")
+    if not isinstance(levels, int):
+        raise ValueError(f"{folder / DESCRIPTION}: a codec's identity lacks the number n_codebooks")
     codec = load_levels(named or str(_inside(folder, source)), levels, device)
     now = _identity(codec)
     for key, was in described.items():

@@ -72,9 +72,10 @@ class Assemble:
 
     def run(self, arguments: argparse.Namespace) -> Values | None:
         """Assemble; see `trainers.assemble`."""
-        from catalog.models import tracking_uri
+        from catalog.models import check_names, tracking_uri
         from trainers.assemble import assemble
 
+        check_names(arguments.name, arguments.alias)
         return assemble(
             arguments.family,
             _parts(arguments),
@@ -130,11 +131,12 @@ class Import:
 
     def run(self, arguments: argparse.Namespace) -> Values | None:
         """Convert and register; see `trainers.import_checkpoint`."""
-        from catalog.models import tracking_uri
+        from catalog.models import check_names, tracking_uri
         from models.families import bundles
         from trainers.import_bundle import Further, import_bundle
         from trainers.import_checkpoint import import_checkpoint
 
+        check_names(arguments.name, arguments.alias)
         names = {"w2v_bert": "w2v_bert", "w2v_layer": "layer", "statistics": "statistics", "phones": "phones"}
         given = {ours: getattr(arguments, word) for word, ours in names.items()}
         given = {ours: value for ours, value in given.items() if value is not None}
@@ -159,7 +161,7 @@ class ImportConfig:
         parser.add_argument("program", metavar="PROGRAM", help="for example vall-e")
         parser.add_argument("path", type=Path, metavar="FILE", help="its YAML file")
         parser.add_argument(
-            "-o", "--output", type=Path, default=Path("configs"), help="folder; default: configs"
+            "-o", "--output", type=command.local, default=Path("configs"), help="folder; default: configs"
         )
         parser.add_argument("--dataset", help="dataset to train on; default: datasets/ and the file's name")
         parser.add_argument(
@@ -184,7 +186,9 @@ class ExportCheckpoint:
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """SOURCE, PATH, the format."""
         parser.add_argument("source", metavar="SOURCE", help="generator directory or models:/ URI")
-        parser.add_argument("path", type=Path, metavar="PATH", help="the file to write, for example fp32.pth")
+        parser.add_argument(
+            "path", type=command.local, metavar="PATH", help="the file to write, for example fp32.pth"
+        )
         parser.add_argument("--format", help="as `import` names it; default: the one that there is")
         parser.add_argument(
             "--tracking-uri", help="MLflow; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -161,9 +160,13 @@ def _tokenizer(source: str, features: Values, directory: Path, uri: str) -> str:
 
 
 def _record(generator: Path) -> Record:
-    """Record of its training; empty for an imported checkpoint."""
+    """Record of its training; empty for an imported checkpoint. ValueError for one that is damaged."""
     path = generator / "training.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    found = dict(read_json(path)) if path.is_file() else {}
+    for name in ("data", "codecs", "statistics"):
+        if not isinstance(found.get(name, {}), Mapping):
+            raise ValueError(f"{path}: {name} is {found[name]!r:.60}; it must be an object")
+    return found
 
 
 def _check_codecs(what: str, record: Values, trained_on: str, given: Mapping[str, str]) -> None:
@@ -181,6 +184,8 @@ def _check_codecs(what: str, record: Values, trained_on: str, given: Mapping[str
             made[role] = (identity.source, identity.weights_sha256)
         for role, (source, weights) in made.items():
             _check_codec(what, source, weights, load_codec(given.get(role, given["codec"])), role)
+    except (TypeError, AttributeError) as error:
+        raise JobError(f"{what}: its training.json does not describe codecs: {error}") from error
     except ValueError as error:
         raise JobError(str(error)) from error
 
@@ -250,7 +255,7 @@ def common_text(parts: Mapping[str, Path], generators: Mapping[str, str]) -> dic
             raise UsageError(
                 f"{role} {generators[role]} does not say its text front end: give --set text.kind=..."
             )
-        found[role] = json.loads((part / "text.json").read_text(encoding="utf-8"))
+        found[role] = dict(read_json(part / "text.json"))
         digests[role] = _digest(part / str(found[role]["source"])) if "source" in found[role] else ""
     first, *others = found.items()
     for role, description in others:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from catalog.command import UsageError
 from catalog.config import Settings, load_config
+from catalog.models import check_names
 from models.adapters import AdapterConfig
 from models.checkpoints import Record, Values
 from trainers.loop_config import LoopConfig
@@ -115,6 +116,8 @@ class FitSettings(Settings):
 def load_fit(path: Path | None, overrides: Sequence[str] = ()) -> FitSettings:
     """Read a fit configuration. UsageError names an unknown key, a wrong value or an unknown family."""
     settings = load_config(FitSettings, path, overrides)
+    if settings.register_as is not None:
+        check_names(settings.register_as)
     data = settings.data
     if (data.dataset is None) == (not data.files):
         raise UsageError("data: give either dataset or files")

@@ -23,7 +23,7 @@ from models.maskgct.t2s import MaskGCTT2S
 from models.prompt import PerPrompt, Prompt, prompt_codes
 from models.sampling.draws import RowDraws, row_seeds
 from models.settings import replaced, with_preset
-from models.system import Capability, SpeakRequest, Speech, System, rows_of
+from models.system import Capability, SpeakRequest, Speech, System, refuse_source, rows_of
 from models.text.front_ends import TextFrontEnd
 
 
@@ -92,6 +92,7 @@ class SpeakTask:
 
     def prepare(self, request: SpeakRequest) -> PreparedSpeech:
         """Tokenise and decide the length. ValueError with one line for a request that cannot be spoken."""
+        refuse_source(request, "maskgct")
         return PreparedSpeech(self._text.prepare(request), request.prompt)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from models.layers.masks import pad_rows
 from models.manifest import Parts
 from models.sampling.draws import row_seeds
 from models.settings import replaced
-from models.system import Capability, SpeakRequest, Speech, System, rows_of
+from models.system import Capability, SpeakRequest, Speech, System, refuse_source, rows_of
 from models.text.front_ends import TextFrontEnd
 from models.toktts.network import TokTTS
 from models.toktts.options import TokTTSOptions
@@ -85,6 +85,7 @@ class SpeakTask:
 
     def prepare(self, request: SpeakRequest) -> Sentence:
         """Tokenise. ValueError with one line for a request that cannot be spoken."""
+        refuse_source(request, "toktts")
         if request.prompt is not None:
             raise ValueError("toktts has one voice, that of its data; it takes no voice prompt")
         if request.duration_s is not None:

@@ -191,15 +191,17 @@ def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:
 
     `allowed` are its endings, in words.
     """
+    if path.suffix.lower() not in allowed.split():
+        raise UsageError(f"{path}: must be {allowed}")
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise UsageError(f"{path}: is not a regular file")
         # Not splitlines: a sentence may hold U+2028 and the like.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    if path.suffix.lower() not in allowed.split():
-        raise UsageError(f"{path}: must be {allowed}")
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

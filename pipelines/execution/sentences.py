@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def read_sentences(path: Path, recordings: Sequence[str] = ()) -> list[Row]:
         return [{"id": f"{number:06d}", "text": line.strip()} for number, line in numbered]
     known, rules = _FIELDS | set(recordings), _RULES | dict.fromkeys(recordings, is_text)
     rows = [(number, parse_line(path, number, line, ("text",), known)) for number, line in numbered]
-    return [beside(path, checked(row, number, rules), ("prompt", *recordings)) for number, row in rows]
+    return [
+        beside(path, checked(row, number, rules), ("prompt", "source", *recordings)) for number, row in rows
+    ]
 
 
 def duration_rule(value: object) -> str | None:
@@ -36,10 +39,25 @@ def _phones(value: object) -> str | None:
     return None if is_list else "must be a list of texts"
 
 
+def edit_rule(value: object) -> str | None:
+    """A rule of `requests.checked`."""
+    if isinstance(value, list) and len(value) == 2:
+        first, last = value
+        if _is_number(first) and _is_number(last) and 0 <= first < last < math.inf:
+            return None
+    return "must be two times in seconds, from and to"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 _RULES = {
     "prompt": is_text,
     "prompt_text": is_text,
     "language": is_text,
     "phones": _phones,
     "duration_s": duration_rule,
+    "source": is_text,
+    "edit_s": edit_rule,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
 from pipelines.execution.requests import (
     Requests,
@@ -44,11 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("source", metavar="SOURCE", nargs="?", type=Path, help="recording of what is said")
     parser.add_argument("reference", metavar="REFERENCE", nargs="?", type=Path, help="recording of the voice")
-    parser.add_argument("out", metavar="OUT", nargs="?", type=Path, help="WAV file")
+    parser.add_argument("out", metavar="OUT", nargs="?", type=local, help="WAV file")
     parser.add_argument(
         "--input", type=Path, help="instead: pairs as .jsonl (source, reference, and id if you like)"
     )
-    parser.add_argument("-o", "--output", type=Path, help="folder for WAV files, with --input")
+    parser.add_argument("-o", "--output", type=local, help="folder for WAV files, with --input")
     add_model_arguments(parser)
     add_config_arguments(parser)
 

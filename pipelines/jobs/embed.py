@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from catalog.columns import declare
-from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.datasets import Dataset
 from catalog.runs import marked_run
@@ -68,8 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audio-dir", metavar="DIR", type=Path, help="recordings, searched through all sub-folders"
     )
-    parser.add_argument("--embedding-dir", metavar="DIR", type=Path, help="gets the same tree, of .npy files")
-    parser.add_argument("--json-dir", metavar="DIR", type=Path, help="gets success_total_audio.json")
+    parser.add_argument(
+        "--embedding-dir", metavar="DIR", type=local, help="gets the same tree, of .npy files"
+    )
+    parser.add_argument("--json-dir", metavar="DIR", type=local, help="gets success_total_audio.json")
     parser.add_argument("--dataset", metavar="DATASET", help="fill its column `latents` instead")
     parser.add_argument(
         "--kind",

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
 from catalog.files import write_text
 from catalog.outward import say
@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--preset", nargs=2, metavar=("NAME", "PATH"), help=f"a published list: {', '.join(PRESETS)}"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    parser.add_argument("-o", "--output", type=local, required=True, help="folder")
     parser.add_argument("--worst", type=int, default=20, help="sentences on the page; default: 20")
     add_config_arguments(parser)
 

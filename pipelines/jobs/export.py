@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from catalog.command import JobError, UsageError, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, local, require_absolute_under_ray_job
 from catalog.datasets import Dataset
 from catalog.files import written_aside
 from pipelines.datasets.formats import FORMATS
@@ -24,7 +24,7 @@ _AUDIO = ("hf", "webdataset")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="folder or URI of the dataset")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder (valle-hdf5: file) to create")
+    parser.add_argument("output", metavar="OUTPUT", type=local, help="folder (valle-hdf5: file) to create")
     parser.add_argument("--format", required=True, choices=tuple(FORMATS))
     parser.add_argument("--version", type=int, help="of the dataset; default: the newest")
     parser.add_argument("--split", default=",".join(SPLITS), help="default: train,validation")

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from catalog.command import JobError, UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.files import written_aside
 from models.identity import TokenIdentity
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("vectors", metavar="VECTORS", type=Path, help="the --embedding-dir of an embed")
     parser.add_argument(
-        "output", metavar="OUTPUT", type=Path, help="directory of the cells: semantic.tokenizer of prepare"
+        "output", metavar="OUTPUT", type=local, help="directory of the cells: semantic.tokenizer of prepare"
     )
     parser.add_argument("--cells", type=int, help="clusters, and so codes")
     parser.add_argument("--iterations", type=int, help="passes of Lloyd's algorithm")

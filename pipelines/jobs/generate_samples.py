@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from catalog.codes import Matrix, matrices
-from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.datasets import Dataset
 from catalog.files import write_text
@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=10, help="texts of each split; default: 10")
     parser.add_argument("--text", action="append", default=[], help="a text to speak; may be repeated")
     parser.add_argument("--codec", help="directory of the dataset's codec, if it is not embedded")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    parser.add_argument("-o", "--output", type=local, required=True, help="folder")
     parser.add_argument(
         "--tracking-uri", help="MLflow; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
     )

@@ -56,6 +56,10 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     require_absolute_under_ray_job(source=arguments.source, dataset=arguments.dataset)
     if not arguments.source.exists():
         raise UsageError(f"SOURCE {str(arguments.source)!r} does not exist")
+    if "://" not in arguments.dataset and _is_inside(Path(arguments.dataset), arguments.source):
+        raise UsageError(
+            f"DATASET {arguments.dataset} is inside SOURCE {arguments.source}; give another place"
+        )
     splits = [part.strip() for part in arguments.split.split(",")] if arguments.split else None
     context = Import(_identity(arguments.codec), splits)
     module: Format = import_module(FORMATS[arguments.format])  # type: ignore[assignment]
@@ -68,6 +72,11 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         "new_rejected": {reason: count for reason, count in counts.items() if reason},
         "wall_s": round(time.perf_counter() - started, 3),
     }
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """True for a place below a folder, whose files a later import would take for the source's."""
+    return path.resolve() != folder.resolve() and path.resolve().is_relative_to(folder.resolve())
 
 
 def import_rows(rows: Iterable[Row], dataset_uri: str, codec: TokenIdentity) -> Counter[str]:

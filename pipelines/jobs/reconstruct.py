@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from catalog.command import JobError, UsageError, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, local, require_absolute_under_ray_job
 from catalog.outward import say
 from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
@@ -29,7 +29,7 @@ help = "a recording, or a folder of them, through a codec and back"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the job's arguments."""
     parser.add_argument("source", metavar="IN", type=Path, help="recording, or folder of recordings")
-    parser.add_argument("output", metavar="OUT", type=Path, help="WAV file, or folder for WAV files")
+    parser.add_argument("output", metavar="OUT", type=local, help="WAV file, or folder for WAV files")
     parser.add_argument(
         "--codec",
         default="mill-16khz",
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         raise UsageError(
             f"OUT {str(output)!r} is IN: the recordings would be overwritten; give another place"
         )
+    _refuse_output(source, output)
     from models.codec_sources import load_codec
 
     codec = load_codec(arguments.codec, arguments.device)
@@ -79,6 +80,19 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         "wall_s": round(time.perf_counter() - started, 3),
         "kbit_per_s": codec.identity.kbit_s(levels),
     }
+
+
+def _refuse_output(source: Path, output: Path) -> None:
+    """UsageError for an OUT that cannot take what IN gives, or whose other files may not be ours."""
+    if not source.is_dir():
+        if not output.is_dir() and output.suffix.lower() != ".wav":
+            raise UsageError(f"OUT {output}: must end in .wav, or be a folder that exists")
+    elif output.exists() and not output.is_dir():
+        raise UsageError(f"OUT {output} is no folder, and IN {source} is one")
+    elif source.resolve().is_relative_to(output.resolve()):
+        raise UsageError(
+            f"OUT {output} holds IN {source}: other recordings there would be overwritten; give another place"
+        )
 
 
 def reconstruct(codec: Codec, recording: Path, target: Path, levels: int, device: str = "cpu") -> float:

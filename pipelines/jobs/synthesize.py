@@ -11,11 +11,11 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from catalog.command import UsageError, add_config_arguments, require_absolute_under_ray_job
+from catalog.command import UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
 from pipelines.evaluation.candidates import NOTED, SpeakBest, SynthesizeSettings, choice_of
 from pipelines.execution.requests import Requests, add_model_arguments, with_outputs
-from pipelines.execution.sentences import duration_rule, read_sentences
+from pipelines.execution.sentences import duration_rule, edit_rule, read_sentences
 from pipelines.rows import Row
 from pipelines.stages.speak import REQUESTS, Speak
 
@@ -50,7 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--edit", type=float, nargs=2, metavar="SECONDS", help="from, to: the part of --source to say anew"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="WAV file, or a folder with --input")
+    parser.add_argument(
+        "-o", "--output", type=local, required=True, help="WAV file, or a folder with --input"
+    )
     add_config_arguments(parser)
 
 
@@ -103,6 +105,8 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
             raise UsageError(f"--{name} {path}: no such file")
     if arguments.duration is not None and (rule := duration_rule(arguments.duration)):
         raise UsageError(f"--duration {arguments.duration}: {rule}")
+    if arguments.edit is not None and (rule := edit_rule(arguments.edit)):
+        raise UsageError(f"--edit {' '.join(map(str, arguments.edit))}: {rule}")
     if arguments.text is not None:
         if arguments.output.suffix.lower() != ".wav":
             raise UsageError(f"--output {arguments.output}: must end in .wav when --text is given")

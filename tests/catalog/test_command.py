@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from catalog.command import JobError, UsageError, add_config_arguments, main, require_absolute_under_ray_job
+from catalog.command import (
+    JobError,
+    UsageError,
+    add_config_arguments,
+    local,
+    main,
+    require_absolute_under_ray_job,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -164,3 +171,10 @@ def test_the_names_that_ray_uses() -> None:
     from ray._private.runtime_env.packaging import RAY_PKG_PREFIX
 
     assert (RAY_JOB_CONFIG_JSON_ENV_VAR, RAY_PKG_PREFIX) == ("RAY_JOB_CONFIG_JSON_ENV_VAR", "_ray_pkg_")
+
+
+def test_a_place_of_another_machine_is_no_local_path() -> None:
+    assert local("a/b:c.wav") == Path("a/b:c.wav")
+    for uri in ("s3://bucket/out", "file:///tmp/x", "gs://b/c"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is a URI; it must be a path of this machine"):
+            local(uri)

@@ -231,3 +231,35 @@ def test_files_that_were_moved_are_named(system, mlflow_uri, tmp_path) -> None:
         models.resolve("models:/gone/1", mlflow_uri)
     (tmp_path / "elsewhere").rename(tmp_path / "mlruns")
     assert models.resolve("models:/gone/1", mlflow_uri).is_dir()
+
+
+def test_looking_for_a_model_makes_no_store(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/none.db"
+    with pytest.raises(JobError, match=r"no such directory or registered model; .* has: none"):
+        models.resolve("models:/voice@best", uri)
+    assert models.list_models(uri) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["text", "pipe"])
+def test_a_store_that_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "notes"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.write_text("some notes\n")
+    with pytest.raises(JobError, match="notes is no SQLite database; name another file"):
+        models.list_models(f"sqlite:///{place}")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a@b", "a:b", "a\nb", "a\x1bb"])
+def test_names_that_the_registry_will_not_take(name: str) -> None:
+    with pytest.raises(UsageError, match=r"model name .* are not allowed"):
+        models.check_names(name)
+
+
+@pytest.mark.parametrize("alias", ["", "a b", "a/b", "latest", "v1", "V12", "é"])
+def test_aliases_that_the_registry_will_not_take(alias: str) -> None:
+    models.check_names("a.b-c d", "champion_1")
+    with pytest.raises(UsageError, match=r"alias .* must be letters, digits, _ and -"):
+        models.check_names("name", alias)

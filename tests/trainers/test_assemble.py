@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from catalog.command import JobError
 from models.codec_sources import load_codec
 from models.codecs.interface import Wave
 from models.families import system_kind
@@ -246,3 +249,70 @@ def test_cells_become_the_system_s_own_with_their_features(tiny_whisper: Path, t
     )
     row = task.prepare(ConvertRequest(wave, Prompt(wave)))
     assert task.run([row], [torch.Generator().manual_seed(0)])[0].wave.lengths_B.tolist() == [8_000]
+
+
+def test_what_cannot_be_used_leaves_nothing(generators: dict[str, Any], command: Any, tmp_path: Path) -> None:
+    t2s, s2a = (str(tmp_path / part / "export") for part in ("t2s", "s2a"))
+    store = tmp_path / "stores" / "none.db"
+
+    def refused(*words: str, t2s: str = t2s) -> str:
+        given = [
+            "--t2s",
+            t2s,
+            "--s2a",
+            s2a,
+            "--codec",
+            "mill-16khz@1",
+            "--tracking-uri",
+            f"sqlite:///{store}",
+        ]
+        code, _, error = command("assemble", *given, *words)
+        assert code in (1, 2)
+        assert len(error.strip().splitlines()) == 1
+        assert not store.parent.exists()
+        return str(error)
+
+    assert "nowhere: no such directory or registered model" in refused("--name", "tiny", t2s="nowhere")
+    assert "model name 'a/b'" in refused("--name", "a/b")
+    assert "alias 'not this': must be letters" in refused("--name", "tiny", "--alias", "not this")
+    error = refused("--name", "tiny", "--set", "options.frames_per_token=.inf")
+    assert "frames_per_token is inf in the options of maskgct; it must be finite" in error
+    assert "t2s_steps is 'x' in the options of maskgct; it must be a whole number" in refused(
+        "--name", "tiny", "--set", "options.t2s_steps=x"
+    )
+    broken = tmp_path / "broken"
+    shutil.copytree(t2s, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(
+        json.dumps({**config, "config": {**config["config"], "n_layers": "1"}})
+    )
+    assert f"{broken}/config.json: n_layers is '1'; it must be" in refused("--name", "tiny", t2s=str(broken))
+    (broken / "model.safetensors").unlink()
+    assert f"{broken}/config.json: " in refused("--name", "tiny", t2s=str(broken))
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        ("{", "training.json is not JSON: "),
+        ("[]", "training.json holds list; it must be an object"),
+        ('{"data": 5}', "training.json: data is 5; it must be an object"),
+        ('{"statistics": []}', "training.json: statistics is []; it must be an object"),
+        ('{"data": {"codec": 5}}', "its training.json does not describe codecs: "),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, record: str, rule: str) -> None:
+    for role in ("t2s", "s2a"):
+        (tmp_path / role).mkdir()
+        (tmp_path / role / "training.json").write_text(record)
+    parts = {role: str(tmp_path / role) for role in ("t2s", "s2a")}
+    with pytest.raises((ValueError, JobError), match=re.escape(rule)):
+        write_system(
+            tmp_path / "system",
+            "maskgct",
+            parts,
+            "pcm-16khz",
+            AssembleSettings(),
+            uri=f"sqlite:///{tmp_path}/no.db",
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"t2s", "s2a"}

@@ -80,6 +80,8 @@ def read(source: Path, context: Import) -> Iterator[Row]:
     the map of their numbers."""
     import h5py
 
+    if source.exists() and not source.is_file():
+        raise UsageError(f"SOURCE {source} cannot be read as HDF5: it is no regular file")
     try:
         file = h5py.File(source, "r")
     except OSError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from catalog.command import JobError, UsageError
+from models.identity import TokenIdentity
 from pipelines.datasets.formats import valle_hdf5, valle_tree, webdataset
 from pipelines.datasets.formats.interface import Import
 from pipelines.datasets.formats.rows import check
@@ -100,3 +103,37 @@ def test_pipes_and_giants_of_a_tree(row, toy, tmp_path: Path) -> None:
         file.truncate(1 << 40)
     found = list(valle_tree.read(tmp_path, Import(toy)))
     assert {one["id"]: one["reason"] for one in found} == dict.fromkeys(("pipe", "giant"), "unreadable")
+
+
+def test_a_pipe_is_no_hdf5_file(toy: TokenIdentity, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe cannot be read as HDF5: it is no regular file"):
+        next(valle_hdf5.read(tmp_path / "pipe", Import(toy)))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"sample_rate": "16000"}, "sample_rate is '16000', not a int"),
+        ({"codebook_size": 1024.0}, "codebook_size is 1024.0, not a int"),
+        ({"hop_length": float("nan")}, "hop_length is nan, not a int"),
+        ({"signed": 1}, "signed is 1, not a bool"),
+    ],
+)
+def test_a_description_of_a_codec_with_values_of_another_type(
+    toy: TokenIdentity, change: dict[str, object], rule: str
+) -> None:
+    with pytest.raises(ValueError, match=rule):
+        TokenIdentity.from_json(json.dumps(json.loads(toy.to_json()) | change))
+    with pytest.raises(ValueError, match="holds a list, not an object"):
+        TokenIdentity.from_json("[1]")
+    with pytest.raises(ValueError, match="lacks edition"):
+        TokenIdentity.from_json('{"name": "toy"}')
+
+
+def test_a_dataset_inside_its_source_is_refused(
+    run_import: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_import(tmp_path, tmp_path, "hf") == 2
+    assert "is inside SOURCE" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

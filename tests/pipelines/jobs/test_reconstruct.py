@@ -98,3 +98,19 @@ def test_a_manifest_that_spells_a_name_in_another_unicode_form_finds_the_file(
     assert reconstruct(folder, tmp_path / "out") == 0
     (made,) = (tmp_path / "out").iterdir()
     assert unicodedata.normalize("NFC", made.name) == "müller.wav"
+
+
+def test_an_output_that_cannot_take_the_recordings_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for source, output, rule in (
+        (folder, tmp_path / "notes", "is no folder, and IN"),
+        (folder, tmp_path, "other recordings there would be overwritten"),
+        (folder / "a.wav", tmp_path / "a.flac", "must end in .wav, or be a folder that exists"),
+        (folder, "s3://bucket/out", "is a URI; it must be a path of this machine"),
+    ):
+        assert reconstruct(source, output) == 2
+        assert rule in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 
 from pipelines.__main__ import main
+from pipelines.execution.sentences import read_sentences
 
 
 def speak(system: Path, *words: str) -> int:
@@ -327,3 +329,34 @@ def test_speech_tasks_of_valle(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert speak(valle, "--task", "nse", "--max-ar-steps", "20", *words) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["new_sentences"], told["rejected"]) == (1, 1)
+
+
+@pytest.mark.parametrize("edit", ["x", [0.1], [0.2, 0.1], [-1, 1], [0.1, "x"], [0, True], [0, math.inf]])
+def test_a_part_to_edit_that_is_none_rejects_its_line(tmp_path: Path, edit: object) -> None:
+    rows = [{"text": "one", "source": "voice.wav", "edit_s": edit}, {"text": "two", "source": 5}]
+    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    first, second = read_sentences(tmp_path / "in.jsonl")
+    assert first["problem"].startswith("line 1: edit_s is ")
+    assert first["source"] == str(tmp_path / "voice.wav")
+    assert second["problem"] == "line 2: source is 5: must be a text"
+
+
+def test_a_source_is_refused_by_a_system_without_tasks(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "source.wav", tmp_path / "out.wav"
+    soundfile.write(source, np.random.default_rng(0).normal(0, 0.1, 4000), 16_000)
+    words = ["--text", "one", "--source", str(source), "--output", str(output)]
+    assert speak(system, *words) == 1
+    assert "source is given, but maskgct has no speech tasks; it speaks text" in capsys.readouterr().err
+    assert speak(system, *words, "--edit", "nan", "1") == 2
+    assert "--edit nan 1.0: must be two times in seconds, from and to" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_pipe_of_requests_is_refused(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "in.jsonl")
+    assert speak(system, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out")) == 2
+    assert "in.jsonl: is not a regular file" in capsys.readouterr().err

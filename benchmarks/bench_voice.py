@@ -55,6 +55,8 @@ SMALL = (
     *("data.batch.frames_threshold=2048", "loop.precision=fp32", "loop.optim.lr=2e-3", "loop.ema_decay=0.99"),
     *("loop.validate_every=100", "loop.validation_batches=16"),
 )
+BATCH = 16
+"""Recordings judged before what was found is written."""
 
 
 class Bench:
@@ -232,9 +234,14 @@ class Ears:
             if to_judge:
                 into = self._folder / name / of
                 into.mkdir(parents=True, exist_ok=True)
-                judged, _ = judge_folder(into, to_judge, self.judges, self._judge.judge, len(to_judge))
+                judged, _ = judge_folder(into, to_judge, self.judges, self._in_batches, BATCH)
                 found[of] = {key: _rounded(figure) for key, figure in table({of: judged})[of].items()}
         return found
+
+    def _in_batches(self, rows: Sequence[Record]) -> Iterator[Record]:
+        """Kept one by one, so that a rerun goes on."""
+        for at in range(0, len(rows), BATCH):
+            yield from self._judge.judge(rows[at : at + BATCH])
 
     @staticmethod
     def _row(row: Values, place: Path) -> Record:

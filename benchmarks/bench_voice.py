@@ -125,7 +125,7 @@ class Bench:
         half = self.given.minutes / len(voice.ROLES)
         found = {role: voice.train(self.carried, self.runs, role, half, device) for role in voice.ROLES}
         if any(outcome.stopped == "interrupted" for outcome in found.values()):
-            raise KeyboardInterrupt
+            raise JobError("interrupted; the same command goes on")
         return {
             role: {"steps": one.step, "validation_loss": one.validation_loss} for role, one in found.items()
         }

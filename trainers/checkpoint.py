@@ -142,9 +142,14 @@ def check_identity(
         if old.get(key) != new.get(key)
     ]
     if differing:
+        moved = (
+            "; if the dataset was moved, make its old path a link to the new one and name the old one"
+            if old.get("data.dataset") != new.get("data.dataset")
+            else ""
+        )
         raise ValueError(
             f"{path} was made with other settings: {'; '.join(differing)}. "
-            "Continue with the same ones, or start in another output directory"
+            f"Continue with the same ones, or start in another output directory{moved}"
         )
 
 

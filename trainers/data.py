@@ -162,8 +162,22 @@ class Batches(Generic[B]):
             counts = [
                 f"{self.left_out[key]} {reason}" for key, reason in reasons.items() if self.left_out[key]
             ]
-            raise ValueError(f"no row can be used: of {len(self.store)} rows, {', '.join(counts)}")
+            told = [remedy for key, remedy in self._remedies() if self.left_out.get(key)]
+            raise ValueError(
+                f"no row can be used: of {len(self.store)} rows, {'; '.join([', '.join(counts), *told])}"
+            )
         return usable_N
+
+    def _remedies(self) -> list[tuple[str, str]]:
+        """Changes that let in rows left out for a reason, in words."""
+        by = self.needs.companions_by
+        return [
+            (TOO_LONG, "raise max_token_length, and frames_threshold with it"),
+            (
+                TOO_FEW,
+                f"prompts are other rows of the same {by}: name each row's {by}, or choose other objective.prompts",
+            ),
+        ]
 
     def _frames(self) -> IntArray:
         """Frames of each row that are read of it, its own prompt included."""

@@ -187,3 +187,11 @@ def test_a_key_that_was_added_later_must_have_the_value_from_before() -> None:
         check_identity(Path("p"), saved, other, legacy)
     with pytest.raises(ValueError, match=r'objective\.text\.normalize was "spoken", is "none"'):
         check_identity(Path("p"), other, before, legacy)
+
+
+def test_a_run_whose_dataset_moved_is_told_both_places_and_what_to_do(tmp_path: Path) -> None:
+    saved, wanted = ({"data": {"dataset": place}} for place in ("/old/place", "/new/place"))
+    with pytest.raises(
+        ValueError, match=r'data\.dataset was "/old/place", is "/new/place"\. .* make its old path a link'
+    ):
+        check_identity(tmp_path / "step.pt", saved, wanted)

@@ -239,7 +239,8 @@ def test_rows_that_are_left_out_are_never_cropped(make_store: MakeStore) -> None
         (
             {"speaker": ["a", "b", "c"]},
             Needs((), 1, 5),
-            "1 are empty or longer .*, 2 have fewer than 1 others of the same speaker",
+            "1 are empty or longer .*, 2 have fewer than 1 others of the same speaker; raise max_token_length, .*; "
+            "prompts are other rows of the same speaker: name each row's speaker, or choose other objective.prompts$",
         ),
     ],
 )

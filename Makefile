@@ -44,7 +44,7 @@ bench: setup
 # Small wrong changes to a file or folder, and which of them no test notices: make mutants WHAT=models/sampling/masked.py TESTS=tests/models/sampling
 mutants: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps mutmut==3.8.1 coverage libcst linkify-it-py mdit-py-plugins setproctitle textual
-	$(BIN)/python -m benchmarks.mutants $(WHAT) --tests $(or $(TESTS),tests)
+	$(BIN)/python -m benchmarks.mutants $(WHAT) --tests $(or $(TESTS),tests) $(if $(SAMPLE),--sample $(SAMPLE))
 
 # Compiled without addresses, for every platform; run it after changing a dependency.
 lock:

@@ -233,6 +233,12 @@ def test_repeated_tokens_are_penalised_by_their_sign():
     assert choose(logits, window, [1], RowDraws([0], "cpu"), recent).tolist() == [[0]]
 
 
+def test_small_logits_have_a_sign_too():
+    logits, recent = torch.tensor([[[0.9, 0.5, -0.5]]]), torch.tensor([[0]])
+    greedy = TokenSampling(0, repetition_penalty=2.0)
+    assert choose(logits, greedy, [1], RowDraws([0], "cpu"), recent).tolist() == [[1]]
+
+
 def test_prefixes_count_as_repeated():
     network = Network(lambda row: torch.tensor([0.0, 3.0, 2.0, 0.0, 0.0, 0.0, -9.0]))
     sampling = TokenSampling(0, repetition_penalty=2.0)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from catalog.command import UsageError
+from trainers.settings import load_fit
 from trainers.tracking import RunReference, Tracker, close_run
 
 pytestmark = pytest.mark.usefixtures("bigram_family")
@@ -128,3 +130,10 @@ def test_a_server_that_fails_does_not_end_the_training(
     tracker.close()
     close_run(tracker.run, "FINISHED")
     assert "Run with id=0000" in caplog.text.replace("'", "")
+
+
+def test_a_name_that_cannot_be_registered_is_refused_before_the_training(tmp_path: Path) -> None:
+    config = tmp_path / "fit.yaml"
+    config.write_text("family: maskgct_t2s\ndata: {dataset: nowhere}\nloop: {max_steps: 2}\nregister: a/b\n")
+    with pytest.raises(UsageError, match="model name 'a/b'"):
+        load_fit(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def _load(source: Path) -> Mapping[str, Any]:
             loaded = datasets.load_from_disk(str(source))
             parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
             return {name: part.to_iterable_dataset() for name, part in parts.items()}
-        found: Mapping[str, Any] = datasets.load_dataset(str(source), streaming=True)
+        # The builder wants a cache, in a home that may be read-only, but nothing is kept there.
+        with tempfile.TemporaryDirectory() as cache:
+            found: Mapping[str, Any] = datasets.load_dataset(str(source), streaming=True, cache_dir=cache)
         return found
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UsageError(f"SOURCE {source} cannot be read as a dataset directory: {error}") from error

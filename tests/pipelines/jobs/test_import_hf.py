@@ -34,3 +34,15 @@ def test_a_saved_dataset_dict(row, toy, tmp_path: Path, capsys, stored, run_impo
     found = stored(tmp_path / "new", ["detail"])
     assert {key: one["split"] for key, one in found.items()} == {"7": "train", "8": "rejected"}
     assert found["8"]["detail"].startswith("codes are missing or of unequal lengths")
+
+
+def test_a_home_that_cannot_be_written_is_no_hindrance(
+    row, toy, tmp_path: Path, run_import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/proc/no/place")
+    codes = row("x")["codes"].tolist()
+    (tmp_path / "source").mkdir()
+    pq.write_table(pa.table({"text": ["words"], "codes": [codes]}), tmp_path / "source" / "train.parquet")
+    assert run_import(tmp_path / "source", tmp_path, "hf") == 0

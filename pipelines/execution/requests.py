@@ -191,7 +191,7 @@ def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:
 
     `allowed` are its endings, in words.
     """
-    if path.suffix.lower() not in allowed.split():
+    if path.suffix.lower() not in allowed.split() and (path.suffix or path.exists()):
         raise UsageError(f"{path}: must be {allowed}")
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end

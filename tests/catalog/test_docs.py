@@ -78,7 +78,9 @@ def test_the_first_example(described) -> None:
 
 
 def test_datasets_reads_it(described, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))  # HF_HOME was read at its import
     assert list(read(described, "datasets")) == expected(described)
 
 

@@ -109,10 +109,12 @@ def test_resemblyzer_hears_windows_and_loudness_does_not_matter_above_its_target
     assert float(torch.nn.functional.cosine_similarity(cut.latents_BTD, found.latents_BTD, dim=-1)) > 0.99
 
 
-def test_resemblyzer_is_the_packages(noise: Noise) -> None:
+def test_resemblyzer_is_the_packages(noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its own weights, against its own encoder; silence is not trimmed."""
     if importlib.util.find_spec("resemblyzer") is None:
         pytest.skip("needs the package resemblyzer (make bench installs it)")
+    # librosa refuses to be imported where numba can write neither beside it nor at home.
+    monkeypatch.setattr(pytest.importorskip("numba").config, "CACHE_DIR", str(tmp_path))
     voice_encoder = pytest.importorskip("resemblyzer")
     embedder = load_embedder(EmbedderSource("speaker", "resemblyzer"))
     encoder = voice_encoder.VoiceEncoder("cpu", verbose=False)

@@ -88,7 +88,9 @@ def test_hugging_face_loads_it_with_its_splits(make_dataset, rows, tmp_path: Pat
     assert np.array_equal(first["codes"], rows[0]["codes"])
     assert (first["text"], first["dnsmos"], first["speaker"]) == ("the words of a", 3.25, "anna")
     assert "reason" not in first
-    streamed = datasets.load_dataset(str(tmp_path / "out"), split="validation", streaming=True)
+    streamed = datasets.load_dataset(
+        str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"), split="validation", streaming=True
+    )
     assert [one["id"] for one in streamed] == ["c"]
 
 

@@ -35,7 +35,7 @@ class LoopConfig:
     """torch.compile the objective's networks."""
     activation_checkpointing: bool = False
     """Compute the layers again in the backward pass instead of keeping what they made: far less memory, so longer
-    batches, for about a third more work. It changes no result."""
+    batches, for about a quarter more work. It changes no result."""
     ema_decay: float | None = None
     """Validate and export an exponential moving average of the weights."""
     optim: OptimConfig = field(default_factory=OptimConfig)

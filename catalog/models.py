@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from catalog.command import JobError, UsageError
+from catalog.tracking_store import check_place, is_absent, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,7 +155,7 @@ def describe(source: str, tracking_uri: str) -> ModelVersion:
     match = _REFERENCE.fullmatch(source)
     if match is None:
         raise JobError(f"{source}: no such directory, and not models:/name@alias or models:/name/version")
-    if _is_absent(tracking_uri):
+    if is_absent(tracking_uri):
         raise JobError(f"{source}: no such directory or registered model; {tracking_uri} has: none")
     client = _client(tracking_uri)
     name, alias, version = match["name"], match["alias"], match["version"]
@@ -211,7 +212,7 @@ def log_metrics(
 
 def list_models(tracking_uri: str) -> list[ModelVersion]:
     """Every registered version, by name and number."""
-    if _is_absent(tracking_uri):
+    if is_absent(tracking_uri):
         return []
     client = _client(tracking_uri)
     aliases = {model.name: model.aliases for model in _pages(client.search_registered_models)}
@@ -242,50 +243,6 @@ def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature
         outputs=Schema([ColSpec("binary", "audio"), ColSpec("long", "sample_rate")]),
         params=ParamSchema([ParamSpec("seed", "long", 0)]),
     )
-
-
-_SQLITE = "sqlite:///"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite tracking URI, in which `%41` is an A; None for another store."""
-    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
-
-
-def sqlite_uri(file: Path) -> str:
-    """The tracking URI of an SQLite file, whatever its path is made of."""
-    return _SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
-
-
-def check_place(uri: str) -> None:
-    """JobError for an SQLite store that is a folder or cannot be made, which MLflow would try to open for minutes."""
-    path = sqlite_file(uri)
-    if path is not None:
-        if path.is_dir():
-            raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
-        if path.exists():
-            if not _may_be_sqlite(path):
-                raise JobError(f"tracking URI {uri!r}: {path} is no SQLite database; name another file")
-            return
-        # MLflow makes what is missing below.
-        place = next(one for one in path.absolute().parents if one.exists())
-        if not (place.is_dir() and os.access(place, os.W_OK)):
-            raise JobError(f"tracking URI {uri!r}: {place} is no folder that can be written")
-
-
-def _may_be_sqlite(path: Path) -> bool:
-    """False for pipes, and for files that begin otherwise. An empty file becomes a database."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(16) in (b"", b"SQLite format 3\0")
-
-
-def _is_absent(uri: str) -> bool:
-    """True for an SQLite store whose file does not exist, which looking for something would make."""
-    path = sqlite_file(uri)
-    check_place(uri)
-    return path is not None and str(path) != "" and not path.exists()
 
 
 def _client(uri: str) -> MlflowClient:

@@ -15,9 +15,10 @@ from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
-from catalog.models import promote, register, sqlite_file, sqlite_uri, tracking_uri
+from catalog.models import promote, register, tracking_uri
 from catalog.outward import say, without_secrets
 from catalog.runs import newest_record
+from catalog.tracking_store import sqlite_file, sqlite_uri
 from models.checkpoints import Record, Values
 from models.codecs.interface import Codec
 from models.identity import TokenIdentity

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from catalog.files import write_text
-from catalog.models import check_place, experiment_id, sqlite_file, tracking_uri
+from catalog.models import experiment_id, tracking_uri
 from catalog.outward import without_secrets
+from catalog.tracking_store import check_place, sqlite_file
 from models.checkpoints import Record, Values
 from trainers.checkpoint_models import CheckpointModels
 from trainers.loop_config import Hooks

@@ -24,7 +24,7 @@ import torch
 
 from catalog.command import JobError
 from catalog.import_path import import_path
-from catalog.models import sqlite_uri
+from catalog.tracking_store import sqlite_uri
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import decode
 from pipelines.demo.classifier import SAMPLE_RATE, train_classifier

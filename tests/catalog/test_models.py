@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog import models
+from catalog import models, tracking_store
 from catalog.command import JobError, UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -207,16 +207,16 @@ def test_a_store_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JobError, match=f"{tmp_path}/file is no folder that can be written"):
         models.list_models(f"sqlite:///{tmp_path}/file/new/mlflow.db")
-    models.check_place(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
+    tracking_store.check_place(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
 
 
 def test_a_store_lies_where_its_path_says(system: Path, mlflow_uri: str, tmp_path: Path) -> None:
     """MLflow's SQLAlchemy decodes `%41` in a URI."""
     folder = tmp_path / "odd %41 é?"
     folder.mkdir()
-    file = Path(shutil.copy(models.sqlite_file(mlflow_uri), folder / "mlflow.db"))
-    uri = models.sqlite_uri(file)
-    assert models.sqlite_file(uri) == file
+    file = Path(shutil.copy(tracking_store.sqlite_file(mlflow_uri), folder / "mlflow.db"))
+    uri = tracking_store.sqlite_uri(file)
+    assert tracking_store.sqlite_file(uri) == file
     models.register(system, "odd", tracking_uri=uri)
     assert contents(models.resolve("models:/odd/1", uri)) == contents(system)
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlruns"}

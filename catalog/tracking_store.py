@@ -1,0 +1,55 @@
+"""The place of an SQLite tracking store: its file, its URI, and whether MLflow could open it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote
+
+from catalog.command import JobError
+
+_SQLITE = "sqlite:///"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite tracking URI, in which `%41` is an A; None for another store."""
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
+
+
+def sqlite_uri(file: Path) -> str:
+    """The tracking URI of an SQLite file, whatever its path is made of."""
+    return _SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
+
+
+def check_place(uri: str) -> None:
+    """JobError for an SQLite store that is a folder or cannot be made, which MLflow would try to open for minutes."""
+    path = sqlite_file(uri)
+    if path is not None:
+        if path.is_dir():
+            raise JobError(f"tracking URI {uri!r}: {path} is a folder; name a file, as {path / 'mlflow.db'}")
+        if path.exists():
+            if not _may_be_sqlite(path, uri):
+                raise JobError(f"tracking URI {uri!r}: {path} is no SQLite database; name another file")
+            return
+        # MLflow makes what is missing below.
+        place = next(one for one in path.absolute().parents if one.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise JobError(f"tracking URI {uri!r}: {place} is no folder that can be written")
+
+
+def _may_be_sqlite(path: Path, uri: str) -> bool:
+    """False for pipes, and for files that begin otherwise. An empty file becomes a database."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(16) in (b"", b"SQLite format 3\0")
+    except OSError as error:
+        raise JobError(f"tracking URI {uri!r}: {error.strerror or error}") from error
+
+
+def is_absent(uri: str) -> bool:
+    """True for an SQLite store whose file does not exist, which looking for something would make."""
+    path = sqlite_file(uri)
+    check_place(uri)
+    return path is not None and str(path) != "" and not path.exists()

@@ -149,10 +149,22 @@ def test_a_row_does_not_depend_on_its_batch(starts, kind, seed):
 
 def test_a_finished_row_draws_nothing():
     network, draws = random_network(3), RowDraws([5, 6], "cpu")
-    network.run([0, 1], Sampler(TokenSampling(), Limits(STOP, [2, 40]), draws))
+    limits = Limits(STOP, [2, 40], minimum=[0, 40])
+    found, _ = network.run([0, 1], Sampler(TokenSampling(), limits, draws))
+    assert [len(tokens) for tokens, _ in found] == [2, 40]
     alone = RowDraws([5], "cpu")
     network.run([0], Sampler(TokenSampling(), Limits(STOP, [2]), alone))
     assert torch.equal(draws.generators[0].get_state(), alone.generators[0].get_state())
+
+
+@pytest.mark.parametrize("period", [1, 2, 3])
+def test_a_loop_ends_with_the_token_that_makes_it_one(period):
+    """`period` tokens that repeat nothing, then as many as the guard wants."""
+    network = Network(lambda row: spike((len(row) - 1) % period))
+    limits = Limits(STOP, [60], guard=LoopGuard(4, max_period=4))
+    found, rows = network.run([0], Sampler(GREEDY, limits, RowDraws([0], "cpu")))
+    assert found == [(list(range(period)), "loop")]
+    assert rows[0].evaluations == period + 4
 
 
 @given(st.integers(0, 200), st.integers(1, 4), st.sampled_from([0.0, 1.0, 2.0]))

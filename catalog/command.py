@@ -136,8 +136,8 @@ def require_absolute_under_ray_job(**locations: str | Path | None) -> None:
 
 
 def _is_relative(location: str) -> bool:
-    if location.startswith("sqlite:"):
-        return not location.startswith("sqlite:////")
+    if re.match(r"sqlite(\+\w+)?:", location):
+        return ":////" not in location
     has_scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location) is not None
     return not has_scheme and not Path(location).is_absolute()
 

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from catalog.command import JobError, UsageError
-from catalog.tracking_store import check_place, is_absent, sqlite_file
+from catalog.tracking_store import check_place, is_absent, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,10 @@ class ModelVersion:
 
 def tracking_uri(given: str | None) -> str:
     """The URI given, else MLFLOW_TRACKING_URI, else an SQLite file in the working directory."""
-    return given or os.environ.get(_VARIABLE) or DEFAULT_TRACKING_URI
+    uri = given or os.environ.get(_VARIABLE) or DEFAULT_TRACKING_URI
+    path, mark, query = uri.partition("?")
+    file = sqlite_file(path)
+    return sqlite_uri(file) + mark + query if file is not None and "%" in path else uri
 
 
 # `register` and `resolve` have a parameter of that name.

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from catalog.command import JobError
 
-_SQLITE = "sqlite:///"
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
 
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of an SQLite tracking URI, in which `%41` is an A; None for another store."""
-    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
+    match = _SQLITE.match(uri)
+    return Path(unquote(match["path"])) if match else None
 
 
 def sqlite_uri(file: Path) -> str:
-    """The tracking URI of an SQLite file, whatever its path is made of."""
-    return _SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
+    """The tracking URI of an SQLite file, whatever its path is made of.
+
+    MLflow makes the folders above the store of a plain `sqlite:` URI, and does not decode their names before.
+    """
+    plain = str(file.absolute())
+    quoted = plain.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{plain}" if quoted == plain else f"sqlite+pysqlite:///{quoted}"
 
 
 def check_place(uri: str) -> None:

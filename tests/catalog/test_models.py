@@ -220,6 +220,18 @@ def test_a_store_lies_where_its_path_says(system: Path, mlflow_uri: str, tmp_pat
     models.register(system, "odd", tracking_uri=uri)
     assert contents(models.resolve("models:/odd/1", uri)) == contents(system)
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlruns"}
+    plain = f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
+    assert models.tracking_uri(plain) == models.tracking_uri(uri) == uri
+    assert models.tracking_uri(f"{plain}?timeout=9") == f"{uri}?timeout=9"
+
+
+def test_a_new_store_makes_no_other_folder(system: Path, tmp_path: Path) -> None:
+    """MLflow makes the folders above a new store, of the URI as it is written."""
+    place = tmp_path / "odd %41" / "mlflow.db"
+    place.parent.mkdir()
+    models.register(system, "odd", tracking_uri=tracking_store.sqlite_uri(place))
+    assert [path.name for path in tmp_path.iterdir() if "%" in path.name] == ["odd %41"]
+    assert place.is_file()
 
 
 def test_files_that_were_moved_are_named(system, mlflow_uri, tmp_path) -> None:

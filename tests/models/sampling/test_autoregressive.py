@@ -195,6 +195,29 @@ def test_a_beam_that_draws_draws_without_replacement():
         torch.testing.assert_close(scores, torch.full((1, 2), -math.log(2)))
 
 
+def test_a_beam_that_draws_goes_on_with_the_best_of_what_it_drew():
+    """One beam draws two candidates: of two possible tokens both, whatever the seed."""
+    network = Network(lambda row: torch.tensor([0.2, 0.8, *[0.0] * (V - 2)]).log())
+    for seed in range(10):
+        search = BeamSearch(Beams(1), Limits(STOP, [3]), TokenSampling(), RowDraws([seed], "cpu"))
+        assert network.run([0], search)[0] == [([1, 1, 1], "length")]
+
+
+def test_an_end_counts_among_the_best_candidates_only():
+    """[1] ends as the best of two beams; [2], the third best candidate, does not, so the search goes on to a better."""
+    spread = {0: 0.22, 1: 0.21, 2: 0.2, 3: 0.19, 4: 0.18}
+    likely = {(): {1: 0.6, 2: 0.4}, (1,): {STOP: 0.6, 3: 0.4}, (2,): {STOP: 0.55, 4: 0.45}}
+    likely |= {(1, 3): spread, (2, 4): spread}
+
+    def logits(row):
+        then = {STOP if len(row) == 7 else 5: 1.0}
+        found = likely.get(tuple(row[1:]), then)
+        return torch.tensor([found.get(token, 0.0) for token in range(V)]).log().clamp(min=-60)
+
+    found, _ = Network(logits).run([0], BeamSearch(Beams(2), Limits(STOP, [9])))
+    assert found == [([1, 3, 0, 5, 5, 5], "stop")]
+
+
 def drawn_shares(logits, sampling, count=20000, recent=None):
     draws = RowDraws([1], "cpu")
     tokens = choose(logits.expand(1, count, len(logits)), sampling, [count], draws, recent)

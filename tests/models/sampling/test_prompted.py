@@ -32,3 +32,11 @@ def test_more_axes_travel_along():
     joined = rows.join(prompt, target)
     assert torch.equal(joined[1], torch.cat([prompt[1], target[1, :1]]))
     assert torch.equal(rows.target(joined)[0], target[0])
+
+
+def test_every_part_is_on_the_device_that_is_named():
+    """The device without values stands for one that this machine may not have."""
+    rows = PromptedRows([1, 2], [2, 1], "meta")
+    joined = rows.join(torch.zeros(2, 2, device="meta"), torch.zeros(2, 2, device="meta"))
+    parts = [joined, rows.target(joined), rows.mask_BN, rows.prompt_mask_BN, rows.target_mask_BT]
+    assert {part.device.type for part in parts} == {"meta"}

@@ -1,0 +1,188 @@
+"""The speech stage alone, between a tokenizer and a codec that do what they are told."""
+
+import pytest
+import torch
+
+from models.codecs.interface import Codes, Wave
+from models.content import Content, Voice
+from models.identity import TokenIdentity
+from models.maskgct.options import SemanticS2AOptions
+from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
+from models.maskgct.semantic_stages import SpeechStage
+from models.sampling.draws import RowDraws
+
+S, V, Q = 11, 13, 3
+QUICK = {"first_steps": 2, "s2a_steps": (1, 2, 1)}
+
+
+class Coder:
+    """A frame's code is the number of samples at or above a half, on each level; so many last frames are missing."""
+
+    def __init__(self, name, sample_rate, hop, levels, size, missing=0):
+        self.identity = TokenIdentity(name, "1", "", sample_rate, hop, levels, size)
+        self.name, self.sample_rate, self.hop_length = name, sample_rate, hop
+        self.n_codebooks, self.codebook_size, self.missing = levels, size, missing
+
+    def encode(self, wave_BT, lengths_B):
+        padded = torch.nn.functional.pad(wave_BT, (0, -wave_BT.shape[1] % self.hop_length))
+        codes_BT = (padded.unflatten(1, (-1, self.hop_length)) >= 0.5).sum(-1)
+        codes_BT = codes_BT[:, : codes_BT.shape[1] - self.missing]
+        lengths_B = torch.full_like(lengths_B, codes_BT.shape[1])
+        return Codes(codes_BT[:, None].repeat(1, self.n_codebooks, 1), lengths_B)
+
+    def decode(self, codes):
+        self.decoded = codes
+        return Wave(codes.codes_BQT.sum(1).float(), codes.lengths_B * self.hop_length, self.sample_rate)
+
+
+def network(levels, first_level=0, seed=0, codes=V, tokens=S):
+    module = MaskGCTSemanticS2A(MaskGCTSemanticS2AConfig(tokens, levels, codes, 16, 1, 2, 24, first_level))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+    return module
+
+
+def stage(first=None, full=None, codec=None, missing=0, tokenizer_rate=1000, **options):
+    full = full or network(Q, 1 if first is not None else 0)
+    codec = codec or Coder("codec", 1000, 20, Q, V)
+    tokenizer = Coder("tokens", tokenizer_rate, 20, 1, S, missing)
+    return SpeechStage(first, full, Content(codec, tokenizer), SemanticS2AOptions(**(QUICK | options)))
+
+
+def tokens(n, seed=0):
+    return torch.randint(0, S, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+def voice(n, seed=7):
+    codes = torch.randint(0, V, (n, Q), generator=torch.Generator().manual_seed(seed))
+    return Voice(tokens(n, seed), codes)
+
+
+def made(one, rows, voices, seeds):
+    found, lengths_B = one.generate(rows, voices, RowDraws(seeds, "cpu"))
+    return [codes[:n] for codes, n in zip(found.codes_BTQ, lengths_B.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "samples", "expected"),
+    [
+        (0, 100, [20, 20, 10, 0, 7]),
+        (1, 100, [20, 20, 10, 0, 0]),
+        (2, 100, [20, 20, 10, 10, 10]),
+        (0, 81, [20, 20, 10, 0, 0]),
+        (1, 81, [20, 20, 10, 0, 0]),
+    ],
+)
+def test_content_is_as_long_as_the_recording(missing, samples, expected):
+    """The tokens that a tokenizer leaves out at the end are its last one again."""
+    wave_T = torch.zeros(100)
+    wave_T[:50], wave_T[90:97] = 0.7, 0.7
+    assert stage(missing=missing).content(wave_T[:samples]).tolist() == expected
+
+
+def test_content_has_the_frames_of_its_own_rate():
+    """A tokenizer of half the rate has half as many frames; the last one may not be full."""
+    assert len(stage(tokenizer_rate=500).content(torch.zeros(100))) == 3
+    assert len(stage(tokenizer_rate=500, missing=1).content(torch.zeros(100))) == 3
+    assert len(stage(tokenizer_rate=500, missing=1).content(torch.zeros(121))) == 4
+
+
+def test_a_voice_is_all_its_codes():
+    wave_T = torch.zeros(60)
+    wave_T[20:30] = 0.7
+    found = stage().voice(wave_T)
+    assert found.content_S.tolist() == [0, 10, 0]
+    assert found.frames_PX.tolist() == [[0] * Q, [10] * Q, [0] * Q]
+
+
+@pytest.mark.parametrize(
+    ("voice_s", "used"), [(0.0, 9), (0.08, 4), (0.0849, 4), (0.0851, 4), (0.091, 5), (0.12, 6), (9.0, 6)]
+)
+def test_so_much_of_a_voice_is_used(voice_s, used):
+    """50 frames a second, and no more frames than are made, 6 here; 0 is all."""
+    rows, heard = [tokens(6)], voice(9)
+    shorter = Voice(heard.content_S[:used], heard.frames_PX[:used])
+    found = made(stage(voice_s=voice_s), rows, [heard], [1])
+    assert torch.equal(found[0], made(stage(), rows, [shorter], [1])[0])
+    other = Voice(heard.content_S[: used - 1], heard.frames_PX[: used - 1])
+    assert not torch.equal(found[0], made(stage(), rows, [other], [1])[0])
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_rows_do_not_depend_on_their_batch(two):
+    """Voices of different lengths and none; `first` makes the first level where there is one."""
+    one = stage(network(1, seed=3) if two else None)
+    rows, voices = [tokens(4), tokens(9, 1), tokens(6, 2)], [voice(3), None, voice(8, 8)]
+    together = made(one, rows, voices, [1, 2, 3])
+    assert [codes.shape for codes in together] == [(4, Q), (9, Q), (6, Q)]
+    for row in range(3):
+        (alone,) = made(one, rows[row : row + 1], voices[row : row + 1], [row + 1])
+        assert torch.equal(alone, together[row])
+
+
+def test_the_first_network_makes_the_first_level_with_settings_of_its_own():
+    rows, voices = [tokens(8)], [voice(5)]
+
+    def codes(first_seed=3, full_seed=4, **options):
+        one = stage(network(1, seed=first_seed), network(Q, 1, seed=full_seed), **options)
+        return made(one, rows, voices, [1])[0]
+
+    plain = codes()
+    assert torch.equal(codes(full_seed=5)[:, 0], plain[:, 0])
+    assert not torch.equal(codes(full_seed=5)[:, 1:], plain[:, 1:])
+    assert not torch.equal(codes(first_seed=5)[:, 0], plain[:, 0])
+    assert torch.equal(codes(guidance=0.0)[:, 0], plain[:, 0])
+    assert not torch.equal(codes(first_guidance=0.0)[:, 0], plain[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "two", "expected"),
+    [
+        ({}, False, 2 * (1 + 2 + 1)),
+        ({}, True, 2 * (2 + 2 + 1)),
+        ({"guidance": 0.0}, True, 2 * 2 + 2 + 1),
+        ({"first_guidance": 0.0}, True, 2 + 2 * (2 + 1)),
+        ({"first_steps": 5}, True, 2 * (5 + 2 + 1)),
+        ({"s2a_steps": (4,)}, False, 2 * (4 + 4 + 4)),
+    ],
+)
+def test_passes_of_both_networks_are_counted(options, two, expected):
+    one = stage(network(1) if two else None, **options)
+    codec = one.codec
+    wave, evaluations = one.run([tokens(4), tokens(6)], [None, voice(3)], RowDraws([1, 2], "cpu"))
+    assert evaluations == expected
+    assert codec.decoded.lengths_B.tolist() == [4, 6]
+    assert codec.decoded.codes_BQT.shape == (2, Q, 6)
+    assert wave.lengths_B.tolist() == [80, 120]
+
+
+def test_networks_are_switched_to_evaluation():
+    first, full = network(1).train(), network(Q, 1).train()
+    stage(first, full)
+    assert not first.training
+    assert not full.training
+
+
+def test_parts_that_do_not_fit_are_named():
+    codec = Coder("codec", 1000, 20, Q, V)
+    whole = network(Q)
+    refused = {
+        "s2a makes 2 codebooks; codec has 3": (None, network(2)),
+        "s2a makes codebooks from 1 on; codebook 0 needs a network in the role 's2a_first'": (
+            None,
+            network(Q, 1),
+        ),
+        "s2a_first makes 3 codebooks; it must make one": (whole, network(Q, 1)),
+        "s2a has codebooks of 12; codec has 13": (None, network(Q, codes=12)),
+        "s2a_first has codebooks of 12; codec has 13": (network(1, codes=12), network(Q, 1)),
+        "s2a reads 10 semantic tokens; tokens@1 has 11": (None, network(Q, tokens=10)),
+        "s2a_first reads 10 semantic tokens; tokens@1 has 11": (network(1, tokens=10), network(Q, 1)),
+    }
+    for message, (first, full) in refused.items():
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            stage(first, full, codec)
+    message = "^maskgct_semantic reads semantic tokens; it needs a tokenizer in the role 'semantic'$"
+    with pytest.raises(ValueError, match=message):
+        SpeechStage(None, whole, Content(codec), SemanticS2AOptions())

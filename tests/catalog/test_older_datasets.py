@@ -108,8 +108,9 @@ def test_compaction_brings_all_rows_to_the_columns_of_today(old, rows, codec) ->
 
 
 def test_compaction_alone_adds_the_columns_too(old) -> None:
-    compact(old)
+    done = compact(old)
     assert columns(old) == {*SCHEMA.names, "split"}
+    assert (done.files_after, done.skipped) == (1, 0)
     assert verify(Dataset.open(old.uri)) == []
 
 

@@ -39,6 +39,7 @@ from pipelines.audio.isolated_decoder import (
 )
 from pipelines.sources import filesystems, uris
 from pipelines.sources.members import open_file
+from pipelines.sources.reading import set_reading
 
 IN_MEMORY_BYTES = 64 << 20
 """Local files up to this size are read once; larger ones are read for their digest and then for their audio."""
@@ -122,7 +123,7 @@ class Child:
 
     def outcome(self, wanted: Wanted, settings: DecodeSettings, sink: SharedSink) -> Done:
         """Decode into the sink, or say why not; raises MemoryError, and OSError when the parent is gone."""
-        filesystems.set_remote(settings.remote)
+        set_reading(settings.reading)
         try:
             self._decode(wanted, settings, sink)
             return Done(sink.written)

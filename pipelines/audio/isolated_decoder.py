@@ -27,7 +27,7 @@ from catalog.import_path import import_path
 from catalog.reasons import Reason
 from pipelines.audio.containers import Samples
 from pipelines.audio.decode import Limits
-from pipelines.sources.filesystems import Remote
+from pipelines.sources.reading import Reading
 
 ATTEMPTS = 2
 """A file that kills the decoder this often is rejected."""
@@ -42,7 +42,7 @@ class DecodeSettings:
     limits: Limits
     loudness: Literal["keep", "peak", "rms"] = "keep"
     target_dbfs: float = -20.0
-    remote: Remote = field(default_factory=Remote)
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from pipelines.prepare.pending import Listing
 from pipelines.prepare.record import record
 from pipelines.prepare.settings import PrepareSettings
 from pipelines.prepare.steps import filling_step, layout_of, steps_of
-from pipelines.sources import filesystems
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.open import described_tables, open_source
+from pipelines.sources.reading import set_reading
 from pipelines.speech.transcription import check_model
 from pipelines.stages.semantic import SemanticTokens
 
@@ -98,7 +98,7 @@ def prepare(
 
 def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Listing:
     resources, given = settings.resources, settings.source
-    filesystems.set_remote(given.reading)
+    set_reading(given.reading)
     opened = open_source(source)
     if isinstance(opened, FolderSource):
         opened = replace(opened, links=given.links == "follow")
@@ -110,7 +110,7 @@ def _listing(source: str, settings: PrepareSettings, options: RunOptions) -> Lis
         workers=resources.workers or os.cpu_count() or 1,
         changed=given.changed,
         duplicates=given.duplicates,
-        remote=given.reading,
+        reading=given.reading,
         only=options.only,
     )
 

@@ -27,10 +27,9 @@ from pipelines.execution.ray_stream import RecordingBatch
 from pipelines.prepare import file_stats
 from pipelines.prepare.duplicates import Duplicates
 from pipelines.prepare.known import Known, short
-from pipelines.sources import filesystems
-from pipelines.sources.filesystems import Remote
 from pipelines.sources.interface import Recording, Source, to_table
 from pipelines.sources.keys import KeySet
+from pipelines.sources.reading import Reading, set_reading
 from pipelines.sources.transcripts import TextError, read_transcript
 
 _FIRST_BYTES = 256 * 1024
@@ -79,7 +78,7 @@ class Listing:
     """A changed recording ends the job, or is offered again."""
     duplicates: Literal["keep", "reject"] = "keep"
     """`reject`: a recording with the same bytes as an earlier one is rejected; reads through the source first."""
-    remote: Remote = field(default_factory=Remote)
+    reading: Reading = field(default_factory=Reading)
     only: frozenset[bytes] | None = None
     """Keys (`catalog.recordings.recording_key`) of the only recordings that are offered."""
 
@@ -217,7 +216,7 @@ class Listing:
 
     def _everything(self) -> Iterator[_Window]:
         """Recordings under ids that are unique: a second one of the same id is rejected under `id#2`."""
-        filesystems.set_remote(self.remote)  # this may be a process of Ray's
+        set_reading(self.reading)  # this may be a process of Ray's
         seen = KeySet()
         again: dict[str, int] = {}
         recordings = iter(self.source.recordings())

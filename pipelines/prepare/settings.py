@@ -12,7 +12,7 @@ from catalog.filters import Thresholds
 from models.text.lexicon import Lexicon, read_lexicon
 from pipelines.audio.decode import Limits
 from pipelines.audio.isolated_decoder import DecodeSettings
-from pipelines.sources.filesystems import Remote
+from pipelines.sources.reading import Reading
 from pipelines.speech.transcription.interface import TranscribeSettings
 from pipelines.stages.align import AlignSettings
 from pipelines.stages.filter import PRESETS
@@ -47,18 +47,23 @@ class SourceSettings(Settings):
         description="ignore: links in a folder are rejected, and transcripts that are links are not read",
     )
     remote_retry_s: float = Field(
-        default=Remote.retry_s,
+        default=Reading.retry_s,
         gt=0,
         description="seconds for which Google's client repeats a request that fails, as without credentials",
+    )
+    max_text_mib: float = Field(default=1.0, gt=0, description="MiB; longer transcripts are rejected")
+    max_line_mib: float = Field(
+        default=16.0, gt=0, description="MiB; longer lines of manifests and descriptions in tars are rejected"
     )
     duplicates: Literal["keep", "reject"] = Field(
         default="keep", description="reject: of recordings with the same bytes only the first is kept"
     )
 
     @property
-    def reading(self) -> Remote:
-        """The settings of remote files."""
-        return Remote(self.remote == "allow", self.remote_retry_s)
+    def reading(self) -> Reading:
+        """Permission and limits of reading files."""
+        text_bytes, line_chars = round(self.max_text_mib * 2**20), round(self.max_line_mib * 2**20)
+        return Reading(self.remote == "allow", self.remote_retry_s, text_bytes, line_chars)
 
 
 class AudioSettings(Settings):
@@ -80,10 +85,10 @@ class AudioSettings(Settings):
             )
         return self
 
-    def decoding(self, sample_rate: int, remote: Remote | None = None) -> DecodeSettings:
+    def decoding(self, sample_rate: int, reading: Reading | None = None) -> DecodeSettings:
         """The same at a rate, Hz."""
         limits = Limits(self.min_duration_s, self.max_duration_s)
-        return DecodeSettings(sample_rate, limits, self.loudness, self.target_dbfs, remote or Remote())
+        return DecodeSettings(sample_rate, limits, self.loudness, self.target_dbfs, reading or Reading())
 
 
 class QualitySettings(Settings):

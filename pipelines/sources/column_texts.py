@@ -1,7 +1,7 @@
 """Columns of texts as Python values, however few bytes of a file stand for however many of them.
 
 A dictionary, or a view, lets a file of kilobytes hold gigabytes of equal texts. Equal ones of a dictionary stay one
-object, views are measured before they are followed, and texts above `MAX_BYTES` are left out.
+object, views are measured before they are followed, and texts above the limit are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.sources.transcripts import MAX_BYTES
+from pipelines.sources.reading import current
 
 Lengths = npt.NDArray[np.int64]
 _ROWS = 256
@@ -55,7 +55,7 @@ def _values(column: pa.Array) -> tuple[list[Any], npt.NDArray[np.bool_]]:
         return values, (long[places] & valid if len(words) else np.zeros(len(column), np.bool_))
     if not is_text(column.type):
         return column.to_pylist(), np.zeros(len(column), np.bool_)
-    long = lengths(column) > MAX_BYTES
+    long = lengths(column) > current().text_bytes
     if pa.types.is_string_view(column.type):  # Arrow has few functions for views
         return [None if skip else one.as_py() for one, skip in zip(column, long, strict=True)], long
     return pc.if_else(pa.array(long), pa.scalar(None, column.type), column).to_pylist(), long

@@ -21,7 +21,7 @@ from pipelines.sources.attributes import NAMES, Fields, attributes, known
 from pipelines.sources.column_texts import is_text, lengths, rows_of
 from pipelines.sources.interface import PARSING, BrokenFile, Recording
 from pipelines.sources.members import is_arrow_file, member_uri, open_arrow, open_file
-from pipelines.sources.transcripts import MAX_BYTES
+from pipelines.sources.reading import current, size_text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -174,7 +174,7 @@ def _described(
 def _without_text(one: Recording, too_long: str | None) -> Recording:
     if too_long is None:
         return one
-    detail = f"{too_long} has more than {MAX_BYTES >> 20} MiB"
+    detail = f"{too_long} has more than {size_text(current().text_bytes)}"
     return replace(one, problem=Reason.TOO_LONG, detail=detail)
 
 

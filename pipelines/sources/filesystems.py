@@ -14,6 +14,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
+from pipelines.sources.reading import current
 from pipelines.sources.uris import ENCODED, container, local_path
 
 if TYPE_CHECKING:
@@ -197,33 +198,13 @@ def _key(uri: str) -> str:
 _opened: dict[tuple[str | float, ...], fs.FileSystem] = {}
 
 
-@dataclass(frozen=True)
-class Remote:
-    """Reading of files of other machines."""
-
-    allowed: bool = True
-    """A manifest may name any address."""
-    retry_s: float = 10.0
-    """Seconds for which Google's client repeats a request that fails; its own limit is 15 minutes. Others repeat a few
-    times."""
-
-
-class _Process:
-    remote = Remote()
-
-
-def set_remote(remote: Remote) -> None:
-    """Apply to all files that this process opens from now on."""
-    _Process.remote = remote
-
-
 def _filesystem(uri: str) -> fs.FileSystem:
     """Arrow's own file system, or fsspec's for a scheme that Arrow does not know; one for each host.
 
     DamagedError for a URI that is none or of an unknown scheme, or where remote files are forbidden.
     """
-    remote = _Process.remote
-    if not remote.allowed:
+    reading = current()
+    if not reading.remote:
         raise DamagedError("is a remote file, which source.remote forbids")
     try:
         parts = urlsplit(uri)
@@ -231,9 +212,9 @@ def _filesystem(uri: str) -> fs.FileSystem:
         raise DamagedError(f"is not a URI: {error}") from error
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    key = (parts.scheme, parts.netloc, region, endpoint, remote.retry_s)
+    key = (parts.scheme, parts.netloc, region, endpoint, reading.retry_s)
     if key not in _opened:
-        _opened[key] = _connect(parts.scheme, parts.netloc, region, endpoint, remote.retry_s)
+        _opened[key] = _connect(parts.scheme, parts.netloc, region, endpoint, reading.retry_s)
     return _opened[key]
 
 

@@ -24,12 +24,11 @@ from pipelines.sources.attributes import PARTS, PATHS, Attributes, Fields, attri
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.members import open_file
 from pipelines.sources.metadata import first_bad_line
+from pipelines.sources.reading import current, size_text
 from pipelines.sources.repeated import mark_repeated
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 _PATHS = tuple(name for name in PATHS if name not in ("id", "utterance_id", "utt_id"))
-_MOST_CHARACTERS = 16 << 20
-"""Of a line."""
 _LONGEST_S = 365 * 24 * 3600.0
 _BYTES_A_SECOND = 32_000
 """Of mono 16 bit PCM at 16 kHz: what a segment of unknown size counts."""
@@ -69,12 +68,12 @@ def _unpacked(opened: BinaryIO, uri: str) -> io.TextIOWrapper:
 
 def _bounded(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
     """Numbered lines; of one that is too long the beginning."""
-    number = 0
-    while line := text.readline(_MOST_CHARACTERS):
+    number, most = 0, current().line_chars
+    while line := text.readline(most):
         number += 1
         yield number, line
-        while len(line) == _MOST_CHARACTERS and not line.endswith("\n"):
-            line = text.readline(_MOST_CHARACTERS)
+        while len(line) == most and not line.endswith("\n"):
+            line = text.readline(most)
 
 
 class _LineError(Exception):
@@ -103,8 +102,8 @@ class _Lines:
         return f"{self.prefix}{unquote(self.uri.rpartition('/')[2])}"
 
     def read(self, line: str, number: int) -> Iterator[Recording]:
-        if len(line) == _MOST_CHARACTERS:
-            yield self._rejected(number, f"is longer than {_MOST_CHARACTERS >> 20} MB")
+        if len(line) == (most := current().line_chars):
+            yield self._rejected(number, f"is longer than {size_text(most)}")
             return
         try:
             row = json.loads(line)

@@ -18,6 +18,7 @@ from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import AUDIO, attributes
 from pipelines.sources.interface import Recording, identifier
 from pipelines.sources.members import open_file
+from pipelines.sources.reading import current, size_text
 from pipelines.sources.repeated import mark_repeated
 from pipelines.sources.table_cells import TableLineError, table_rows
 from pipelines.sources.table_dialect import Dialect, UnknownTableError, dialect_of
@@ -31,7 +32,6 @@ _PATTERNS = [(folder, "") for folder in _FOLDERS] + [
 ]
 _FIRST_LINES = 100
 _FIRST_CHARACTERS = 4 << 20
-_MOST_CHARACTERS = 16 << 20
 
 
 def table_recordings(uri: str, prefix: str, split: str | None = None) -> Iterator[Recording]:
@@ -174,11 +174,15 @@ def _read(uri: str, finder: _Finder) -> Iterator[tuple[int, Dialect, list[str]]]
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
-    number = 0
-    while line := text.readline(_MOST_CHARACTERS):
+    number, most = 0, current().line_chars
+    while line := text.readline(most):
         number += 1
-        if "\0" in line or len(line) == _MOST_CHARACTERS:
-            rule = "holds a NUL; save the table as UTF-8" if "\0" in line else "is longer than 16 MB"
+        if "\0" in line or len(line) == most:
+            rule = (
+                "holds a NUL; save the table as UTF-8"
+                if "\0" in line
+                else f"is longer than {size_text(most)}"
+            )
             raise TableLineError(number, rule)
         yield number, line.rstrip("\r\n")
 

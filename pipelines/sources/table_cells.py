@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-_MOST_CHARACTERS = 16 << 20
-"""Longest quoted cell: a quote that is never closed does not swallow a whole corpus."""
+from pipelines.sources.reading import current
 
 
 class TableLineError(Exception):
@@ -102,7 +101,8 @@ def _cell(
                 raise TableLineError(opened, "is not valid CSV: the quote that opens there is never closed")
             return "".join(pieces), number, line, close + 1
         number, line = next(following, (0, ""))
-        if number == 0 or size > _MOST_CHARACTERS or starts_row(line):
+        # A quote that is never closed does not swallow a whole corpus.
+        if number == 0 or size > current().line_chars or starts_row(line):
             raise TableLineError(opened, "is not valid CSV: the quote that opens there is never closed")
         at = 0
 

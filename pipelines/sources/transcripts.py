@@ -10,13 +10,12 @@ from pathlib import PurePosixPath
 from catalog.reasons import Reason
 from pipelines.sources.filesystems import DamagedError, alike, folded, stat
 from pipelines.sources.members import open_file
+from pipelines.sources.reading import current, size_text
 from pipelines.sources.uris import local_path
 
 TEXT_ENDINGS = (".txt", ".lab", ".normalized.txt", ".original.txt")
 """Of a transcript beside a recording of the same name, the first that exists."""
 _TIMES = re.compile(r"\s*(?:\d+[ \t]+\d+[ \t]+\S+[^\n]*(?:\n\s*|$)){2,}")
-MAX_BYTES = 1 << 20
-"""Of a transcript; what is longer is no sentence."""
 
 
 class TextError(Exception):
@@ -57,17 +56,17 @@ def sidecars(names: Iterable[str]) -> Callable[[str], str | None]:
 def read_transcript(uri: str) -> str:
     """The UTF-8 text at `uri`.
 
-    Raises TextError: text_encoding for another encoding, too_long beyond `MAX_BYTES`, missing_text for what is no
+    Raises TextError: text_encoding for another encoding, too_long beyond the limit, missing_text for what is no
     regular file, unavailable for a file that cannot be read.
     """
-    path = local_path(uri)
+    path, most = local_path(uri), current().text_bytes
     try:
         if path is not None and not stat_module.S_ISREG(path.stat().st_mode):
             raise TextError(Reason.MISSING_TEXT, "transcript is not a regular file")
         with open_file(uri) as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise TextError(Reason.TOO_LONG, f"transcript has more than {MAX_BYTES >> 20} MiB")
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise TextError(Reason.TOO_LONG, f"transcript has more than {size_text(most)}")
         decoded = text.decode("utf-8-sig")
         if _TIMES.fullmatch(decoded):
             raise TextError(Reason.MISSING_TEXT, "transcript holds times of labels (HTK), not a text")

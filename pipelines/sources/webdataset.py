@@ -23,13 +23,13 @@ from pipelines.sources import filesystems, uris
 from pipelines.sources.attributes import AUDIO, Fields, attributes
 from pipelines.sources.interface import PARSING, BrokenFile, Recording, identifier
 from pipelines.sources.members import member_uri, open_file
+from pipelines.sources.reading import current
 from pipelines.sources.transcripts import TEXT_ENDINGS
 
 _OTHER = {".txt", ".lab", ".json", ".jsonl", ".csv", ".tsv", ".md", ".cls", ".npy", ".npz", ".pt", ".pth", ".pyd",
           ".pickle", ".jpg", ".jpeg", ".png", ".id", ".key", ".index", ".textgrid"}  # fmt: skip
 _TEXTS = {".json", ".txt", ".lab"}
 _BUFFER = 64 << 10
-_MOST_JSON = 16 << 20
 
 
 def tar_recordings(tar: filesystems.Entry, name: str, split: str | None = None) -> Iterator[Recording]:
@@ -223,7 +223,7 @@ def _compared(name: str) -> str:
 
 
 def _json(member: _Member, file: BinaryIO) -> Fields:
-    if member.size > _MOST_JSON:
+    if member.size > current().line_chars:
         raise ValueError(f"has {member.size} bytes, too many for a description")
     after = file.tell()
     file.seek(member.offset)

@@ -15,7 +15,7 @@ from pipelines.audio.containers import Samples
 from pipelines.audio.isolated_decoder import Decoded, Decoder, DecodeSettings, Wanted
 from pipelines.audio.lengths import samples_to_seconds
 from pipelines.rows import SCHEMA, Row
-from pipelines.sources import filesystems
+from pipelines.sources.reading import set_reading
 from pipelines.sources.transcripts import TextError, read_transcript
 
 
@@ -27,7 +27,7 @@ class DecodeStage:
     ) -> None:
         """The limits are those of `Decoder`."""
         self._sample_rate = settings.sample_rate
-        filesystems.set_remote(settings.remote)
+        set_reading(settings.reading)
         self._decoder = Decoder(settings, timeout_s, memory_limit_bytes)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.command import UsageError
 from catalog.reasons import Reason
 from pipelines.audio.wav import write_wav
 from pipelines.prepare import file_stats
-from pipelines.sources.filesystems import DamagedError, Remote, set_remote
+from pipelines.sources import uris
+from pipelines.sources.filesystems import DamagedError
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.interface import Recording
 from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
+from pipelines.sources.reading import Reading, set_reading
 from pipelines.sources.transcripts import TextError, read_transcript
 
 
@@ -259,7 +262,7 @@ def test_remote_files_are_read_or_not_as_told(tmp_path: Path) -> None:
     table = pa.table({"audio": pa.array([{"bytes": None, "path": "http://127.0.0.1:9/a.wav"}], kind)})
     pq.write_table(table, tmp_path / "d.parquet")
     (recording,) = open_source(str(tmp_path / "d.parquet")).recordings()
-    set_remote(Remote(allowed=False))
+    set_reading(Reading(remote=False))
     try:
         for uri in (recording.uri, "s3://bucket/a.wav", "http://127.0.0.1:9/a.wav"):
             with pytest.raises(DamagedError, match=r"source\.remote forbids"):
@@ -267,4 +270,37 @@ def test_remote_files_are_read_or_not_as_told(tmp_path: Path) -> None:
         with pytest.raises(TextError, match=r"source\.remote forbids"):
             read_transcript("http://127.0.0.1:9/a.txt")
     finally:
-        set_remote(Remote())
+        set_reading(Reading())
+
+
+@pytest.fixture
+def small_limits() -> Iterator[None]:
+    set_reading(Reading(text_bytes=100, line_chars=300))
+    yield
+    set_reading(Reading())
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_the_limits_of_texts_and_lines_are_settings(tmp_path: Path) -> None:
+    long, good = "x" * 101, "seven"
+    (tmp_path / "a.txt").write_text(long)
+    with pytest.raises(TextError, match="more than 100 bytes"):
+        read_transcript(uris.to_uri(str(tmp_path / "a.txt")))
+    table = pa.table({"audio": pa.array([b"a", b"b"], pa.binary()), "text": [long, good]})
+    pq.write_table(table, tmp_path / "d.parquet")
+    found = list(open_source(str(tmp_path / "d.parquet")).recordings())
+    assert [one.problem for one in found] == [Reason.TOO_LONG, None]
+    lines = [json.dumps({"audio_filepath": "b.wav", "text": "y" * size}) for size in (300, 10)]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    found = list(open_source(str(tmp_path / "m.jsonl")).recordings())
+    assert [one.problem for one in found] == [Reason.INVALID_ROW, None]
+    (tmp_path / "t.csv").write_text(f"file,text\nb.wav,{'y' * 300}\n")
+    with pytest.raises(UsageError, match="line 2 is longer than"):
+        list(open_source(str(tmp_path / "t.csv")).recordings())
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name, data in (("k.wav", b"RIFF"), ("k.json", json.dumps({"text": "y" * 300}).encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    details = [str(one.detail) for one in open_source(str(tmp_path / "s.tar")).recordings()]
+    assert any("too many for a description" in one for one in details), details

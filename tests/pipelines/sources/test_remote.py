@@ -26,6 +26,7 @@ from pipelines.sources import filesystems
 from pipelines.sources.interface import Recording
 from pipelines.sources.members import open_file
 from pipelines.sources.open import open_source
+from pipelines.sources.reading import Reading, set_reading
 from pipelines.stages.codec import CodecStage
 from pipelines.stages.decode import DecodeStage
 from pipelines.stages.write import WriteStage, Written
@@ -64,12 +65,12 @@ def test_a_store_without_credentials_is_given_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
-    filesystems.set_remote(filesystems.Remote(retry_s=0.1))
+    set_reading(Reading(retry_s=0.1))
     try:
         with pytest.raises(UsageError, match=r"gs://bucket/x' cannot be reached: .*Retry policy exhausted"):
             open_source("gs://bucket/x")
     finally:
-        filesystems.set_remote(filesystems.Remote())
+        set_reading(Reading())
 
 
 def test_tables_and_manifests_name_objects(s3_bucket: Any) -> None:

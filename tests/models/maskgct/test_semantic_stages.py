@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from models.codecs.interface import Codes, Wave
 from models.content import Content, Voice
-from models.identity import TokenIdentity
 from models.maskgct.options import SemanticS2AOptions
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
 from models.maskgct.semantic_stages import SpeechStage
@@ -13,26 +11,6 @@ from models.sampling.draws import RowDraws
 
 S, V, Q = 11, 13, 3
 QUICK = {"first_steps": 2, "s2a_steps": (1, 2, 1)}
-
-
-class Coder:
-    """A frame's code is the number of samples at or above a half, on each level; so many last frames are missing."""
-
-    def __init__(self, name, sample_rate, hop, levels, size, missing=0):
-        self.identity = TokenIdentity(name, "1", "", sample_rate, hop, levels, size)
-        self.name, self.sample_rate, self.hop_length = name, sample_rate, hop
-        self.n_codebooks, self.codebook_size, self.missing = levels, size, missing
-
-    def encode(self, wave_BT, lengths_B):
-        padded = torch.nn.functional.pad(wave_BT, (0, -wave_BT.shape[1] % self.hop_length))
-        codes_BT = (padded.unflatten(1, (-1, self.hop_length)) >= 0.5).sum(-1)
-        codes_BT = codes_BT[:, : codes_BT.shape[1] - self.missing]
-        lengths_B = torch.full_like(lengths_B, codes_BT.shape[1])
-        return Codes(codes_BT[:, None].repeat(1, self.n_codebooks, 1), lengths_B)
-
-    def decode(self, codes):
-        self.decoded = codes
-        return Wave(codes.codes_BQT.sum(1).float(), codes.lengths_B * self.hop_length, self.sample_rate)
 
 
 def network(levels, first_level=0, seed=0, codes=V, tokens=S):
@@ -44,11 +22,14 @@ def network(levels, first_level=0, seed=0, codes=V, tokens=S):
     return module
 
 
-def stage(first=None, full=None, codec=None, missing=0, tokenizer_rate=1000, **options):
-    full = full or network(Q, 1 if first is not None else 0)
-    codec = codec or Coder("codec", 1000, 20, Q, V)
-    tokenizer = Coder("tokens", tokenizer_rate, 20, 1, S, missing)
-    return SpeechStage(first, full, Content(codec, tokenizer), SemanticS2AOptions(**(QUICK | options)))
+@pytest.fixture
+def stage(coder):
+    def build(first=None, full=None, missing=0, tokenizer_rate=1000, **options):
+        full = full or network(Q, 1 if first is not None else 0)
+        codec, tokenizer = coder("codec", 1000, 20, Q, V), coder("tokens", tokenizer_rate, 20, 1, S, missing)
+        return SpeechStage(first, full, Content(codec, tokenizer), SemanticS2AOptions(**(QUICK | options)))
+
+    return build
 
 
 def tokens(n, seed=0):
@@ -75,21 +56,21 @@ def made(one, rows, voices, seeds):
         (1, 81, [20, 20, 10, 0, 0]),
     ],
 )
-def test_content_is_as_long_as_the_recording(missing, samples, expected):
+def test_content_is_as_long_as_the_recording(stage, missing, samples, expected):
     """The tokens that a tokenizer leaves out at the end are its last one again."""
     wave_T = torch.zeros(100)
     wave_T[:50], wave_T[90:97] = 0.7, 0.7
     assert stage(missing=missing).content(wave_T[:samples]).tolist() == expected
 
 
-def test_content_has_the_frames_of_its_own_rate():
+def test_content_has_the_frames_of_its_own_rate(stage):
     """A tokenizer of half the rate has half as many frames; the last one may not be full."""
     assert len(stage(tokenizer_rate=500).content(torch.zeros(100))) == 3
     assert len(stage(tokenizer_rate=500, missing=1).content(torch.zeros(100))) == 3
     assert len(stage(tokenizer_rate=500, missing=1).content(torch.zeros(121))) == 4
 
 
-def test_a_voice_is_all_its_codes():
+def test_a_voice_is_all_its_codes(stage):
     wave_T = torch.zeros(60)
     wave_T[20:30] = 0.7
     found = stage().voice(wave_T)
@@ -100,7 +81,7 @@ def test_a_voice_is_all_its_codes():
 @pytest.mark.parametrize(
     ("voice_s", "used"), [(0.0, 9), (0.08, 4), (0.0849, 4), (0.0851, 4), (0.091, 5), (0.12, 6), (9.0, 6)]
 )
-def test_so_much_of_a_voice_is_used(voice_s, used):
+def test_so_much_of_a_voice_is_used(stage, voice_s, used):
     """50 frames a second, and no more frames than are made, 6 here; 0 is all."""
     rows, heard = [tokens(6)], voice(9)
     shorter = Voice(heard.content_S[:used], heard.frames_PX[:used])
@@ -111,7 +92,7 @@ def test_so_much_of_a_voice_is_used(voice_s, used):
 
 
 @pytest.mark.parametrize("two", [False, True])
-def test_rows_do_not_depend_on_their_batch(two):
+def test_rows_do_not_depend_on_their_batch(stage, two):
     """Voices of different lengths and none; `first` makes the first level where there is one."""
     one = stage(network(1, seed=3) if two else None)
     rows, voices = [tokens(4), tokens(9, 1), tokens(6, 2)], [voice(3), None, voice(8, 8)]
@@ -122,7 +103,7 @@ def test_rows_do_not_depend_on_their_batch(two):
         assert torch.equal(alone, together[row])
 
 
-def test_the_first_network_makes_the_first_level_with_settings_of_its_own():
+def test_the_first_network_makes_the_first_level_with_settings_of_its_own(stage):
     rows, voices = [tokens(8)], [voice(5)]
 
     def codes(first_seed=3, full_seed=4, **options):
@@ -148,7 +129,7 @@ def test_the_first_network_makes_the_first_level_with_settings_of_its_own():
         ({"s2a_steps": (4,)}, False, 2 * (4 + 4 + 4)),
     ],
 )
-def test_passes_of_both_networks_are_counted(options, two, expected):
+def test_passes_of_both_networks_are_counted(stage, options, two, expected):
     one = stage(network(1) if two else None, **options)
     codec = one.codec
     wave, evaluations = one.run([tokens(4), tokens(6)], [None, voice(3)], RowDraws([1, 2], "cpu"))
@@ -158,15 +139,14 @@ def test_passes_of_both_networks_are_counted(options, two, expected):
     assert wave.lengths_B.tolist() == [80, 120]
 
 
-def test_networks_are_switched_to_evaluation():
+def test_networks_are_switched_to_evaluation(stage):
     first, full = network(1).train(), network(Q, 1).train()
     stage(first, full)
     assert not first.training
     assert not full.training
 
 
-def test_parts_that_do_not_fit_are_named():
-    codec = Coder("codec", 1000, 20, Q, V)
+def test_parts_that_do_not_fit_are_named(stage, coder):
     whole = network(Q)
     refused = {
         "s2a makes 2 codebooks; codec has 3": (None, network(2)),
@@ -182,7 +162,7 @@ def test_parts_that_do_not_fit_are_named():
     }
     for message, (first, full) in refused.items():
         with pytest.raises(ValueError, match=f"^{message}$"):
-            stage(first, full, codec)
+            stage(first, full)
     message = "^maskgct_semantic reads semantic tokens; it needs a tokenizer in the role 'semantic'$"
     with pytest.raises(ValueError, match=message):
-        SpeechStage(None, whole, Content(codec), SemanticS2AOptions())
+        SpeechStage(None, whole, Content(coder("codec", 1000, 20, Q, V)), SemanticS2AOptions())

@@ -71,6 +71,31 @@ def test_a_damaged_checkpoint_costs_nothing(append: Append, appender: Appender, 
     assert set(Dataset.open(appender.uri).files) == set(before)
 
 
+def test_a_log_that_another_program_shortened_is_read_from_its_checkpoint(
+    append: Append, appender: Appender, rows: Callable[..., object], codec: TokenIdentity
+) -> None:
+    """Only the checkpoint has the files of the versions that it dropped, and nothing says which others it named."""
+    from deltalake import DeltaTable
+
+    append(["a"])
+    append(["b"], "rejected", "silent")
+    append(["a"], replace=True)
+    append(["c"], "validation")
+    DeltaTable(appender.uri).create_checkpoint()
+    append(["d"])
+    left = Path(appender.uri, write_shard(rows(["e"]), appender.uri, "dead", codec)[0].path)
+    os.utime(left, (0, 0))
+    before = Dataset.open(appender.uri)
+    for version in range(5):
+        Path(appender.uri, f"_delta_log/{version:020d}.json").unlink()
+    newest = Dataset.open(appender.uri)
+    assert set(newest.files) == set(before.files)
+    assert newest.totals() == before.totals()
+    assert verify(newest) == []
+    assert delete_abandoned(newest) == []
+    assert left.exists()
+
+
 @pytest.mark.parametrize("marker", ["[]", "{", '{"pid": 1e30}', "3", "null", "[" * 100_000, ""])
 def test_a_damaged_marker_ends_nothing(append: Append, appender: Appender, marker: str) -> None:
     append(["a"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from catalog.command import JobError
 from catalog.identity import Identity
 from catalog.schema import SCHEMA
-from catalog.shards import check_shard, read_shard, run_id_of, without_recordings, write_shard
+from catalog.shards import check_shard, read_columns, read_shard, run_id_of, without_recordings, write_shard
 from catalog.storage import open_storage
 from models.identity import TokenIdentity
 
@@ -168,6 +168,34 @@ def test_check_names_what_disagrees_with_the_log(tmp_path, rows, codec) -> None:
     assert problems[0] == "the log has no sha256 for it (not written by this program)"
     assert '"edition": "1"' in problems[1]
     assert problems[2] == "row 0 has 2 codebooks, the codec has 3"
+
+
+def test_a_file_without_a_digest_has_its_pages_checked(tmp_path, rows, codec) -> None:
+    """Logs of other programs have none: the checksums inside the file are all that finds the fault."""
+    (shard,) = write_shard(rows(["a"]), str(tmp_path), "r", codec)
+    file = tmp_path / shard.path
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    texts = next(one for one in map(group.column, range(group.num_columns)) if one.path_in_schema == "text")
+    start = texts.dictionary_page_offset or texts.data_page_offset
+    data = bytearray(file.read_bytes())
+    data[start + texts.total_compressed_size - 1] ^= 1
+    file.write_bytes(data)
+    problems, found = check_shard(
+        open_storage(tmp_path), dataclasses.replace(shard, sha256=""), Identity(codec, {})
+    )
+    assert found is None
+    assert problems[1].startswith("not readable as Parquet: ")
+    assert "crc" in problems[1].lower()
+
+
+def test_some_columns_of_a_file_that_is_not_there(tmp_path, rows, codec) -> None:
+    (shard,) = write_shard(rows(["a"]), str(tmp_path), "r", codec)
+    (tmp_path / shard.path).unlink()
+    with pytest.raises(
+        JobError,
+        match=rf"^{tmp_path}/{shard.path}: cannot be read: the file is missing; `catalog verify` names all$",
+    ):
+        read_columns(open_storage(tmp_path), [shard], ["id"])
 
 
 def test_without_recordings(tmp_path, rows, codec) -> None:

@@ -19,7 +19,7 @@ from catalog.datasets import Dataset
 from catalog.runs import delete_abandoned, marked_run
 from catalog.shards import write_shard
 from catalog.storage import canonical_uri
-from catalog.upkeep import compact, vacuum, verify
+from catalog.upkeep import compact, history, vacuum, verify
 from models.identity import TokenIdentity
 
 Append = Callable[..., object]
@@ -82,7 +82,7 @@ def test_a_log_that_another_program_shortened_is_read_from_its_checkpoint(
     append(["a"], replace=True)
     append(["c"], "validation")
     DeltaTable(appender.uri).create_checkpoint()
-    append(["d"])
+    append(["c", "d"], replace=True)
     left = Path(appender.uri, write_shard(rows(["e"]), appender.uri, "dead", codec)[0].path)
     os.utime(left, (0, 0))
     before = Dataset.open(appender.uri)
@@ -94,6 +94,8 @@ def test_a_log_that_another_program_shortened_is_read_from_its_checkpoint(
     assert verify(newest) == []
     assert delete_abandoned(newest) == []
     assert left.exists()
+    assert [(one["version"], one["added"], one["removed"]) for one in history(newest)] == [(5, 1, 1)]
+    assert vacuum(newest, 0)["files"] == 1, "what left the table since is known"
 
 
 @pytest.mark.parametrize("marker", ["[]", "{", '{"pid": 1e30}', "3", "null", "[" * 100_000, ""])

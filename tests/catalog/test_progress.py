@@ -86,8 +86,9 @@ def test_elsewhere_lines_come_less_and_less_often(clock: Clock) -> None:
 def test_a_continued_job_counts_from_where_it_began(clock: Clock) -> None:
     stream = io.StringIO()
     bar = Bar(stream, live=True, clock=clock)
+    clock.now_s = 50  # until then it found out what was done
     bar.show(0.5, "")
-    clock.now_s = 100
+    clock.now_s = 150
     bar.show(0.75, "")
     assert shown(stream.getvalue()).endswith("75 %  1 min 40 s left")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from catalog.files import write_bytes, write_text, written_aside
+from catalog.shards import run_id_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,6 +32,14 @@ def test_a_name_may_have_the_full_length(tmp_path: Path) -> None:
     name = "ü" * 120 + ".wav"
     write_text(tmp_path / name, "x")
     assert tree(tmp_path) == {name: "x"}
+
+
+def test_half_a_file_can_be_told_by_its_name(tmp_path: Path) -> None:
+    """Whoever is killed leaves it behind: jobs find those of dead runs by the name that they were to get."""
+    path = f"split=train/part-run1-{'0' * 32}.parquet"
+    with written_aside(tmp_path / path) as aside:
+        aside.write_text("half")
+        assert run_id_of(aside.relative_to(tmp_path).as_posix()) == "run1"
 
 
 def test_a_folder_takes_an_empty_place(tmp_path: Path) -> None:
@@ -54,6 +65,19 @@ def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
     with written_aside(tmp_path / "out", overwrite=True) as aside:
         write_text(aside / "new", "new")
     assert tree(tmp_path) == {"out/new": "new"}
+
+
+def test_a_folder_that_is_replaced_and_cannot_be_deleted_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    write_text(tmp_path / "out" / "old", "old")
+    monkeypatch.setattr(os, "rmdir", busy)
+    with written_aside(tmp_path / "out", overwrite=True) as aside:
+        write_text(aside / "new", "new")
+    assert tree(tmp_path / "out") == {"new": "new"}
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

@@ -10,7 +10,6 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
@@ -24,8 +23,9 @@ from catalog.schema import SCHEMA, Shard
 from catalog.shards import read_columns, write_shard
 from models.identity import TokenIdentity
 from pipelines.datasets.formats import FORMATS
-from pipelines.datasets.formats.interface import Format, Import
+from pipelines.datasets.formats.interface import Import
 from pipelines.datasets.formats.rows import check, rejected, to_table
+from pipelines.datasets.isolated_reader import read_isolated
 from pipelines.rows import Row
 
 name = "import-shards"
@@ -62,10 +62,11 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         )
     splits = [part.strip() for part in arguments.split.split(",")] if arguments.split else None
     context = Import(_identity(arguments.codec), splits)
-    module: Format = import_module(FORMATS[arguments.format])  # type: ignore[assignment]
     started = time.perf_counter()
     creation.exists(arguments.dataset)
-    counts = import_rows(module.read(arguments.source, context), arguments.dataset, context.codec)
+    counts = import_rows(
+        read_isolated(arguments.format, arguments.source, context), arguments.dataset, context.codec
+    )
     return {
         **summary(Dataset.open(arguments.dataset)),
         "new_rows": sum(counts.values()),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 from catalog.command import JobError, UsageError
@@ -18,6 +19,7 @@ from models.identity import TokenIdentity
 from pipelines.datasets.formats import valle_hdf5, valle_tree, webdataset
 from pipelines.datasets.formats.interface import Import
 from pipelines.datasets.formats.rows import check
+from pipelines.datasets.isolated_reader import read_isolated
 
 
 def members_of(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> None:
@@ -137,3 +139,36 @@ def test_a_dataset_inside_its_source_is_refused(
     assert run_import(tmp_path, tmp_path, "hf") == 2
     assert "is inside SOURCE" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def many(tmp_path: Path, row, count: int) -> Path:
+    codes = io.BytesIO()
+    np.save(codes, row("good")["codes"])
+    members = {}
+    for at in range(count):
+        members[f"{at:05}.json"] = json.dumps({"text": "a" * 2000}).encode()
+        members[f"{at:05}.codes.npy"] = codes.getvalue()
+    members_of(tmp_path / "train-0.tar", members)
+    return tmp_path / "train-0.tar"
+
+
+def test_a_process_of_its_own_reads_the_same_rows(row, toy, tmp_path: Path) -> None:
+    source = many(tmp_path, row, 600)
+    here = list(webdataset.read(source, Import(toy)))
+    there = list(read_isolated("webdataset", source, Import(toy)))
+    assert [one["id"] for one in there] == [one["id"] for one in here]
+    assert [one["codes"].tobytes() for one in there] == [one["codes"].tobytes() for one in here]
+    with pytest.raises(UsageError, match="is no"):
+        list(read_isolated("valle-hdf5", tmp_path, Import(toy)))
+
+
+def test_a_reader_that_a_file_ends_is_named(row, toy, tmp_path: Path) -> None:
+    source = many(tmp_path, row, 3000)
+    rows = read_isolated("webdataset", source, Import(toy))
+    next(rows)
+    (child,) = (one for one in psutil.Process().children() if "isolated_reader" in " ".join(one.cmdline()))
+    child.send_signal(11)
+    with pytest.raises(
+        JobError, match=rf"{source}: .* the rows after \S+ ended \(SIGSEGV\); nothing was imp"
+    ):
+        list(rows)

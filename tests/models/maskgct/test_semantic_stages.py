@@ -1,12 +1,16 @@
-"""The speech stage alone, between a tokenizer and a codec that do what they are told."""
+"""The speech stage alone, and the system that holds it, between a tokenizer and a codec that do what they are told."""
+
+import dataclasses
 
 import pytest
 import torch
 
 from models.content import Content, Voice
-from models.maskgct.options import SemanticS2AOptions
+from models.manifest import Parts
+from models.maskgct.options import SEMANTIC_PRESETS, SemanticS2AOptions
 from models.maskgct.semantic_s2a import MaskGCTSemanticS2A, MaskGCTSemanticS2AConfig
 from models.maskgct.semantic_stages import SpeechStage
+from models.maskgct.semantic_system import build
 from models.sampling.draws import RowDraws
 
 S, V, Q = 11, 13, 3
@@ -166,3 +170,33 @@ def test_parts_that_do_not_fit_are_named(stage, coder):
     message = "^maskgct_semantic reads semantic tokens; it needs a tokenizer in the role 'semantic'$"
     with pytest.raises(ValueError, match=message):
         SpeechStage(None, whole, Content(coder("codec", 1000, 20, Q, V)), SemanticS2AOptions())
+
+
+def parts(coder, generators, **options):
+    codecs = {"codec": coder("codec", 1000, 20, Q, V), "semantic": coder("tokens", 1000, 20, 1, S)}
+    return Parts(generators, codecs, {}, None, options, torch.device("cpu"))
+
+
+def test_a_system_of_one_or_two_networks_converts(coder):
+    for generators, passes in (
+        ({"s2a": network(Q)}, 2 * (1 + 2 + 1)),
+        ({"s2a": network(Q, 1), "s2a_first": network(1)}, 2 * (2 + 2 + 1)),
+    ):
+        given = parts(coder, generators, **QUICK)
+        system = build(given)
+        assert (system.name, system.codec) == ("maskgct_semantic", given.codec)
+        assert system.capabilities == {"convert"}
+        wave, evaluations = system._speech(QUICK).run([tokens(4)], [voice(3)], RowDraws([1], "cpu"))
+        assert (int(wave.lengths_B), evaluations) == (80, passes)
+
+
+def test_a_systems_own_options_hold_where_no_others_are_given(coder):
+    system = build(parts(coder, {"s2a": network(Q)}, **QUICK))
+    own = dataclasses.asdict(SemanticS2AOptions(**QUICK))
+    assert system.convert({}).options == own
+    assert system.convert({"temperature": 0.5}).options == own | {"temperature": 0.5}
+    fast = {key: value for key, value in SEMANTIC_PRESETS["fast"].items() if key != "text"}
+    assert system.convert({"preset": "fast"}).options == own | fast
+    message = "^unknown key 'first_step' in the options of maskgct_semantic; did you mean 'first_steps'"
+    with pytest.raises(ValueError, match=message):
+        system.convert({"first_step": 1})

@@ -6,17 +6,22 @@ import pytest
 import torch
 
 from models.codecs.interface import Wave
+from models.manifest import Parts
 from models.maskgct.options import MaskGCTOptions
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
-from models.maskgct.system import MaskGCTSystem
+from models.maskgct.system import build as made
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.prompt import Prompt
 from models.system import SpeakRequest
 
 V, Q, TEXTS, SIZES = 21, 3, 9, (16, 1, 2, 24)
-QUICK = MaskGCTOptions(
-    frames_per_token=2.0, t2s_steps=3, s2a_steps=(9, 2, 1), temperature=1.0, filter_threshold=0.2
-)
+QUICK = {
+    "frames_per_token": 2.0,
+    "t2s_steps": 3,
+    "s2a_steps": (9, 2, 1),
+    "temperature": 1.0,
+    "filter_threshold": 0.2,
+}
 
 
 class FrontEnd:
@@ -41,7 +46,8 @@ def system(coder):
     def build(t2s_seed=0, s2a_seed=0):
         t2s = random(MaskGCTT2S(MaskGCTT2SConfig(TEXTS, V, *SIZES)), t2s_seed)
         s2a = random(MaskGCTS2A(MaskGCTS2AConfig(TEXTS, Q, V, *SIZES)), s2a_seed)
-        return MaskGCTSystem(coder("codec", 1000, 20, Q, V), FrontEnd(), t2s.train(), s2a.train(), QUICK)
+        networks, codecs = {"t2s": t2s.train(), "s2a": s2a.train()}, {"codec": coder("codec", 1000, 20, Q, V)}
+        return made(Parts(networks, codecs, {}, FrontEnd(), QUICK, torch.device("cpu")))
 
     return build
 
@@ -139,6 +145,7 @@ def test_a_voice_is_encoded_once_and_heard(system):
 
 def test_options_are_complete_and_networks_do_not_train(system):
     one = system()
-    assert one.speak({"speed": 2.0}).options == dataclasses.asdict(dataclasses.replace(QUICK, speed=2.0))
+    assert one.options == MaskGCTOptions(**QUICK)
+    assert one.speak({"speed": 2.0}).options == dataclasses.asdict(MaskGCTOptions(**QUICK, speed=2.0))
     assert not one.t2s.training
     assert not one.s2a.training

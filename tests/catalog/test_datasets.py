@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from catalog.appending import Appender
 from catalog.command import JobError
 from catalog.creation import create
-from catalog.datasets import Dataset, Totals
+from catalog.datasets import Dataset, Totals, summary
 from catalog.shards import write_shard
 from catalog.upkeep import compact, verify
 
@@ -47,6 +47,20 @@ def test_what_was_appended_is_read(appender, append) -> None:
     assert sorted(Appender(again).committed()["recording_id"].to_pylist()) == ["a", "b", "c", "d"]
     with pytest.raises(ValueError, match="split is 'test', must be one of train, validation, rejected"):
         again.shards("test")
+
+
+def test_jobs_sum_up_what_is_there(appender, append) -> None:
+    append([f"r{index}" for index in range(7)])
+    append(["x"], "rejected", "silent")
+    assert summary(appender.dataset) == {
+        "dataset": appender.uri,
+        "version": 2,
+        "recordings": 8,
+        "utterances": 14,
+        "rejected": 1,
+        "hours": 0.000272,  # 14 utterances, 0.98 s
+        "derived": 0,
+    }
 
 
 def test_old_versions_are_read(appender, append) -> None:

@@ -158,7 +158,9 @@ def _x_vectors(directory: Path, device: str | torch.device) -> XVectors:
     if weights is None:
         raise FileNotFoundError(f"{directory} has none of {', '.join(HUB_WEIGHTS)}")
     try:
-        model: Any = AutoModelForAudioXVector.from_pretrained(directory, local_files_only=True)
+        model: Any = AutoModelForAudioXVector.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{directory} cannot be read: {' '.join(str(error).split())}") from error
     given = directory / "preprocessor_config.json"

@@ -9,6 +9,7 @@ from models.codecs.interface import Wave
 from models.manifest import Parts
 from models.maskgct.options import MaskGCTOptions
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
+from models.maskgct.system import MaskGCTSystem
 from models.maskgct.system import build as made
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.prompt import Prompt
@@ -149,3 +150,24 @@ def test_options_are_complete_and_networks_do_not_train(system):
     assert one.speak({"speed": 2.0}).options == dataclasses.asdict(MaskGCTOptions(**QUICK, speed=2.0))
     assert not one.t2s.training
     assert not one.s2a.training
+
+
+def test_a_network_of_finer_codebooks_that_does_not_fit_is_named(system):
+    one = system()
+    refused = {
+        f"s2a has codebooks of {V + 1}; the codec's have {V}": (TEXTS, Q, V + 1),
+        f"s2a has a text table of {TEXTS - 1} rows; the text front end needs {TEXTS}": (TEXTS - 1, Q, V),
+        f"s2a has {Q + 1} codebooks; the codec has {Q}": (TEXTS, Q + 1, V),
+    }
+    for message, wrong in refused.items():
+        s2a = MaskGCTS2A(MaskGCTS2AConfig(*wrong, *SIZES))
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            MaskGCTSystem(one.codec, one.front_end, one.t2s, s2a, MaskGCTOptions())
+
+
+def test_what_it_does_not_have_is_refused_in_its_name(system):
+    message = "^source is given, but maskgct has no speech tasks; it speaks text$"
+    with pytest.raises(ValueError, match=message):
+        system().speak({}).prepare(SpeakRequest("one", source=voice().wave))
+    with pytest.raises(ValueError, match="^unknown key 'step' in the options of maskgct; did you mean"):
+        system().speak({"step": 3})

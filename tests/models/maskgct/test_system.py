@@ -13,7 +13,6 @@ from models.codecs.interface import Wave
 from models.generators import load_generator, save_generator
 from models.maskgct.options import PRESETS, MaskGCTOptions
 from models.maskgct.s2a import MaskGCTS2A, MaskGCTS2AConfig
-from models.maskgct.system import MaskGCTSystem
 from models.maskgct.t2s import MaskGCTT2S, MaskGCTT2SConfig
 from models.prompt import Prompt
 from models.system import SpeakRequest
@@ -262,26 +261,6 @@ def test_parts_that_do_not_fit_leave_nothing_behind(parts, tmp_path):
     with pytest.raises(ValueError, match=r"unknown system family 'vall'; known: .*maskgct"):
         save_system(tmp_path / "system", "vall", codec=CODEC, generators=parts, text={"kind": "bytes"})
     assert not (tmp_path / "system").exists()
-
-
-def test_a_network_of_finer_codebooks_that_does_not_fit_is_named(system):
-    codec, sizes = system.codec, (16, 2, 2, 24)
-    levels, codes = codec.n_codebooks, codec.codebook_size
-    refused = {
-        f"s2a has codebooks of {codes + 1}; the codec's have {codes}": (258, levels, codes + 1),
-        "s2a has a text table of 257 rows; the text front end needs 258": (257, levels, codes),
-        f"s2a has {levels + 1} codebooks; the codec has {levels}": (258, levels + 1, codes),
-    }
-    for message, wrong in refused.items():
-        s2a = MaskGCTS2A(MaskGCTS2AConfig(*wrong, *sizes))
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            MaskGCTSystem(codec, system.front_end, system.t2s, s2a, MaskGCTOptions())
-
-
-def test_a_recording_to_work_on_is_refused(system):
-    message = "^source is given, but maskgct has no speech tasks; it speaks text$"
-    with pytest.raises(ValueError, match=message):
-        system.speak({}).prepare(SpeakRequest("one", source=voice().wave))
 
 
 def test_another_codec_than_the_one_it_was_made_with_is_refused(parts, tmp_path):

@@ -169,5 +169,5 @@ def test_what_it_does_not_have_is_refused_in_its_name(system):
     message = "^source is given, but maskgct has no speech tasks; it speaks text$"
     with pytest.raises(ValueError, match=message):
         system().speak({}).prepare(SpeakRequest("one", source=voice().wave))
-    with pytest.raises(ValueError, match="^unknown key 'step' in the options of maskgct; did you mean"):
+    with pytest.raises(ValueError, match=r"^unknown key 'step' in the options of maskgct; did"):
         system().speak({"step": 3})

@@ -74,3 +74,27 @@ def test_logits_of_chosen_frames_are_those_of_their_rows_levels(make):
     expected = [network.logits(states_BTD[row], int(levels_B[row]))[where_BT[row]] for row in range(3)]
     found = network.logits_at(states_BTD[where_BT], levels_B, where_BT)
     torch.testing.assert_close(found, torch.cat(expected))
+
+
+@pytest.mark.parametrize("make", [example.s2a, example.semantic_s2a])
+def test_a_frame_is_its_codes_and_what_is_generated(make):
+    """A frame of the prompt, one that is masked at level 1, one that is not: levels above are unknown in the last two."""
+    torch.manual_seed(0)
+    config = make().config
+    network = MaskGCTS2A(config) if make is example.s2a else MaskGCTSemanticS2A(config)
+    codes_BTQ, level_B = torch.tensor([[[1, 2, 3], [4, 5, 6], [7, 8, 0]]]), torch.tensor([1])
+    prompt_BT, masked_BT = torch.tensor([[True, False, False]]), torch.tensor([[False, True, False]])
+    hidden_BTQ = torch.tensor([[[0, 0, 0], [0, 1, 1], [0, 0, 1]]]).bool()
+    text_BL, semantic_BT, time_B = torch.tensor([[2, 1]]), torch.tensor([[5, 0, 7]]), torch.tensor([0.5])
+    trunk = network.trunk.transformer if make is example.s2a else network.transformer
+    seen = []
+    trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    frames = (codes_BTQ, masked_BT, prompt_BT, torch.ones(1, 3).bool(), level_B, time_B)
+    known = network.embed_codes(codes_BTQ, hidden_BTQ)
+    if make is example.s2a:
+        network(text_BL, torch.ones(1, 2).bool(), *frames)
+        torch.testing.assert_close(seen[0][:, :2], network.trunk.embed_text(text_BL))
+        torch.testing.assert_close(seen[0][:, 2:], known + network.condition(level_B))
+    else:
+        network(semantic_BT, *frames)
+        torch.testing.assert_close(seen[0], known + network.condition(semantic_BT, level_B))

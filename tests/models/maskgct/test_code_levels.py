@@ -78,7 +78,7 @@ def test_logits_of_chosen_frames_are_those_of_their_rows_levels(make):
 
 @pytest.mark.parametrize("make", [example.s2a, example.semantic_s2a])
 def test_a_frame_is_its_codes_and_what_is_generated(make):
-    """A frame of the prompt, one that is masked at level 1, one that is not: levels above are unknown in the last two."""
+    """A frame of the prompt, one that is masked at level 1, one that is not; the first alone has levels above."""
     torch.manual_seed(0)
     config = make().config
     network = MaskGCTS2A(config) if make is example.s2a else MaskGCTSemanticS2A(config)

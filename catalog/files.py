@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NAME_BYTES = 200
@@ -41,6 +42,30 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             sync(Path(folder))
         if aside.is_file():
             sync(aside)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other jobs from writing into `folder`, which is made, and goes again if nothing was put there.
+
+    BlockingIOError names a folder in which another one writes. Nothing is kept where the file system has no locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, "another job writes there", str(folder)) from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def import_path() -> list[str]:
@@ -18,3 +20,28 @@ def import_path() -> list[str]:
     ours = [str(root)] if any(Path(entry or ".").resolve() == root for entry in sys.path) else []
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return list(dict.fromkeys([*ours, *given]))
+
+
+def own_packages_only(job_config: type[Any]) -> Any:
+    """A `ray.job_config.JobConfig` whose workers import our packages from where they lie, and nothing from where the
+    job runs; other children of this process neither, from now on.
+
+    A `numpy.py` among somebody's recordings would be run otherwise: Ray 2.60 puts the driver's working directory on its
+    workers' import path unless a job brings a directory of its own, and interpreters do so that it starts with `-c` and
+    `-m`. The driver does not move elsewhere for that: another thread may be resolving a relative path.
+    """
+    paths = import_path()
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    brings_a_directory = {"_runtime_env_has_working_dir": lambda _self: True}
+    return type("OwnPackagesOnly", (job_config,), brings_a_directory)(_py_driver_sys_path=paths)
+
+
+def own_token() -> bool:
+    """Draw the token of a Ray that this process starts; False where it attaches to another.
+
+    Ray would write one into the home directory, for everyone to read; this one ends with the job.
+    """
+    local = os.environ.get("RAY_ADDRESS", "local") == "local"
+    if local and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return local

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models.building import built
 from models.checkpoints import read_json
 from models.families import trainable
 from models.settings import dataclass_from
@@ -59,13 +60,17 @@ def load_generator(directory: Path) -> tuple[str, nn.Module]:
     family, values = stored["family"], stored["config"]
     if not isinstance(family, str) or not isinstance(values, Mapping):
         raise ValueError(f"{path}: 'family' must be a name and 'config' an object")
-    try:
-        module = trainable(family).module(build_config(family, values))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
     weights = directory / WEIGHTS
     try:
+        kind, config = trainable(family), build_config(family, values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    try:
         state = load_file(weights)
+        try:
+            module = built(lambda: kind.module(config), state.values())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
         module.load_state_dict(state)
     except (RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())

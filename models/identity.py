@@ -14,6 +14,9 @@ from dataclasses import dataclass
 MAX_FRAMES_OFF = 2
 """Greatest difference, in frames, between a sequence's length and the one that its rate gives."""
 
+_MOST = {"sample_rate": 1_000_000, "hop_length": 1_000_000, "n_codebooks": 1024, "channels": 1_000_000}
+"""Beyond these a number is a mistake, and what is sized by it would take all memory."""
+
 
 @dataclass(frozen=True)
 class TokenIdentity:
@@ -57,6 +60,11 @@ class TokenIdentity:
             raise ValueError(
                 f"codec {self.name}: codebook_size is {self.codebook_size}, 16 bits hold at most 65536"
             )
+        for name, largest in _MOST.items():
+            if getattr(self, name) > largest:
+                raise ValueError(
+                    f"codec {self.name}: {name} is {getattr(self, name)}, must be at most {largest}"
+                )
 
     @property
     def source(self) -> str:

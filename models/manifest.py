@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from models.building import built
 from models.checkpoints import Json, StateReader
 
 if TYPE_CHECKING:
@@ -93,6 +94,13 @@ class Format:
     symbols: Callable[[Path], Mapping[str, int]] | None = None
     """The symbol map (phone -> text token) that a file or directory holds, empty if it holds none. None: the format has
     no place for one."""
+
+    def converted(self, config: Mapping[str, Json], source: str, state: Mapping[str, Tensor]) -> nn.Module:
+        """`convert` of weights that `source` names, where the configuration's sizes are not absurd for them.
+
+        ValueError as from `convert`.
+        """
+        return built(lambda: self.convert(config, StateReader(source, state)), state.values())
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def save_system(
             description["codecs"] = {
                 role: {"codec": at, "identity": who} for role, (at, who) in others.items()
             }
-        description["digests"] = {file: _sha256(directory / file) for file in _weights(directory)}
+        description["digests"] = {file: _sha256(directory / file) for file in _files(directory)}
         _write(directory, description)
         system = load_system(directory)
         description["capabilities"] = sorted(system.capabilities)
@@ -230,12 +230,13 @@ def _inside(folder: Path, part: Json) -> Path:
     return path
 
 
-def _weights(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))
+def _files(folder: Path) -> list[str]:
+    """The files of the parts: a flipped bit in a size or a symbol map changes the speech as one in a weight does."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _check_digests(folder: Path, digests: Mapping[str, Json]) -> None:
-    """ValueError naming a file of weights that is not what `save_system` wrote."""
+    """ValueError naming a file that is not what `save_system` wrote."""
     for file, digest in digests.items():
         path = folder / file
         if not path.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoints import HUB_WEIGHTS, StateReader, state_digest
+from models.checkpoints import HUB_WEIGHTS, state_digest
 from models.codec_sources import load_codec
 from models.codecs import files
 from models.codecs.hub import local_or_hub
@@ -96,6 +96,6 @@ def _repcodec(place: Path) -> RepCodec | None:
         return None
     published = FAMILY.formats[_FORMAT]
     given, state = published.files(folder)
-    module = published.convert(given, StateReader(f"{_FORMAT} {folder}", state))
+    module = published.converted(given, f"{_FORMAT} {folder}", state)
     assert isinstance(module, RepCodec)
     return module

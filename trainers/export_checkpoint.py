@@ -10,7 +10,7 @@ import torch
 from catalog.command import JobError, UsageError
 from catalog.files import written_aside
 from catalog.models import resolve
-from models.checkpoints import Record, StateReader
+from models.checkpoints import Record
 from models.families import checkpoint_format, format_groups, writable_formats
 from models.generators import load_generator
 from models.text.front_ends import PhonemeFrontEnd, text_front_end
@@ -33,7 +33,7 @@ def export_checkpoint(source: str, path: Path, wanted: str | None, uri: str) -> 
         with written_aside(path) as aside:
             published.write(module, aside, symbols, _step(directory))
             config, state = published.files(aside)
-            _compare(module, published.convert(config, StateReader(str(path), state)))
+            _compare(module, published.converted(config, str(path), state))
     except ValueError as error:
         raise JobError(f"{source} cannot be written as {name}: {error}") from error
     return {"family": family, "format": name, "path": str(path), "symbols": len(symbols)}

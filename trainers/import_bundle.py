@@ -11,7 +11,7 @@ from torch import nn
 
 from catalog.command import JobError, require_absolute_under_ray_job
 from catalog.models import promote, register, system_signature
-from models.checkpoints import Json, Record, StateReader, read_json, state_digest
+from models.checkpoints import Json, Record, read_json, state_digest
 from models.families import bundles, checkpoint_format, system_kind
 from models.generators import save_generator
 from models.manifest import Bundle
@@ -88,7 +88,7 @@ def _convert(bundle: Bundle, role: str, path: Path, further: Further, target: Pa
     try:
         config, state = published.files(path / inside)
         digest = state_digest(state)
-        module = published.convert(config, StateReader(source, state))
+        module = published.converted(config, source, state)
         if published.save is not None:
             published.save(module, target)
         elif role in system_kind(bundle.system).codec_roles:

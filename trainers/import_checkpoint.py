@@ -9,7 +9,7 @@ from pathlib import Path
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.models import promote, register
-from models.checkpoints import Record, StateReader, state_digest
+from models.checkpoints import Record, state_digest
 from models.families import checkpoint_format, format_groups, format_of
 from models.generators import save_generator
 from models.text.front_ends import PhonemeFrontEnd
@@ -34,7 +34,7 @@ def import_checkpoint(source: str, path: Path, name: str, alias: str | None, uri
                 f"{source} is of several networks: models.interop loads it, nothing registers it"
             )
         config, state = published.files(path)
-        module = published.convert(config, StateReader(source, state))
+        module = published.converted(config, source, state)
         symbols = published.symbols(path) if published.symbols is not None else {}
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise JobError(f"{path} is no {source}: {error}") from error

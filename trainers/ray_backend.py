@@ -19,6 +19,7 @@ import torch
 
 from catalog.command import JobError, UsageError
 from catalog.files import write_text
+from catalog.import_path import own_packages_only, own_token
 from models.checkpoints import Record, Values
 from trainers.interrupt import stop_on_signal
 from trainers.loop_config import Outcome
@@ -36,11 +37,15 @@ def train_on_workers(settings: FitSettings, source: Source, run: RunReference | 
     JobError when the cluster lacks the resources, when a worker refuses its settings or data, and when workers died
     more than `max_failures` times. Ctrl-C and SIGTERM stop all ranks after the same update, with a checkpoint.
     """
+    local = own_token()
     import ray
+    from ray.job_config import JobConfig
 
     ours = not ray.is_initialized()
     if ours:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        options = {"include_dashboard": False} if local else {}
+        job = own_packages_only(JobConfig)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=job, **options)
     attempt = uuid.uuid4().hex[:12]
     folder = settings.directory / "ray" / attempt
     folder.mkdir(parents=True)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from models.building import built
 from models.settings import dataclass_from
 
 Config = TypeVar("Config")
@@ -142,9 +143,19 @@ def read_network(
 ) -> tuple[Network, Stored]:
     """Read what `write_network` wrote; FileNotFoundError or ValueError names the file that is missing or wrong."""
     stored = read(directory)
-    built = network(dataclass_from(config, stored.config, str(directory / CONFIG)))
-    fill(built, stored.weights, directory)
-    return built, stored
+    sizes = dataclass_from(config, stored.config, str(directory / CONFIG))
+    made = build(lambda: network(sizes), stored.weights, directory)
+    return made, stored
+
+
+def build(make: Callable[[], Network], weights: Mapping[str, Tensor], directory: Path) -> Network:
+    """A network with the stored weights. ValueError names a file whose sizes are absurd or whose keys do not fit."""
+    try:
+        made = built(make, weights.values())
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{directory / CONFIG}: {error}") from error
+    fill(made, weights, directory)
+    return made
 
 
 def require(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from models.building import no_larger_than
 from models.codecs import files
 
 
@@ -32,7 +33,7 @@ def read_pretrained(
     files.require(weights)
     options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        with _quiet():
+        with _quiet(), no_larger_than(weights.stat().st_size):
             model, report = getattr(transformers, model_class).from_pretrained(
                 directory, **options, **changes
             )

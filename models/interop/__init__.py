@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.checkpoints import StateReader
 from models.families import checkpoint_format
 
 
@@ -15,4 +14,4 @@ def load(source: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor
     `source` names a format of a family's manifest, `config` holds the constructor arguments of the reference under its
     names. ValueError lists every key that was not consumed, every missing one, and every tensor of a wrong shape.
     """
-    return checkpoint_format(source).convert(config, StateReader(source, state_dict))
+    return checkpoint_format(source).converted(config, source, state_dict)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.building import no_larger_than
 from models.checkpoints import HUB_WEIGHTS, StateReader, filled, read_tensors, state_digest
 from models.codecs import files
 from models.codecs.hub import local_or_hub
@@ -158,9 +159,10 @@ def _x_vectors(directory: Path, device: str | torch.device) -> XVectors:
     if weights is None:
         raise FileNotFoundError(f"{directory} has none of {', '.join(HUB_WEIGHTS)}")
     try:
-        model: Any = AutoModelForAudioXVector.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        with no_larger_than(weights.stat().st_size):
+            model: Any = AutoModelForAudioXVector.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{directory} cannot be read: {' '.join(str(error).split())}") from error
     given = directory / "preprocessor_config.json"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.execution.requests import MANIFEST, Requests
+from pipelines.execution.requests import MANIFEST, Requests, file_bytes
 from pipelines.rows import Row
 from pipelines.stages.round_trip import RECORDINGS, RoundTrip
 from pipelines.stages.speak import REQUESTS
@@ -73,4 +73,4 @@ def _characters(row: Row) -> int:
 
 
 def _bytes(row: Row) -> int:
-    return Path(row["reference"]).stat().st_size
+    return file_bytes(row["reference"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -14,14 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from catalog.command import JobError, Terminated
-from catalog.import_path import import_path
+from catalog.import_path import own_packages_only, own_token
 from catalog.outward import say
-
-if TYPE_CHECKING:
-    from ray.job_config import JobConfig
 
 _STARTS = 3
 _LONGEST_FOLDER = 40
@@ -41,10 +37,7 @@ class Claim:
 @contextmanager
 def session() -> Iterator[None]:
     """Attach to a running Ray (RAY_ADDRESS, `ray job submit`, this process's) or start one that ends with the job."""
-    local = os.environ.get("RAY_ADDRESS", "local") == "local"
-    if local and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Ray would write one into the home directory, for everyone to read; ours ends with the job.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    local = own_token()
     import ray.data
 
     # What fails is raised, too, and said in one line by the command's boundary.
@@ -73,6 +66,7 @@ def session() -> Iterator[None]:
 def start(options: Mapping[str, object]) -> None:
     """`ray.init`, quietly. On a busy machine Ray's agents miss its fixed 30 s; a second try finds them in the cache."""
     import ray
+    from ray.job_config import JobConfig
 
     for left in reversed(range(_STARTS)):
         try:
@@ -80,7 +74,7 @@ def start(options: Mapping[str, object]) -> None:
                 ray.init(
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    job_config=_working_directory_is_data(),
+                    job_config=own_packages_only(JobConfig),
                     **options,
                 )
             return
@@ -166,24 +160,6 @@ class _Watch:
                 with suppress(Exception):
                     self._node.kill_all_processes(check_alive=False, allow_graceful=False)
                 os._exit(1)
-
-
-def _working_directory_is_data() -> JobConfig:
-    """The configuration of a job whose workers import our packages from where they lie, and nothing from where it runs.
-
-    A `numpy.py` among somebody's recordings would be run otherwise: Ray 2.60 puts the driver's working directory on its
-    workers' import path unless a job brings a directory of its own, and interpreters do so that it starts with `-c` and
-    `-m`. The driver does not move elsewhere for that: another thread may be resolving a relative path.
-    """
-    from ray.job_config import JobConfig
-
-    class OwnPackagesOnly(JobConfig):  # type: ignore[misc]
-        def _runtime_env_has_working_dir(self) -> bool:
-            return True
-
-    paths = import_path()
-    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return OwnPackagesOnly(_py_driver_sys_path=paths)
 
 
 @contextmanager

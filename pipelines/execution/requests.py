@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -20,8 +21,11 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError
 from catalog.config import Settings
+from catalog.files import alone
 from catalog.outward import say
+from pipelines.execution import cluster
 from pipelines.execution.answers import Answers
+from pipelines.execution.cluster import Claim
 from pipelines.rows import Row
 from pipelines.stages.system import SystemStage, device_of
 
@@ -79,7 +83,14 @@ class Requests:
         """Run what is left to do through workers built of `arguments`; returns the JSON line. JobError for a single
         request that is refused.
         """
+        self._refuse_names()
         self._refuse_inputs(output)
+        with nullcontext() if self.single else alone(output):
+            return self._answer(worker, arguments, settings, output)
+
+    def _answer(
+        self, worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings, output: Path
+    ) -> Row:
         started = time.perf_counter()
         options = {"seed": settings.seed, "options": settings.sampling}
         made_with = options | {"system": _description(Path(arguments["model"]))} | dict(self.made_with)
@@ -147,6 +158,13 @@ class Requests:
             for table in tables:
                 yield from answer(table).to_pylist()
 
+    def _refuse_names(self) -> None:
+        """UsageError for a path that is not UTF-8: neither tables nor the manifest can hold it."""
+        for row in self.rows:
+            for name in ("output", *self.paths):
+                if isinstance(row.get(name), str) and not _is_utf8(row[name]):
+                    raise UsageError(f"{name} {row[name]!r}: its name is not UTF-8; rename it")
+
     def _refuse_inputs(self, output: Path) -> None:
         """UsageError where an answer, or the manifest, would replace a file that is read."""
         inputs = {
@@ -170,6 +188,19 @@ def on_ray(
     settings: RequestSettings,
 ) -> Iterator[Row]:
     """Rows of the tables that actors built of `arguments` (`device` is one) make of `tables`, in any order."""
+    with cluster.session():
+        gpus = 1.0 if arguments["device"] == "cuda" else 0.0
+        claim = Claim("system", settings.workers, settings.cpus_per_worker, gpus)
+        cluster.check_claims([claim], cluster.nodes())
+        yield from _on_actors(tables, worker, arguments, settings)
+
+
+def _on_actors(
+    tables: list[pa.Table],
+    worker: type[Callable[[pa.Table], pa.Table]],
+    arguments: Row,
+    settings: RequestSettings,
+) -> Iterator[Row]:
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -202,7 +233,10 @@ def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise UsageError(f"{path}: holds no line; it must have one a request")
+    return numbered
 
 
 def parse_line(path: Path, number: int, line: str, required: Sequence[str], known: Collection[str]) -> Row:
@@ -243,6 +277,14 @@ def is_text(value: object) -> str | None:
 def beside(path: Path, row: Row, names: Sequence[str]) -> Row:
     """The row with the files that it names found from the folder of the file that names them."""
     return row | {name: str(path.parent / row[name]) for name in names if isinstance(row.get(name), str)}
+
+
+def file_bytes(path: str) -> int:
+    """The size of a file, to order requests by; 0 for one that cannot be looked at: its reader says why."""
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def with_outputs(rows: Sequence[Row], path: Path, folder: Path) -> list[Row]:

@@ -21,6 +21,7 @@ from pipelines.execution.requests import (
     add_model_arguments,
     beside,
     checked,
+    file_bytes,
     parse_line,
     read_lines,
     with_outputs,
@@ -97,5 +98,4 @@ def _pairs(arguments: argparse.Namespace) -> tuple[list[Row], bool]:
 
 
 def _source_bytes(row: Row) -> int:
-    path = Path(row["source"])
-    return path.stat().st_size if path.is_file() else 0
+    return file_bytes(row["source"])

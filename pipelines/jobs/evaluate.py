@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
-from catalog.files import write_text
+from catalog.files import alone, write_text
 from catalog.outward import say
 from models.metrics.word_errors import normalized
 from pipelines.evaluation.protocols import PRESETS
@@ -69,12 +70,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
 
     system = resolve(arguments.model, arguments.tracking_uri)
     require(system, "speak")
-    made = make(rows, system, settings, arguments.output, source if source.is_file() else None)
-    judged = judge_all(rows, made, settings, judges, arguments.output)
-    if all(row["reason"] for row in judged.groups[SYSTEM]):
-        why = judged.rejects[0]["reason"] if judged.rejects else "there are none"
-        raise JobError(f"none of {len(rows)} sentences could be judged: {why}")
-    return _write(rows, judged, judges, settings, arguments)
+    with alone(arguments.output):
+        made = make(rows, system, settings, arguments.output, source if source.is_file() else None)
+        judged = judge_all(rows, made, settings, judges, arguments.output)
+        if all(row["reason"] for row in judged.groups[SYSTEM]):
+            why = judged.rejects[0]["reason"] if judged.rejects else "there are none"
+            raise JobError(f"none of {len(rows)} sentences could be judged: {why}")
+        return _write(rows, judged, judges, settings, arguments)
 
 
 def _source(arguments: argparse.Namespace) -> tuple[Path, list[Row]]:
@@ -94,7 +96,7 @@ def _checked(row: Row, language: str) -> Row:
         return row
     if not any(map(str.isalnum, normalized(row["text"], row.get("language") or language))):
         return row | {"problem": f"text is {row['text']!r:.60}: it has no words"}
-    if reference and not Path(reference).is_file():
+    if reference and not os.path.isfile(reference):  # noqa: PTH113 - Path's raises for a name that is too long
         return row | {"problem": f"reference {reference}: no such file"}
     return row
 

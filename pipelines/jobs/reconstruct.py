@@ -6,10 +6,12 @@ import argparse
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from catalog.command import JobError, UsageError, local, require_absolute_under_ray_job
+from catalog.files import alone
 from catalog.outward import say
 from pipelines.audio.containers import AudioError
 from pipelines.audio.decode import decode
@@ -57,21 +59,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
     if not 1 <= levels <= codec.n_codebooks:
         raise UsageError(f"--levels {levels}: {codec.name} has 1 to {codec.n_codebooks}")
     started = time.perf_counter()
-    seconds, rejected, done = 0.0, 0, 0
-    for recording, target, problem in _pairs(source, output):
-        try:
-            if problem is not None:
-                raise ValueError(problem)
-            if target.exists() and target.samefile(recording):
-                raise ValueError("its WAV file would overwrite it")
-            seconds += reconstruct(codec, recording, target, levels, arguments.device)
-            done += 1
-        except (AudioError, OSError, ValueError) as error:
-            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            if not source.is_dir():
-                raise JobError(f"{recording}: {said}") from error
-            rejected += 1
-            say(f"rejected {recording}: {said}")
+    with alone(output) if source.is_dir() else nullcontext():
+        done, rejected, seconds = _all(codec, source, output, levels, arguments.device)
     return {
         "output": str(output),
         "files": done,
@@ -80,6 +69,26 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object]:
         "wall_s": round(time.perf_counter() - started, 3),
         "kbit_per_s": codec.identity.kbit_s(levels),
     }
+
+
+def _all(codec: Codec, source: Path, output: Path, levels: int, device: str) -> tuple[int, int, float]:
+    """Reconstruct what `source` holds; returns files, rejected ones and seconds. JobError for a single one."""
+    seconds, rejected, done = 0.0, 0, 0
+    for recording, target, problem in _pairs(source, output):
+        try:
+            if problem is not None:
+                raise ValueError(problem)
+            if target.exists() and target.samefile(recording):
+                raise ValueError("its WAV file would overwrite it")
+            seconds += reconstruct(codec, recording, target, levels, device)
+            done += 1
+        except (AudioError, OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            if not source.is_dir():
+                raise JobError(f"{recording}: {said}") from error
+            rejected += 1
+            say(f"rejected {recording}: {said}")
+    return done, rejected, seconds
 
 
 def _refuse_output(source: Path, output: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.files import write_bytes, write_text, written_aside
+from catalog.files import alone, write_bytes, write_text, written_aside
 from catalog.shards import run_id_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,3 +100,20 @@ def test_a_killed_process_leaves_no_output(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     write_text(tmp_path / "out", "whole")
     assert (tmp_path / "out").read_text() == "whole"
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "out"
+    with alone(place):
+        with pytest.raises(BlockingIOError, match="another job writes there"), alone(place):
+            pass
+        assert place.is_dir()
+        write_text(place / "a", "x")
+    with alone(place):
+        assert tree(place) == {"a": "x"}
+
+
+def test_a_refused_job_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), alone(tmp_path / "out"):
+        raise ValueError("no")
+    assert not list(tmp_path.iterdir())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from catalog.import_path import import_path
+from catalog.import_path import import_path, own_packages_only
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -28,3 +30,36 @@ def test_empty_entries_which_mean_the_working_directory_are_left_out(monkeypatch
     monkeypatch.setattr(sys, "path", ["/site-packages"])
     monkeypatch.setenv("PYTHONPATH", ":/given::/given")
     assert import_path() == ["/given"]
+
+
+class Config:
+    """As Ray's, which adds the working directory unless a job brings one."""
+
+    def __init__(self, _py_driver_sys_path: list[str]) -> None:
+        self.paths = _py_driver_sys_path
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return False
+
+
+def test_workers_and_children_import_nothing_from_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [ROOT])
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    found = own_packages_only(Config)
+    assert found._runtime_env_has_working_dir()
+    assert found.paths == [ROOT]
+    assert (os.environ["PYTHONSAFEPATH"], os.environ["PYTHONPATH"]) == ("1", ROOT)
+
+
+def test_every_ray_is_started_so() -> None:
+    starts = 0
+    for package in ("pipelines", "trainers", "catalog", "models"):
+        for path in (Path(ROOT) / package).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "ray.init":
+                    starts += 1
+                    assert "job_config" in {keyword.arg for keyword in call.keywords}, path
+    assert starts == 2

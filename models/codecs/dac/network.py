@@ -279,10 +279,9 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> Convo
         problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{directory / files.CONFIG}: {problem}") from error
     weights, digest = files.read_weights(directory)
-    network = build_network(config)
     if descript.is_descript(weights):
         weights = descript.to_hugging_face(weights)
-    files.fill(network, weights, directory)
+    network = files.build(lambda: build_network(config), weights, directory)
     # The Hub's directories have no name of their own; their weights tell them apart.
     name = str(described["name"]) if ours else f"dac-{config.sample_rate // 1000}khz"
     edition = str(described["edition"]) if ours else files.HUB_EDITION

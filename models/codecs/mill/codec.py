@@ -192,8 +192,7 @@ def load_directory(directory: Path, device: str | torch.device = "cpu") -> MillC
         config = _config(stored.config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{directory / files.CONFIG}: {error}") from error
-    network = MillNetwork(config)
-    files.fill(network, stored.weights, directory)
+    network = files.build(lambda: MillNetwork(config), stored.weights, directory)
     return MillCodec(network.to(device), stored.name, stored.edition, stored.sha256)
 
 

@@ -28,6 +28,11 @@ from models.codecs.mill.spectrum import (
     synthesize,
 )
 from models.codecs.quantizer import ResidualQuantizer
+from models.layers.checks import check_positive
+
+_MOST = {"fft_length": 1 << 16, "n_mels": 1 << 15, "search_width": 1024}
+_SIDES = ("encoder", "decoder")
+_MOST_DILATION = 4096
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class MillConfig:
     """The learned waveform head of the second edition; None is Griffin-Lim alone."""
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         if self.hop_length % (2 * self.spectra_per_frame):
             raise ValueError(
                 f"hop_length is {self.hop_length}: must be a multiple of {2 * self.spectra_per_frame} "
@@ -90,6 +96,22 @@ class MillConfig:
             raise ValueError(
                 f"latent_channels is {self.latent_channels}: at most spectra_per_frame * n_mels, "
                 f"{self.spectra_per_frame * self.n_mels}"
+            )
+
+    def _check_sizes(self) -> None:
+        """Weights say nothing of these: a wrong one would take all memory, or for ever."""
+        check_positive(self, [*_MOST, "hop_length", "spectra_per_frame"])
+        found = {name: getattr(self, name) for name in _MOST}
+        found |= {f"{name}_dilations": max(getattr(self, f"{name}_dilations"), default=1) for name in _SIDES}
+        found["griffin_lim_iterations"] = self.griffin_lim_iterations
+        most = {**_MOST, "n_mels": self.fft_length // 2 + 1, "griffin_lim_iterations": 10_000}
+        for name, value in found.items():
+            if value > most.get(name, _MOST_DILATION):
+                raise ValueError(f"{name} is {value}: must be at most {most.get(name, _MOST_DILATION)}")
+        if self.spectrum_hop > self.fft_length:
+            raise ValueError(
+                f"hop_length is {self.hop_length}: must be at most spectra_per_frame * fft_length, "
+                f"{self.spectra_per_frame * self.fft_length}"
             )
 
     @property

@@ -363,3 +363,13 @@ def test_a_truncated_description_is_named(directory, tmp_path):
     (copy / "system.json").write_text('{"family": ')
     with pytest.raises(ValueError, match=r"system\.json is not JSON"):
         load_system(copy)
+
+
+@pytest.mark.parametrize("part", ["t2s/config.json", "s2a/model.safetensors"])
+def test_a_flipped_bit_in_any_part_is_refused(directory, tmp_path, part):
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    content = bytearray((copy / part).read_bytes())
+    content[-20] ^= 1
+    (copy / part).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{part} is damaged: its sha256 is not the one in system.json"):
+        load_system(copy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 import torch
 
+from catalog.files import alone
 from pipelines.__main__ import main
 
 RATE = 16_000
@@ -243,6 +246,69 @@ def test_a_system_that_cannot_convert_is_refused_unloaded(
     error = capsys.readouterr().err
     assert "a maskgct system cannot convert; it can speak" in error
     assert error.count("\n") == 1
+
+
+def test_a_name_that_no_file_can_have_costs_its_own_pair(
+    system: Path, recordings: Path, tmp_path: Path
+) -> None:
+    pairs: list[tuple[str | None, str, str]] = [
+        ("a", "x" * 300, "voice.wav"),
+        ("b", "source.wav", "voice.wav"),
+    ]
+    listing = write_pairs(tmp_path / "pairs.jsonl", recordings, pairs)
+    assert convert(system, "--input", listing, "--output", tmp_path / "out") == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert [row["reason"] is None for row in rows] == [False, True]
+    assert [path.name for path in (tmp_path / "out").glob("*.wav")] == ["b.wav"]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_name_that_is_not_utf8_is_refused_by_name(
+    system: Path, recordings: Path, tmp_path: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.wav")
+    shutil.copy(recordings / "source.wav", odd)
+    words = [str(recordings / "source.wav"), str(recordings / "voice.wav"), str(tmp_path / "out.wav")]
+    words[place] = odd
+    assert convert(system, *map(Path, words)) == 2
+    assert "a\\udcff.wav': its name is not UTF-8; rename it" in capsys.readouterr().err
+
+
+def test_an_empty_list_and_a_taken_folder_are_refused(
+    system: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "pairs.jsonl"
+    listing.write_text("\n")
+    assert convert(system, "--input", listing, "--output", tmp_path / "out") == 2
+    assert "pairs.jsonl: holds no line" in capsys.readouterr().err
+    write_pairs(listing, recordings, [("a", "source.wav", "voice.wav")])
+    with alone(tmp_path / "out"):
+        assert convert(system, "--input", listing, "--output", tmp_path / "out") == 1
+        assert "out: another job writes there" in capsys.readouterr().err
+
+
+def test_a_full_disk_fails_the_job(
+    system: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where a long source is written as it is converted."""
+    import wave
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    listing = write_pairs(tmp_path / "pairs.jsonl", recordings, [("a", "long.wav", "voice.wav")])
+    words = ("--input", listing, "--output", tmp_path / "out", "--set", "sampling.max_source_s=1.5")
+    with monkeypatch.context() as patched:
+        patched.setattr(wave.Wave_write, "writeframes", full)
+        assert convert(system, *words) == 1
+    assert "a.wav: cannot be written: No space left on device" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.jsonl"]
+    assert convert(system, *words) == 0
+    assert soundfile.info(tmp_path / "out" / "a.wav").frames == round(5.3 * RATE)
 
 
 @pytest.mark.ray

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.files import alone
 from models.codec_sources import load_codec
 from models.families import codec_examples
 from pipelines.__main__ import main
@@ -85,7 +86,8 @@ def test_a_name_that_is_not_utf_8_costs_no_other_recording(
     (folder / "a.wav").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.wav"))
     assert reconstruct(folder, tmp_path / "out") == 0
     assert (tmp_path / "out" / "b.wav").is_file()
-    assert "\\udcff.wav" in capsys.readouterr().err
+    assert os.fsencode(tmp_path / "out") + b"/\xff.wav" in map(os.fsencode, (tmp_path / "out").iterdir())
+    assert json.loads(capsys.readouterr().out)["files"] == 2
 
 
 def test_a_manifest_that_spells_a_name_in_another_unicode_form_finds_the_file(
@@ -114,3 +116,13 @@ def test_an_output_that_cannot_take_the_recordings_is_refused(
         assert reconstruct(source, output) == 2
         assert rule in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_in_which_another_job_writes_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone(tmp_path / "out"):
+        assert reconstruct(folder, tmp_path / "out") == 1
+        assert f"{tmp_path / 'out'}: another job writes there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert reconstruct(folder, tmp_path / "out") == 0

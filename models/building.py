@@ -1,0 +1,72 @@
+"""Networks built for weights that are at hand: no larger than these allow, whatever their configuration says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+N = TypeVar("N")
+
+_TENSOR = 1 << 16
+"""A tensor of a network costs at least as much as so many elements: its module, names and hooks."""
+_SPARE = 64 << 20
+"""Elements that a network may have beside its weights: tables of positions, windows, filters, masks."""
+
+
+class TooLargeError(ValueError):
+    """A configuration that asks for a network which the weights cannot be those of."""
+
+
+def built(make: Callable[[], N], weights: Iterable[Tensor]) -> N:
+    """What `make` builds for `weights`. ValueError, before memory is taken, where it would be far larger than these.
+
+    It is called twice: without memory first.
+    """
+    return built_within(make, sum(tensor.numel() + _TENSOR for tensor in weights))
+
+
+def built_within(make: Callable[[], N], elements: int) -> N:
+    """The same, for a network of about so many elements."""
+    try:
+        with no_larger_than(elements), torch.device("meta"):
+            make()
+    except TooLargeError:
+        raise
+    except Exception:  # noqa: BLE001 - what is wrong with it is said below
+        pass
+    try:
+        with no_larger_than(elements):
+            return make()
+    except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that no tensor has
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(reason) from error
+
+
+@contextmanager
+def no_larger_than(elements: int) -> Iterator[None]:
+    """Modules that this thread makes inside may have twice as many elements, and some more, in all."""
+    most, thread, count = 2 * elements + _SPARE, threading.get_ident(), 0
+
+    def add(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal count
+        if tensor is None or threading.get_ident() != thread:
+            return
+        count += tensor.numel() + _TENSOR
+        if count > most:
+            raise TooLargeError("its sizes make a network far larger than its weights are; one is wrong")
+
+    handles = (
+        hooks.register_module_parameter_registration_hook(add),
+        hooks.register_module_buffer_registration_hook(add),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -30,7 +30,7 @@ class JobError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the job ends as by Ctrl-C, with exit code 143."""
+    """SIGTERM: the job ends as by Ctrl-C, with exit code 143. Both may carry the result of what was done until then."""
 
 
 class Command(Protocol):
@@ -103,9 +103,10 @@ def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None =
         _print_result(arguments.run_command.run(arguments))
     except SystemExit as exit_:  # argparse after --help
         return exit_.code if isinstance(exit_.code, int) else 0
-    except Terminated:
-        return _fail(program, "terminated", 143, debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        _print_result(stop.args[0] if stop.args else None)
+        if isinstance(stop, Terminated):
+            return _fail(program, "terminated", 143, debug)
         return _fail(program, "interrupted", 130, debug)
     except BrokenPipeError as error:
         if _stdout_is_closed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -24,9 +25,9 @@ class TooLargeError(ValueError):
 
 
 def built(make: Callable[[], N], weights: Iterable[Tensor]) -> N:
-    """What `make` builds for `weights`. ValueError, before memory is taken, where it would be far larger than these.
+    """Call `make`, which builds a network for `weights`, twice: without memory first.
 
-    It is called twice: without memory first.
+    ValueError, before memory is taken, where it would be far larger than its weights.
     """
     return built_within(make, sum(tensor.numel() + _TENSOR for tensor in weights))
 
@@ -34,7 +35,8 @@ def built(make: Callable[[], N], weights: Iterable[Tensor]) -> N:
 def built_within(make: Callable[[], N], elements: int) -> N:
     """The same, for a network of about so many elements."""
     try:
-        with no_larger_than(elements), torch.device("meta"):
+        with no_larger_than(elements), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights are loaded into what has no memory
             make()
     except TooLargeError:
         raise

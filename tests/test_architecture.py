@@ -62,7 +62,7 @@ MODELS = (
     ("sampling", "text", "metrics"),
     ("codecs",),
     ("layers",),
-    ("checkpoints", "settings", "identity", "tasks"),
+    ("building", "checkpoints", "settings", "identity", "tasks"),
 )
 # Plain values that both sides of an arrow use: anyone may import them, they import the standard library only.
 STANDARD_LIBRARY_ONLY = ("models.identity", "catalog.files")

@@ -39,13 +39,17 @@ class Fit:
     def run(self, arguments: argparse.Namespace) -> Values | None:
         """Train; see `trainers.fit`."""
         from trainers.fit import describe, fit
+        from trainers.interrupt import raise_received
         from trainers.settings import load_fit
 
         settings = load_fit(arguments.config, arguments.overrides)
         if arguments.dry_run:
             print(to_yaml(settings), end="")
             return describe(settings)
-        return fit(settings)
+        result = fit(settings)
+        if result["stopped"] == "interrupted":
+            raise_received(result)
+        return result
 
 
 class Assemble:

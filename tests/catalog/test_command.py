@@ -10,6 +10,7 @@ import pytest
 
 from catalog.command import (
     JobError,
+    Terminated,
     UsageError,
     add_config_arguments,
     local,
@@ -87,6 +88,23 @@ def test_config_arguments() -> None:
 )
 def test_errors_are_one_line(error, code, line, capsys) -> None:
     assert fail(error, capsys) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [(KeyboardInterrupt, 130, "mill: interrupted\n"), (Terminated, 143, "mill: terminated\n")],
+)
+def test_what_was_done_until_an_interruption_is_printed(error, code, line, capsys) -> None:
+    class Job:
+        name, help = "job", ""
+
+        def configure(self, parser) -> None: ...
+
+        def run(self, arguments):
+            raise error({"steps": 3})
+
+    assert main("mill", [Job()], ["job"]) == code
+    assert capsys.readouterr() == ('{"steps": 3}\n', line)
 
 
 def test_the_cause_of_a_wrapped_error_counts(capsys) -> None:

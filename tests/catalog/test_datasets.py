@@ -119,7 +119,7 @@ def test_no_dataset(tmp_path) -> None:
     with pytest.raises(JobError, match="nothing: no dataset there"):
         Dataset.open(tmp_path / "nothing")
     DeltaTable.create(str(tmp_path / "delta"), pq.read_schema(_parquet(tmp_path)))
-    with pytest.raises(JobError, match="a Delta table, but no dataset"):
+    with pytest.raises(JobError, match=rf"^{tmp_path}/delta: a Delta table, but no dataset"):
         Dataset.open(tmp_path / "delta")
 
 

@@ -1,0 +1,99 @@
+"""Runs that write: the records of their settings, and whether their processes live."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from catalog import runs
+from catalog.appending import Appender
+from catalog.datasets import Dataset
+from catalog.runs import delete_abandoned, marked_run, newest_record
+from catalog.shards import write_shard
+from models.identity import TokenIdentity
+
+
+def test_the_newest_record_of_settings(appender: Appender) -> None:
+    dataset = appender.dataset
+    assert newest_record(dataset) == {}
+    dataset.storage.write("_settings/20250101T000000_b.yaml", b"source: old\n")
+    dataset.storage.write(
+        "_settings/20260101T000000_a.yaml", "source: n\u00e4u\nsettings: {seed: 3}\n".encode()
+    )
+    assert newest_record(dataset) == {"source": "n\u00e4u", "settings": {"seed": 3}}
+    dataset.storage.write("_settings/20270101T000000_a.yaml", b"[1, 2]\n")
+    assert newest_record(dataset) == {}
+
+
+def test_a_run_is_marked_while_it_works(appender: Appender) -> None:
+    folder = Path(appender.uri, "_runs")
+    with marked_run(appender.dataset) as run_id:
+        (marker,) = folder.iterdir()
+        assert marker.name == f"{run_id}.json"
+        assert json.loads(marker.read_text())["pid"] == os.getpid()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def left(
+    appender: Appender, rows: Callable[..., object], codec: TokenIdentity
+) -> Callable[[dict[str, object]], Path]:
+    """A new file of a run whose marker has these fields, besides those of this process."""
+
+    def leave(fields: dict[str, object]) -> Path:
+        marker = Path(appender.uri, "_runs/theirs.json")
+        marker.parent.mkdir(exist_ok=True)
+        marker.write_text(json.dumps({**runs._this_process(), **fields}))
+        return Path(appender.uri, write_shard(rows(["a"]), appender.uri, "theirs", codec)[0].path)
+
+    return leave
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    return ended.pid
+
+
+@pytest.mark.parametrize(
+    ("fields", "gone"),
+    [
+        ({}, False),
+        ({"process_start": "1"}, True),
+        ({"pid": -1}, False),
+        ({"pid": True}, False),
+        ({"pid": "dead"}, True),
+        ({"pid": "dead", "host": "another"}, False),
+        ({"pid": "dead", "boot": "another"}, False),
+        ({"pid": "dead", "pid_namespace": "another"}, False),
+    ],
+    ids=["alive", "its number was given again", "no number", "a word", "dead", "host", "boot", "namespace"],
+)
+def test_only_files_of_runs_that_are_known_to_be_dead_go_at_once(
+    left: Callable[[dict[str, object]], Path], appender: Appender, fields: dict[str, object], gone: bool
+) -> None:
+    """Of another machine, another boot or another container, nobody here can tell; those wait for a day."""
+    file = left(fields | ({"pid": dead_pid()} if fields.get("pid") == "dead" else {}))
+    relative = file.relative_to(appender.uri).as_posix()
+    assert delete_abandoned(appender.dataset, dry_run=True) == ([relative] if gone else [])
+    assert delete_abandoned(appender.dataset) == ([relative] if gone else [])
+    assert file.exists() == (not gone)
+    assert Path(appender.uri, "_runs/theirs.json").exists() == (not gone)
+
+
+def test_a_process_of_another_user_lives(
+    left: Callable[[dict[str, object]], Path], appender: Appender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    file = left({"process_start": "1"})
+    monkeypatch.setattr(os, "kill", refuse)
+    assert delete_abandoned(Dataset.open(appender.uri)) == []
+    assert file.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,8 +37,28 @@ def test_a_run_is_marked_while_it_works(appender: Appender) -> None:
     with marked_run(appender.dataset) as run_id:
         (marker,) = folder.iterdir()
         assert marker.name == f"{run_id}.json"
-        assert json.loads(marker.read_text())["pid"] == os.getpid()
+        recorded = json.loads(marker.read_text())
     assert list(folder.iterdir()) == []
+    assert (recorded["host"], recorded["pid"]) == (socket.gethostname(), os.getpid())
+    if sys.platform.startswith("linux"):
+        assert recorded["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        assert recorded["pid_namespace"] == os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the other way
+
+
+def test_a_file_that_comes_while_others_are_listed_stays(
+    appender: Appender, rows: Callable[..., object], codec: TokenIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, written = appender.dataset, []
+    real = dataset.storage.listing
+
+    def listing(folder: str = "") -> object:
+        found = real(folder)
+        written.extend([] if written else write_shard(rows(["a"]), dataset.uri, "elsewhere", codec))
+        return found
+
+    monkeypatch.setattr(dataset.storage, "listing", listing)
+    assert delete_abandoned(dataset) == []
+    assert Path(dataset.uri, written[0].path).exists()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from catalog.appending import Appender
 from catalog.command import JobError, UsageError
 from catalog.datasets import Dataset
 from catalog.shards import write_shard
-from catalog.upkeep import Problem, compact, history, vacuum, verify
+from catalog.upkeep import Problem, compact, history, missing_files, vacuum, verify
 
 
 def contents(dataset: Dataset) -> list[dict[str, object]]:
@@ -144,7 +144,13 @@ def test_vacuum_deletes_what_no_recent_version_needs(appender, append) -> None:
     compact(appender.dataset)
     assert vacuum(appender.dataset)["files"] == 0, "seven days are kept by default"
     planned = vacuum(appender.dataset, 0, dry_run=True)
-    assert (planned["files"], planned["unreadable_versions"], planned["dry_run"]) == (2, [1, 2], True)
+    assert planned == {
+        "dataset": appender.uri,
+        "dry_run": True,
+        "files": 2,
+        "bytes": sum(shard.size_bytes for shard in Dataset.open(appender.uri, 2).files),
+        "unreadable_versions": [1, 2],
+    }
     assert len(contents(Dataset.open(appender.uri, 2))) == 4
     done = vacuum(appender.dataset, 0)
     assert (done["files"], done["bytes"], done["unreadable_versions"]) == (2, planned["bytes"], [1, 2])
@@ -162,6 +168,7 @@ def test_vacuum_deletes_what_no_recent_version_needs(appender, append) -> None:
 
 
 def test_history(appender, append) -> None:
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     append(["a"])
     append(["b"], "rejected", "silent")
     compact(appender.dataset)
@@ -171,5 +178,19 @@ def test_history(appender, append) -> None:
         (1, "prepare", 1, 0, 2),
         (2, "prepare", 1, 0, 3),
     ]
-    assert entries[1]["run_id"] == "test"
-    assert entries[1]["time"][:4] == time.strftime("%Y", time.gmtime())
+    assert [one["run_id"] for one in entries] == ["", "test", "test"]
+    assert all(one["readable"] for one in entries)
+    times = [one["time"] for one in entries]
+    assert times == sorted(times)
+    assert began <= times[1] <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def test_files_that_are_gone_or_cut_are_named_without_reading(appender, append) -> None:
+    shards = [append([name])[0] for name in "abc"]
+    assert missing_files(appender.dataset) == []
+    Path(appender.uri, shards[0].path).unlink()
+    Path(appender.uri, shards[2].path).write_bytes(b"1234")
+    assert missing_files(appender.dataset) == [
+        Problem(shards[0].path, "the file is missing"),
+        Problem(shards[2].path, f"4 bytes, the log says {shards[2].size_bytes}"),
+    ]

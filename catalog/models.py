@@ -11,7 +11,6 @@ import re
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import yaml
-
 from catalog.command import JobError, UsageError
+from catalog.pyfunc import save_pyfunc, system_folder
 from catalog.tracking_store import check_place, is_absent, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ def register(
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model"
-                _save_pyfunc(
+                save_pyfunc(
                     path, directory, pyfunc_script, logged.model_id, run_id, signature, pip_requirements
                 )
                 client.log_model_artifacts(logged.model_id, str(path))
@@ -139,7 +137,7 @@ def resolve(source: str | Path, tracking_uri: str | None = None) -> Path:
         raise JobError(f"{source}: cannot fetch it from {uri}: {_line(error)}") from error
     if not folder.is_dir():
         raise JobError(f"{source}: its files are gone from {folder}")
-    return _system_folder(folder)
+    return system_folder(folder)
 
 
 def _refuse_gone(source: str | Path, where: str) -> None:
@@ -223,31 +221,6 @@ def list_models(tracking_uri: str) -> list[ModelVersion]:
     return sorted(found, key=lambda one: (one.name, one.version))
 
 
-def system_signature(capabilities: Sequence[str] = ("speak",)) -> ModelSignature:
-    """The table that a system takes: text to speak (optionally with a voice prompt: a WAV file's bytes, and what it
-    says), or the bytes of a source and a reference recording to convert. A WAV file's bytes come out.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    speak = [
-        ColSpec("string", "text", required="convert" not in capabilities),
-        ColSpec("binary", "prompt", required=False),
-        ColSpec("string", "prompt_text", required=False),
-        ColSpec("string", "language", required=False),
-    ]
-    convert = [
-        ColSpec("binary", name, required="speak" not in capabilities) for name in ("source", "reference")
-    ]
-    return ModelSignature(
-        inputs=Schema(
-            (speak if "speak" in capabilities else []) + (convert if "convert" in capabilities else [])
-        ),
-        outputs=Schema([ColSpec("binary", "audio"), ColSpec("long", "sample_rate")]),
-        params=ParamSchema([ParamSpec("seed", "long", 0)]),
-    )
-
-
 def _client(uri: str) -> MlflowClient:
     check_place(uri)
     from mlflow import MlflowClient
@@ -280,31 +253,6 @@ def experiment_id(client: MlflowClient, name: str) -> str:
             if found is None:
                 raise
     return str(found.experiment_id)
-
-
-def _save_pyfunc(
-    path: Path,
-    directory: Path,
-    script: Path,
-    model_id: str,
-    run_id: str | None,
-    signature: ModelSignature | None,
-    pip_requirements: Sequence[str],
-) -> None:
-    import mlflow.pyfunc
-    from mlflow.models import Model
-
-    # It warns that type hints and an input example are missing; the signature is explicit. Recording what it says is
-    # the only way to keep it quiet, because MLflow sets its own filter.
-    with warnings.catch_warnings(record=True):
-        mlflow.pyfunc.save_model(
-            path,
-            python_model=str(script),
-            artifacts={"system": str(directory)},
-            signature=signature or system_signature(),
-            pip_requirements=list(pip_requirements),
-            mlflow_model=Model(model_id=model_id, run_id=run_id),
-        )
 
 
 def _add_version(
@@ -356,15 +304,6 @@ def _artifact_location(client: MlflowClient, found: ModelVersion) -> str:
     if not uri.startswith("models:/"):
         return uri
     return str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
-
-
-def _system_folder(folder: Path) -> Path:
-    """Inside a pyfunc's files the model is one of its artifacts; otherwise it is the folder."""
-    description = folder / "MLmodel"
-    if not description.is_file():
-        return folder
-    flavors = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
-    return folder / str(flavors["python_function"]["artifacts"]["system"]["path"])
 
 
 def _version(found: EntityVersion, aliases: Mapping[str, str | int]) -> ModelVersion:

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import Settings, load_config
-from catalog.models import promote, register, resolve, system_signature
+from catalog.models import promote, register, resolve
 from catalog.outward import say
+from catalog.pyfunc import system_signature
 from models.checkpoints import Json, Record, Values, read_json
 from models.codec_sources import load_codec
 from models.codecs.interface import Codec

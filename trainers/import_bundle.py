@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from catalog.command import JobError, require_absolute_under_ray_job
-from catalog.models import promote, register, system_signature
+from catalog.models import promote, register
+from catalog.pyfunc import system_signature
 from models.checkpoints import Json, Record, read_json, state_digest
 from models.families import bundles, checkpoint_format, system_kind
 from models.generators import save_generator

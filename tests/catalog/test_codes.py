@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.codes import STORED, flat, matrices, stored
+from catalog import codes
+from catalog.codes import STORED, flat, matrices, numbers, stored
 
 
 def matrix(levels: int, frames: int) -> np.ndarray:
@@ -45,3 +47,17 @@ def test_matrices_are_views() -> None:
     for row in matrices(pa.chunked_array([array])):
         assert row is not None
         assert np.shares_memory(row, values)
+
+
+def test_stored_codes_are_numbers_up_to_65535_or_samples() -> None:
+    stored_QT = np.array([[0, 32767, -32768, -1]], np.int16)
+    assert numbers(stored_QT, signed=False).tolist() == [[0, 32767, 32768, 65535]]
+    assert numbers(stored_QT, signed=True).tolist() == [[0, 32767, -32768, -1]]
+    assert numbers(stored_QT, signed=False).dtype == np.int64
+
+
+def test_more_codes_than_one_array_can_address_are_refused() -> None:
+    most = 2**31 - 1
+    assert codes._offsets([most - 5, 5]).to_pylist() == [0, most - 5, most]
+    with pytest.raises(ValueError, match="^2147483648 codes in one table; must be fewer than"):
+        codes._offsets([most, 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from catalog.filters import CHARACTERS, FILTERS, MEASURES, REASONS, Thresholds
@@ -33,3 +35,31 @@ def test_only_given_thresholds_are_active() -> None:
 def test_impossible_thresholds_are_refused() -> None:
     with pytest.raises(ValueError, match="less than or equal to 5"):
         Thresholds(min_dnsmos=6)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (
+            {"min_duration_s": 2.0, "max_duration_s": 1.5},
+            "duration_s: at least 2 and at most 1.5 leaves nothing",
+        ),
+        ({"min_chars": 3, "max_chars": 2}, "chars: at least 3 and at most 2 leaves nothing"),
+        (
+            {"chars_per_s": {"en": (1, 2), "de": (3, 2)}},
+            r"chars_per_s\.de: at least 3 and at most 2 leaves nothing",
+        ),
+        ({"languages": ()}, "languages is empty, which allows none; leave it out to allow all"),
+    ],
+)
+def test_thresholds_that_leave_nothing_are_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Thresholds(**given)
+
+
+def test_thresholds_may_leave_one_value() -> None:
+    one = Thresholds(
+        min_duration_s=2, max_duration_s=2, min_chars=0, chars_per_s={"*": (0, 0)}, languages=("en",)
+    )
+    assert list(one.active()) == ["min_duration_s", "max_duration_s", "languages", "min_chars", "chars_per_s"]
+    assert Thresholds(min_chars=5).max_chars is None

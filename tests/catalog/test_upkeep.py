@@ -25,6 +25,7 @@ def contents(dataset: Dataset) -> list[dict[str, object]]:
 
 
 def test_verify_names_each_damaged_file(appender, append) -> None:
+    assert verify(appender.dataset) == [], "a dataset without files is sound"
     shards = [append([name])[0] for name in "abc"]
     assert verify(appender.dataset) == []
     file = Path(appender.uri) / shards[0].path

@@ -59,5 +59,5 @@ def test_stored_codes_are_numbers_up_to_65535_or_samples() -> None:
 def test_more_codes_than_one_array_can_address_are_refused() -> None:
     most = 2**31 - 1
     assert codes._offsets([most - 5, 5]).to_pylist() == [0, most - 5, most]
-    with pytest.raises(ValueError, match="^2147483648 codes in one table; must be fewer than"):
+    with pytest.raises(ValueError, match=r"^2147483648 codes in one table; must be fewer than"):
         codes._offsets([most, 1])

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from catalog.appending import Appender
+from catalog.command import JobError
 from catalog.creation import create, restart
 from catalog.datasets import Dataset
 from catalog.runs import delete_abandoned, marked_run
@@ -62,3 +63,9 @@ def test_a_dataset_from_beginning_to_end(bucket, rows, codec) -> None:
     made = restart(bucket, dataclasses.replace(codec, edition="2"), {})
     assert (made.shards(), made.codec.edition) == ([], "2")
     assert verify(Dataset.open(bucket, made.version - 1)) == []
+
+
+def test_a_bucket_that_cannot_be_written_is_one_line(bucket) -> None:
+    missing = "s3://nobody-made-this-bucket/data"
+    with pytest.raises(JobError, match=rf"^{missing}/a: cannot write 3 bytes: "):
+        open_storage(missing).write("a", b"123")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -194,3 +195,11 @@ json_values = (
 def test_digest_does_not_depend_on_order(mapping) -> None:
     assert digest(mapping) == digest(dict(reversed(mapping.items())))
     assert digest(mapping) != digest({**mapping, "another": mapping})
+
+
+def test_digests_of_settings_that_are_stored_stay_what_they_are() -> None:
+    canonical = '{"a":{"c":[1,2.5,null],"d":true},"b":"é"}'
+    given = {"b": "é", "a": {"d": True, "c": [1, 2.5, None]}}
+    assert digest(given) == hashlib.sha256(canonical.encode()).hexdigest()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"a": float("nan")})

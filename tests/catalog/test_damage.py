@@ -140,3 +140,33 @@ def test_a_file_that_cannot_be_read_now_is_not_given_up(appender, append) -> Non
     with pytest.raises(JobError, match=f"{file}: cannot be read: Is a directory"):
         damage.find(appender.dataset)
     assert [problem.what for problem in verify(appender.dataset)] == ["cannot be read: Is a directory"]
+
+
+def test_contents_of_a_file_are_told_before_it_is_taken_out(appender, append) -> None:
+    first, second = (append(list(names))[0] for names in ("ab", "c"))
+    Path(appender.uri, second.path).unlink()
+    assert damage.describe(appender.dataset, [second.path, first.path]) == [
+        damage.Lost(second, False, keys("c"), {}),
+        damage.Lost(first, False, keys("a", "b"), {recording_key(name): name for name in "ab"}),
+    ]
+
+
+def test_rows_that_were_carried_are_perhaps_of_other_runs(appender, append) -> None:
+    for name in "ab":
+        append([name])
+    compact(appender.dataset)
+    alone = append(["c"])[0]
+    (merged,) = set(Dataset.open(appender.uri).files) - {alone}
+    for shard in (merged, alone):
+        flip(appender.dataset, shard)
+    assert repair(Dataset.open(appender.uri)) == keys("a", "b", "c")
+    assert {one.shard: one.carried for one in damage.lost(appender.dataset)} == {merged: True, alone: False}
+
+
+@pytest.mark.parametrize(
+    ("packed", "recordings", "found", "known"),
+    [("KEYS", 2, "", True), ("", 2, "ab", True), ("", 2, "a", False), ("", 0, "", False)],
+)
+def test_an_older_log_may_not_say_what_was_lost(append, packed, recordings, found, known) -> None:
+    shard = dataclasses.replace(append(["a"])[0], recording_keys=packed, recordings=recordings)
+    assert damage.Lost(shard, False, keys(*found), {}).is_known == known

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from catalog import damage
 from catalog.appending import Appender
 from catalog.command import JobError
 from catalog.datasets import Dataset
 from catalog.identity import Identity
 from catalog.log import add_action
+from catalog.recordings import recording_key
 from catalog.schema import SCHEMA
 from catalog.shards import read_columns, read_shard, write_shard
 from catalog.upkeep import compact, verify
@@ -121,6 +123,16 @@ def test_replacing_finds_rows_whose_keys_the_log_has_not(old, rows, codec) -> No
     found = appender.dataset.read(["recording_id"])["recording_id"].to_pylist()
     assert sorted(found) == ["a", "a", "b", "b"]
     assert verify(Dataset.open(old.uri)) == []
+
+
+def test_a_damaged_file_is_taken_out_by_what_its_rows_say(old) -> None:
+    first, second = old.shards()
+    pq.write_table(pq.ParquetFile(old.file_uris()[0]).read(), old.file_uris()[0], compression="none")
+    newest = damage.take_out(old, damage.find(old))
+    assert newest.shards() == [second]
+    (gone,) = damage.lost(newest)
+    assert (gone.shard, gone.is_known) == (first, True)
+    assert damage.unfinished(newest, [gone]) == {recording_key("a")}
 
 
 def test_columns_that_are_not_ours_are_named(appender, append) -> None:

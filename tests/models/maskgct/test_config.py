@@ -7,7 +7,7 @@ import pytest
 from models.maskgct import example
 
 
-@pytest.mark.parametrize("make", [example.t2s, example.s2a])
+@pytest.mark.parametrize("make", [example.t2s, example.s2a, example.semantic_t2s, example.semantic_s2a])
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +266,28 @@ def test_prefetch_gives_everything_in_order_and_passes_errors_on() -> None:
     assert [next(ahead) for _ in range(20)] == list(range(20))
     with pytest.raises(ValueError, match="broken row"):
         next(ahead)
+
+
+def test_a_prefetch_that_is_closed_reads_no_further() -> None:
+    """Also while its thread waits for room."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in count():
+            taken.append(number)
+            yield number
+
+    ahead = Prefetch(items(), depth=2)
+    assert next(ahead) == 0
+    ahead.close()
+    assert not ahead._thread.is_alive()
+    # One was taken, two fit into the queue, and one waited for room.
+    assert 1 <= len(taken) <= 4
+
+
+def test_a_batch_moves_with_all_its_tensors_and_nothing_else(batches: Batches[CodesBatch]) -> None:
+    batch = batches.load(Position(0, 0))
+    moved = batch.to(torch.device("meta"))
+    assert moved.codes_BQT.device == moved.lengths_B.device == torch.device("meta")
+    assert moved.codes_BQT.shape == batch.codes_BQT.shape
+    assert (moved.position, moved.ids, moved.n_tokens) == (batch.position, batch.ids, batch.n_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +273,7 @@ def test_a_prefetch_that_is_closed_reads_no_further() -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
-        for number in count():
+        for number in range(1000):
             taken.append(number)
             yield number
 

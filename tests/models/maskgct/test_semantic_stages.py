@@ -172,9 +172,9 @@ def test_parts_that_do_not_fit_are_named(stage, coder):
         SpeechStage(None, whole, Content(coder("codec", 1000, 20, Q, V)), SemanticS2AOptions())
 
 
-def parts(coder, generators, **options):
+def parts(coder, generators, text_stages=None, **options):
     codecs = {"codec": coder("codec", 1000, 20, Q, V), "semantic": coder("tokens", 1000, 20, 1, S)}
-    return Parts(generators, codecs, {}, None, options, torch.device("cpu"))
+    return Parts(generators, codecs, text_stages or {}, None, options, torch.device("cpu"))
 
 
 def test_a_system_of_one_or_two_networks_converts(coder):
@@ -200,3 +200,17 @@ def test_a_systems_own_options_hold_where_no_others_are_given(coder):
     message = "^unknown key 'first_step' in the options of maskgct_semantic; did you mean 'first_steps'"
     with pytest.raises(ValueError, match=message):
         system.convert({"first_step": 1})
+
+
+class Text:
+    """A text stage that writes what is wanted of it."""
+
+    def __init__(self, wanted, options):
+        self.writes, self.options = wanted, options
+
+
+def test_with_a_text_stage_it_speaks(coder):
+    system = build(parts(coder, {"s2a": network(Q)}, {"t2s": Text}, **QUICK))
+    assert system.capabilities == {"convert", "speak"}
+    assert system.speak({"text": {"speed": 2.0}}).options["text"] == {"speed": 2.0}
+    assert system.speak({"preset": "fast"}).options["text"] == SEMANTIC_PRESETS["fast"]["text"]

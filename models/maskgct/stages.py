@@ -25,6 +25,7 @@ from models.sampling.draws import Draws, RowDraws
 from models.settings import replaced
 from models.system import SpeakRequest
 from models.text.front_ends import TextFrontEnd
+from models.text.normalize import word_count
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class TextStage:
     def _foretold(self, text: str, size: int) -> float:
         """Frames of a sentence of `size` bytes or tokens at the dataset's mean speed."""
         options = self._options
-        words = options.frames_per_word * len(text.split())
+        words = options.frames_per_word * word_count(text)
         return size * options.frames_per_token + words + options.frames_per_sentence
 
     def _size(self, text: str, language: str | None) -> int:

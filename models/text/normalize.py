@@ -14,6 +14,11 @@ def has_word(text: str) -> bool:
     return any(char.isalnum() for char in text)
 
 
+def word_count(text: str) -> int:
+    """Words between spaces; in scripts that have none between words, characters."""
+    return sum(map(has_word, UNSPACED.sub(" x ", text).split()))
+
+
 def normalize_transcript(text: str) -> str:
     """NFC, control and format characters dropped, every run of white space one space. Idempotent.
 

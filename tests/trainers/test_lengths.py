@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.text.normalize import word_count
 from trainers.objectives.lengths import length_rule
 
 
@@ -68,3 +69,13 @@ def test_long_rows_do_not_decide_what_a_short_one_has() -> None:
     rule = length_rule(tokens, texts, [5 * size + 20 for size in tokens[:3]] + [1000])
     foretold = 10 * rule["frames_per_token"] + rule.get("frames_per_word", 0.0)
     assert foretold + rule.get("frames_per_sentence", 0.0) == pytest.approx(70, rel=0.1)
+
+
+def test_a_space_in_a_script_without_spaces_adds_nothing() -> None:
+    texts = ["我们今天去", "我们去", "今天我们都去那里", "去那里"]
+    sizes = [len(text) * 2 + (text[0] == "我") for text in texts]
+    rule = length_rule(sizes, texts, [10 * len(text) + 12 for text in texts])
+    assert word_count("我们 今天 去") == word_count("我们今天去") == 5
+    assert rule == pytest.approx(
+        {"frames_per_token": 0.0, "frames_per_word": 10.0, "frames_per_sentence": 12.0}
+    )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.text.normalize import word_count
+
 NAMES = ("frames_per_token", "frames_per_word", "frames_per_sentence")
 RULES = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
 """Parts that make a rule."""
@@ -20,7 +22,7 @@ def length_rule(tokens: Sequence[int], texts: Sequence[str], frames: Sequence[in
     No part is negative, and the row's own is not alone.
     """
     sizes, lengths = np.maximum(tokens, 1).astype(np.float64), np.asarray(frames, np.float64)
-    words = np.array([len(text.split()) for text in texts], np.float64)
+    words = np.array([word_count(text) for text in texts], np.float64)
     parts = np.stack([np.ones_like(sizes), words / sizes, 1 / sizes], axis=1)
     fits = [fit for of in RULES if (fit := _fit(parts, of, lengths / sizes))]
     if not fits:  # no rows, or none with a frame

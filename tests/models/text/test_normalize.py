@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.text.normalize import normalize_transcript
+from models.text.normalize import normalize_transcript, word_count
 
 
 @given(st.text())
@@ -38,3 +38,20 @@ def test_one_pass_is_enough(text: str) -> None:
 )
 def test_known_texts(text: str, kept: str) -> None:
     assert normalize_transcript(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("one two", 2),
+        ("  ", 0),
+        ("我 去", 2),
+        ("我，去。", 2),
+        ("one - two!", 2),
+        ("ok我们", 3),
+        ("สวัสดี", 6),
+        ("안녕 하세요", 2),
+    ],
+)
+def test_words_are_counted_as_the_script_parts_them(text: str, words: int) -> None:
+    assert word_count(text) == words

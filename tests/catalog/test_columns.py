@@ -208,6 +208,14 @@ def test_values_that_break_a_rule_are_refused(declared: Dataset, values, message
         fill(Head(declared), shard, {"latents": values(declared.read(SCHEMA.names, "train"))}, "r", "embed")
 
 
+def test_a_column_is_declared_before_it_is_filled(appender: Appender, append) -> None:
+    (shard,) = append(["a"])
+    values = latents_of(appender.dataset.read(SCHEMA.names))
+    with pytest.raises(JobError, match=f"^{appender.uri}: has no column latents; declare it first"):
+        fill(Head(appender.dataset), shard, {"latents": values}, "r", "embed")
+    assert Dataset.open(appender.uri).files == (shard,)
+
+
 def test_tokens_are_checked_against_their_codebook(rows, codec, tmp_path) -> None:
     made = declare(create(tmp_path / "data", codec, {}), "semantic_codes", TOKENS)
     table = rows(["a"])

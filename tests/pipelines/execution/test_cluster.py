@@ -6,13 +6,19 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from catalog.command import JobError, Terminated
+from pipelines.execution import cluster as execution
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CLUSTER = REPOSITORY / "ray_cluster.yaml"
@@ -90,6 +96,95 @@ def test_starting_ray_moves_nothing_and_adds_our_packages_alone(tmp_path: Path, 
     assert job._runtime_env_has_working_dir()
     assert job._get_proto_job_config().py_driver_sys_path == [str(REPOSITORY)]
     assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.fixture
+def own_ray(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ray's module, whose session here, if there is one, stays, and an environment that the test may change."""
+    import ray
+
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return ray
+
+
+@pytest.mark.parametrize(("failures", "tries"), [(0, 1), (2, 3), (3, 3)])
+def test_ray_that_is_late_is_started_again(
+    own_ray: Any, monkeypatch: pytest.MonkeyPatch, failures: int, tries: int
+) -> None:
+    begun: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        begun.append(options)
+        if len(begun) <= failures:
+            raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr(own_ray, "init", init)
+    if failures == 3:
+        with pytest.raises(JobError, match=r"^Ray did not start in 3 tries of 30 s"):
+            execution.start({"include_dashboard": False})
+    else:
+        execution.start({"include_dashboard": False})
+    assert len(begun) == tries
+    assert all(options["include_dashboard"] is False for options in begun)
+    assert all(options["log_to_driver"] is False for options in begun)
+
+
+def test_ray_that_fails_otherwise_is_not_tried_again(own_ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def init(**_: Any) -> None:
+        begun.append(1)
+        raise ConnectionError("no cluster there")
+
+    monkeypatch.setattr(own_ray, "init", init)
+    with pytest.raises(ConnectionError, match="no cluster there"):
+        execution.start({})
+    assert len(begun) == 1
+
+
+def test_sockets_of_ray_have_short_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * 39)
+    with execution._short_folder() as options:
+        assert options == {}
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "ü" * 20)  # bytes count
+    with execution._short_folder() as options:
+        folder = Path(options["_temp_dir"])
+        assert folder.is_dir()
+        assert len(str(folder)) <= 40
+        (folder / "session").mkdir()
+    assert not folder.exists()
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(
+        JobError, match=r"^/ü+: too long .* \(at most 40 bytes\), and /tmp cannot be written: full; set"
+    ):
+        execution._short_folder().__enter__()
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(28, "full")
+
+
+def test_sigterm_ends_a_job_as_an_interruption_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), execution._ends_when_told():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor(1) as pool:  # elsewhere than in the main thread nothing can be set
+        assert pool.submit(_told).result() is before
+
+
+def _told() -> object:
+    with execution._ends_when_told():
+        return signal.getsignal(signal.SIGTERM)
+
+
+def test_what_is_written_past_python_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    with execution._silent_stderr():
+        os.write(2, b"noise of native code")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NAME_BYTES = 200
 """Of the target's name in the name aside, which file systems limit to 255 bytes."""
 
@@ -85,10 +87,28 @@ def _renamed(target: Path, overwrite: bool = False) -> Iterator[Path]:
         yield aside
         _put(aside, target, overwrite)
         sync(target.absolute().parent)
+    except (OSError, RuntimeError) as error:
+        named = _without_room(error, aside, target)
+        if named is None:
+            raise
+        raise named from error
     finally:
         if aside.is_dir():
             shutil.rmtree(aside)
         aside.unlink(missing_ok=True)
+
+
+def _without_room(error: OSError | RuntimeError, aside: Path, target: Path) -> OSError | None:
+    """The error of a place that takes no more, with the name of the target; None for another error.
+
+    Libraries raise it without its number (Arrow) or as a RuntimeError (HDF5), and with the name aside or none.
+    """
+    name = getattr(error, "filename", None)
+    if name is not None and not Path(os.fsdecode(name)).is_relative_to(aside):
+        return None
+    number, text = getattr(error, "errno", None), str(error)
+    found = next((code for code in _NO_ROOM if number == code or os.strerror(code) in text), None)
+    return None if found is None else OSError(found, os.strerror(found), str(target))
 
 
 def _put(aside: Path, target: Path, overwrite: bool) -> None:

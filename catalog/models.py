@@ -102,6 +102,8 @@ def register(
         return _add_version(client, name, logged.model_id, run_id, dict(tags or {}), description)
     except MlflowException as error:
         raise JobError(f"cannot register {name} at {tracking_uri}: {_line(error)}") from error
+    except OSError as error:  # of a copy it may name the file that is read
+        raise JobError(f"cannot register {name} at {tracking_uri}: {error.strerror or error}") from error
 
 
 def check_names(name: str, alias: str | None = None) -> None:

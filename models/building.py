@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -34,20 +35,30 @@ def built(make: Callable[[], N], weights: Iterable[Tensor]) -> N:
 
 def built_within(make: Callable[[], N], elements: int) -> N:
     """The same, for a network of about so many elements."""
-    try:
-        with no_larger_than(elements), torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # weights are loaded into what has no memory
-            make()
-    except TooLargeError:
-        raise
-    except Exception:  # noqa: BLE001 - what is wrong with it is said below
-        pass
+    refuse_larger(make, elements)
     try:
         with no_larger_than(elements):
             return make()
     except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that no tensor has
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(reason) from error
+
+
+def refuse_larger(make: Callable[[], object], elements: int) -> None:
+    """ValueError where `make`, which is called without memory, builds a network of far more elements."""
+    try:
+        with no_larger_than(elements), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights are loaded into what has no memory
+            make()
+    except TooLargeError:
+        raise
+    except Exception:  # noqa: BLE001 - what else is wrong is said by who builds it
+        pass
+
+
+def elements_of_machine() -> int:
+    """Elements of a network, in 32 bits, that takes half of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
 
 
 @contextmanager
@@ -61,7 +72,9 @@ def no_larger_than(elements: int) -> Iterator[None]:
             return
         count += tensor.numel() + _TENSOR
         if count > most:
-            raise TooLargeError("its sizes make a network far larger than its weights are; one is wrong")
+            raise TooLargeError(
+                "its sizes make a network far larger than its weights or this machine; one is wrong"
+            )
 
     handles = (
         hooks.register_module_parameter_registration_hook(add),

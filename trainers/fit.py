@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from catalog.command import JobError, require_absolute_under_ray_job
+from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import to_yaml
 from catalog.files import write_text
 from catalog.models import describe as describe_model
@@ -40,7 +40,9 @@ BEST = "best"
 
 def fit(settings: FitSettings) -> Record:
     """Train, export, register; the mapping is the command's JSON line. JobError if the run directory is in use."""
-    settings, source, saved = _plan(absolute(settings))
+    settings = absolute(settings)
+    refuse_inside(settings)
+    settings, source, saved = _plan(settings)
     settings.directory.mkdir(parents=True, exist_ok=True)
     with (settings.directory / "lock").open("w") as lock:
         try:
@@ -51,6 +53,17 @@ def fit(settings: FitSettings) -> Record:
         for line in Checkpoints(settings.directory / "checkpoints").clean():
             say(line)
         return _fit(settings, source, saved)
+
+
+def refuse_inside(settings: FitSettings) -> None:
+    """UsageError for a run directory among the files of the dataset."""
+    dataset = settings.data.dataset
+    if dataset is not None and "://" not in dataset:
+        folder = Path(dataset).resolve()
+        if settings.directory.resolve().is_relative_to(folder):
+            raise UsageError(
+                f"output {settings.directory} is inside the dataset {folder}; give another place"
+            )
 
 
 def _plan(settings: FitSettings) -> tuple[FitSettings, Source, Values]:

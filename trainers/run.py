@@ -10,13 +10,15 @@ from typing import Any, TextIO
 
 import torch
 
-from catalog.command import JobError
+from catalog.command import JobError, UsageError
 from catalog.config import digest, to_yaml
 from catalog.files import written_aside
 from catalog.outward import all_without_secrets, without_secrets
 from catalog.progress import Bar
+from models.building import elements_of_machine, refuse_larger
 from models.checkpoints import Record, Values
 from models.codecs.mill.editions import embedded_directory
+from models.families import trainable
 from models.identity import codes_are_samples
 from models.tasks import SPEAK
 from trainers.adapter import (
@@ -99,6 +101,10 @@ def build(settings: FitSettings, source: Source) -> Run:
         return Batches(store, settings.data.batch, seed, collate, needs)
 
     training = batches(rows)
+    try:
+        refuse_larger(lambda: trainable(settings.family).module(model), elements_of_machine())
+    except ValueError as error:
+        raise UsageError(f"model: {error}") from error
     torch.manual_seed(seed)
     built = family(model, objective, info)  # type: ignore[call-arg, arg-type]
     identity = {

@@ -40,3 +40,16 @@ def check_shares(config: Any, names: Iterable[str]) -> None:
     for name in names:
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be between 0 and 1")
+
+
+MOST_STEPS = 10_000
+"""Of a sampler or solver; their plans are made before the first one."""
+
+
+def check_steps(name: str, *steps: int) -> None:
+    """Raise ValueError unless each is 1 to MOST_STEPS."""
+    for step in steps:
+        if step < 1:
+            raise ValueError(f"{name} is {step}; it must be at least 1")
+        if step > MOST_STEPS:
+            raise ValueError(f"{name} is {step}; it must be at most {MOST_STEPS}")

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from models.cascade import Presets
 from models.checkpoints import Json
 from models.content import RecordingLimits
-from models.layers.checks import check_choice, check_positive
+from models.layers.checks import check_choice, check_positive, check_steps
 from models.sampling.guidance import Guidance
 from models.sampling.masked import TokenChoice
 
@@ -49,6 +49,7 @@ class TextOptions:
         for name in ("speed", "t2s_steps", "max_prompt_s", "max_text_tokens", "max_frames"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        check_steps("t2s_steps", self.t2s_steps)
         for name in ("frames_per_word", "frames_per_sentence"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -138,6 +139,7 @@ class SemanticS2AOptions(RecordingLimits):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, ["first_steps"])
+        check_steps("first_steps", self.first_steps)
         _check_steps(self.s2a_steps)
         if not self.voice_s >= 0:
             raise ValueError(f"voice_s is {self.voice_s}; it must not be negative")
@@ -172,6 +174,7 @@ SEMANTIC_PRESETS: Presets = {
 def _check_steps(steps: tuple[int, ...]) -> None:
     if not steps or min(steps) < 1:
         raise ValueError(f"s2a_steps is {list(steps)}; it needs at least one entry, each at least 1")
+    check_steps("s2a_steps", *steps)
 
 
 def _steps_of(steps: tuple[int, ...], n_codebooks: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from models.layers.checks import check_choice
+from models.layers.checks import check_choice, check_steps
 
 VelocityFn = Callable[[Tensor, float], Tensor]
 """(state, time in [0, 1]) -> velocity of the state's shape."""
@@ -50,8 +50,7 @@ class FlowSteps:
     def __post_init__(self) -> None:
         check_choice(self, "method", get_args(Method))
         check_choice(self, "grid", get_args(Grid))
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+        check_steps("steps", self.steps)
         if self.grid == "epss" and self.steps not in EPSS:
             known = ", ".join(map(str, EPSS))
             raise ValueError(f"steps is {self.steps}; the grid epss has {known}")

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from models.layers.checks import check_choice
+from models.layers.checks import check_choice, check_steps
 from models.layers.masks import length_mask
 from models.sampling.draws import Draws, gumbel
 
@@ -75,8 +75,7 @@ def sample_masked(
     row has fewer frames than steps) a row draws its numbers as in any other, but needs no logits.
     ValueError for n_steps < 1.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps is {n_steps}; it must be at least 1")
+    check_steps("n_steps", n_steps)
     counts_SB = remask_counts(lengths, n_steps)
     device_counts_SB1 = counts_SB.to(device)[..., None]
     masked_BT = length_mask(torch.tensor(lengths, device=device), max(lengths))

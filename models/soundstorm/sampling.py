@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from models.layers.checks import check_choice
+from models.layers.checks import check_choice, check_steps
 from models.layers.levels import hidden_codes
 from models.sampling.draws import Draws
 from models.sampling.masked import LogitsFn, TokenChoice, sample_masked
@@ -45,8 +45,7 @@ class SoundStormOptions:
 
     def __post_init__(self) -> None:
         check_choice(self, "schedule", get_args(Schedule))
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+        check_steps("steps", self.steps)
         if self.num_full_sampling_levels < 0:
             raise ValueError(
                 f"num_full_sampling_levels is {self.num_full_sampling_levels}; it must not be negative"

@@ -112,6 +112,7 @@ class Requests:
             raise JobError(rejected[0]["reason"])
         if not self.single:
             answers.write(*self._lines_of(results))
+            self._say_rejected(rejected, output)
         seconds = sum(row["duration_s"] or 0.0 for row in results)
         return {
             "output": str(output),
@@ -123,6 +124,16 @@ class Requests:
             "real_time_factor": round(wall_s / seconds, 4) if seconds else None,
             **({name: results[0][name] for name in self.noted} if self.single else {}),
         }
+
+    def _say_rejected(self, rejected: Sequence[Row], output: Path) -> None:
+        """One line where requests were refused, JobError where all were."""
+        if not rejected:
+            return
+        first = f"{rejected[0]['id']:.60}: {rejected[0]['reason']:.200}"
+        where = f"the reasons are in {output / MANIFEST}; the first: {first}"
+        if len(rejected) == len(self.rows):
+            raise JobError(f"none of {len(self.rows)} {self.unit} could be made; {where}")
+        say(f"{len(rejected)} of {len(self.rows)} {self.unit} were rejected; {where}")
 
     def _lines_of(self, results: Sequence[Row]) -> tuple[dict[str, str | None], dict[str, Row]]:
         """Reasons and notes of results, by id."""

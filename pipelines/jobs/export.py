@@ -72,6 +72,7 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
         if rows == 0:
             why = "; ".join(f"{count} rows: {rule}" for rule, count in context.skipped.items())
             raise JobError(f"{dataset.uri}: nothing to export in {', '.join(splits)}{why and f' ({why})'}")
+        _refuse_taken(output)
     return rows
 
 

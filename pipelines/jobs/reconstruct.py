@@ -88,6 +88,8 @@ def _all(codec: Codec, source: Path, output: Path, levels: int, device: str) -> 
                 raise JobError(f"{recording}: {said}") from error
             rejected += 1
             say(f"rejected {recording}: {said}")
+    if rejected and not done:
+        raise JobError(f"{source}: none of its {rejected} recordings could be reconstructed")
     return done, rejected, seconds
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from catalog.command import UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import load_config, to_yaml
+from models.text.normalize import has_word
 from pipelines.evaluation.candidates import NOTED, SpeakBest, SynthesizeSettings, choice_of
 from pipelines.execution.requests import Requests, add_model_arguments, with_outputs
 from pipelines.execution.sentences import duration_rule, edit_rule, read_sentences
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
     require_absolute_under_ray_job(
         output=arguments.output, input=arguments.input, prompt=arguments.prompt, source=arguments.source
     )
-    rows, choice = _requests(arguments), choice_of(settings)
+    rows, choice = [_with_words(row) for row in _requests(arguments)], choice_of(settings)
     if arguments.dry_run:
         print(to_yaml(settings), f"sentences: {len(rows)}", sep="")  # noqa: T201
         return None
@@ -89,6 +90,14 @@ def run(arguments: argparse.Namespace) -> Mapping[str, object] | None:
         return requests.answer(Speak, {"model": str(system)}, settings, arguments.output)
     best = {"model": str(system), "choice": choice}
     return requests.answer(SpeakBest, best, settings, arguments.output)
+
+
+def _with_words(row: Row) -> Row:
+    """The row, or, with the `problem` that it has, one whose text has no letter or digit and gives no phones."""
+    text = row["text"]
+    if row.get("problem") or row.get("phones") or row.get("source") or not text.strip() or has_word(text):
+        return row
+    return row | {"problem": f"text is {text!r:.60}: it has no words"}
 
 
 def _requests(arguments: argparse.Namespace) -> list[Row]:

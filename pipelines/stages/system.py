@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ class SystemStage(ABC, Generic[Q]):
                 else:
                     results[row["id"]] |= found
             except (AudioError, ValueError, OSError) as error:
-                results[row["id"]]["reason"] = " ".join(str(error).split())
+                results[row["id"]]["reason"] = _said(error)
         for (row, _), found in zip(ready, self.answers(ready) if ready else [], strict=True):
             results[row["id"]] |= found
         return pa.Table.from_pylist(list(results.values()), schema=RESULTS)
@@ -98,6 +99,13 @@ class SystemStage(ABC, Generic[Q]):
     def run(self, ready: Sequence[tuple[Row, object]], generators: Sequence[torch.Generator]) -> list[Speech]:
         """Answer prepared requests together."""
         return self.task.run([prepared for _, prepared in ready], generators)
+
+
+def _said(error: Exception) -> str:
+    """The error in one line, without the number that Python puts before a name."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 def wave_of(audio: Audio) -> Wave:

@@ -117,3 +117,24 @@ def test_a_refused_job_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), alone(tmp_path / "out"):
         raise ValueError("no")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        RuntimeError("file write failed: errno = 28, error message = 'No space left on device', buf = 0x1"),
+    ],
+)
+def test_a_place_without_room_is_named(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OSError, match="No space left on device") as raised, written_aside(tmp_path / "out"):
+        raise error
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "out"))
+
+
+def test_another_error_stays_as_it_is(tmp_path: Path) -> None:
+    for error in (OSError(errno.EIO, "Input/output error", "/source"), RuntimeError("no"), ValueError("no")):
+        with pytest.raises(type(error)) as raised, written_aside(tmp_path / "out"):
+            raise error
+        assert raised.value is error

@@ -12,6 +12,9 @@ from models.codecs.mill.network import MillConfig
 from models.families import FAMILIES, codec_examples
 from models.generators import load_generator, save_generator
 from models.identity import TokenIdentity
+from models.maskgct.options import SemanticS2AOptions, TextOptions
+from models.sampling.flow import FlowSteps
+from models.soundstorm.sampling import SoundStormOptions
 
 TRAINABLES = {one.name: one for family in FAMILIES for one in family.trainables if one.example is not None}
 SIZES = ("n_layers", "encoder_layers", "hidden_size", "feed_forward_size", "codebook_size")
@@ -101,3 +104,17 @@ def test_an_identity_is_bounded(name):
     values = {"sample_rate": 16_000, "hop_length": 320, "n_codebooks": 8, "codebook_size": 1024}
     with pytest.raises(ValueError, match=f"{name} is 1000000001, must be at most"):
         TokenIdentity("x", "1", "", **values | {name: 10**9 + 1})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TextOptions(t2s_steps=10**9),
+        lambda: SoundStormOptions(steps=10**9),
+        lambda: FlowSteps(steps=10**9),
+        lambda: SemanticS2AOptions(s2a_steps=(10**9,)),
+    ],
+)
+def test_steps_whose_plan_takes_all_memory_are_refused(make):
+    with pytest.raises(ValueError, match="steps is 1000000000; it must be at most 10000"):
+        make()

@@ -6,6 +6,7 @@ empty field. Text and every other column have no place there.
 
 from __future__ import annotations
 
+import io
 import pickle
 import stat
 from collections.abc import Iterator
@@ -50,7 +51,10 @@ def write(batches: SplitTables, target: Path, context: Export) -> int:
                 continue
             folder = target / split / speaker
             folder.mkdir(parents=True, exist_ok=True)
-            torch.save(torch.from_numpy(row["codes"].copy())[None], folder / f"{name}{CODES}")
+            content = io.BytesIO()
+            torch.save(torch.from_numpy(row["codes"].copy())[None], content)
+            # Not by torch, which hides why a file cannot be written.
+            (folder / f"{name}{CODES}").write_bytes(content.getbuffer())
             (folder / f"{name}{PHONES}").write_text(to_line(row["phonemes"]), encoding="utf-8", newline="")
             written += 1
     return written

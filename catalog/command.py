@@ -12,9 +12,12 @@ import math
 import os
 import re
 import select
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -91,6 +94,23 @@ def local(text: str) -> Path:
     return Path(text)
 
 
+@contextmanager
+def ends_when_told() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what is half written goes, and one line says so."""
+
+    def end(*_: object) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's), run the chosen command and return the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -100,7 +120,8 @@ def main(program: str, commands: Sequence[Command], argv: Sequence[str] | None =
     debug = "--debug" in words
     try:
         arguments = _parse(program, commands, words)
-        _print_result(arguments.run_command.run(arguments))
+        with ends_when_told():
+            _print_result(arguments.run_command.run(arguments))
     except SystemExit as exit_:  # argparse after --help
         return exit_.code if isinstance(exit_.code, int) else 0
     except KeyboardInterrupt as stop:

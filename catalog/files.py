@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_ASIDE = re.compile(
+    r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})(?P<pid>[0-9a-f]{8})[0-9a-f]{16}\.tmp", re.DOTALL
+)
 _NAME_BYTES = 200
 """Of the target's name in the name aside, which file systems limit to 255 bytes."""
 
@@ -61,6 +68,7 @@ def alone(folder: Path) -> Iterator[None]:
             raise BlockingIOError(error.errno, "another job writes there", str(folder)) from error
         except OSError:
             pass
+        clear_asides(folder)
         try:
             yield
         finally:
@@ -88,7 +96,7 @@ def _renamed(target: Path, overwrite: bool = False) -> Iterator[Path]:
         _put(aside, target, overwrite)
         sync(target.absolute().parent)
     except (OSError, RuntimeError) as error:
-        named = _without_room(error, aside, target)
+        named = _of_target(error, aside, target)
         if named is None:
             raise
         raise named from error
@@ -98,15 +106,15 @@ def _renamed(target: Path, overwrite: bool = False) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _without_room(error: OSError | RuntimeError, aside: Path, target: Path) -> OSError | None:
-    """The error of a place that takes no more, with the name of the target; None for another error.
+def _of_target(error: OSError | RuntimeError, aside: Path, target: Path) -> OSError | None:
+    """The error with the name of the target in the place of that aside; None for an error of something else.
 
-    Libraries raise it without its number (Arrow) or as a RuntimeError (HDF5), and with the name aside or none.
+    Libraries say that there is no room without its number (Arrow) or as a RuntimeError (HDF5), and without a name.
     """
-    name = getattr(error, "filename", None)
-    if name is not None and not Path(os.fsdecode(name)).is_relative_to(aside):
-        return None
-    number, text = getattr(error, "errno", None), str(error)
+    name, number, text = (getattr(error, "filename", None), getattr(error, "errno", None), str(error))
+    if name is not None:
+        inside = Path(os.fsdecode(name)).is_relative_to(aside)
+        return OSError(number, getattr(error, "strerror", text), str(target)) if inside else None
     found = next((code for code in _NO_ROOM if number == code or os.strerror(code) in text), None)
     return None if found is None else OSError(found, os.strerror(found), str(target))
 
@@ -125,4 +133,47 @@ def _put(aside: Path, target: Path, overwrite: bool) -> None:
 
 def _aside(target: Path) -> Path:
     name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
-    return target.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
+    return target.with_name(f".{name}.{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:16]}.tmp")
+
+
+def clear_asides(folder: Path, name: str = "") -> None:
+    """Delete what processes of this machine that are dead left aside in `folder`, for the target `name` or any."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            found = _ASIDE.fullmatch(path.name)
+            if (
+                found is None
+                or name not in ("", found["name"])
+                or not _is_dead(found["machine"], found["pid"])
+            ):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_dead(machine: str, pid: str) -> bool:
+    if machine != _machine():
+        return False
+    try:
+        os.kill(int(pid, 16), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+@cache
+def _machine() -> str:
+    """8 hex digits: this host, since it was started, and this set of process ids (containers have their own)."""
+    found = [socket.gethostname()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", _text), ("/proc/self/ns/pid", os.readlink)):
+        with suppress(OSError):
+            found.append(read(path))
+    return hashlib.sha256("\0".join(found).encode()).hexdigest()[:8]
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="ascii")

@@ -13,7 +13,7 @@ import torch
 
 from catalog.command import JobError, UsageError, require_absolute_under_ray_job
 from catalog.config import to_yaml
-from catalog.files import write_text
+from catalog.files import clear_asides, write_text
 from catalog.models import describe as describe_model
 from catalog.models import promote, register, tracking_uri
 from catalog.outward import say, without_secrets
@@ -50,6 +50,7 @@ def fit(settings: FitSettings) -> Record:
         except BlockingIOError as error:
             raise JobError(f"{settings.directory}: another training is running there") from error
         forget(settings.directory)
+        clear_asides(settings.directory)
         for line in Checkpoints(settings.directory / "checkpoints").clean():
             say(line)
         return _fit(settings, source, saved)

@@ -34,7 +34,7 @@ def make(
         folder = output / f"seed-{seed}"
         sentences = [_without_reference(row) | _output(row, folder) for row in rows]
         requests = Requests(
-            sentences, REQUESTS, ("prompt", "source"), "sentences", False, _characters, source
+            sentences, REQUESTS, ("prompt", "source"), "sentences", False, _characters, source, may_fail=True
         )
         requests.answer(TimedSpeak, model, settings.model_copy(update={"seed": seed}), folder)
         made[folder.name] = sentences
@@ -45,7 +45,9 @@ def make(
         if row.get("reference") and not row.get("problem")
     ]
     if kept:
-        recordings = Requests(kept, RECORDINGS, ("reference",), "recordings", False, _bytes, source)
+        recordings = Requests(
+            kept, RECORDINGS, ("reference",), "recordings", False, _bytes, source, may_fail=True
+        )
         plain = settings.model_copy(update={"seed": 0, "sampling": {}})
         recordings.answer(RoundTrip, model, plain, folder)
     return made | {CODEC: kept}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -13,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from catalog.command import JobError, Terminated
+from catalog.command import JobError, ends_when_told
 from catalog.import_path import own_packages_only, own_token
 from catalog.outward import say
 
@@ -56,7 +54,7 @@ def session() -> Iterator[None]:
         start({"include_dashboard": False, **folder} if local else {})
         watch = _Watch()
         try:
-            with _ends_when_told():
+            with ends_when_told():  # Ray's handler would write the stack of its native code instead
                 yield
         finally:
             watch.stop()
@@ -106,23 +104,6 @@ def _short_folder() -> Iterator[dict[str, str]]:
         yield {"_temp_dir": folder}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _ends_when_told() -> Iterator[None]:
-    """SIGTERM ends the job as Ctrl-C does; Ray's handler would write the stack of its native code instead."""
-
-    def end(*_: object) -> NoReturn:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Watch:

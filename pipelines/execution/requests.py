@@ -76,6 +76,8 @@ class Requests:
     """What answers depend on besides the system, its options and the seed."""
     noted: tuple[str, ...] = ()
     """Fields of RESULTS that a line of the manifest has, too."""
+    may_fail: bool = False
+    """All of them, without failing the job: whoever asks judges what there is."""
 
     def answer(
         self, worker: type[SystemStage[Q]], arguments: Row, settings: RequestSettings, output: Path
@@ -131,7 +133,7 @@ class Requests:
             return
         first = f"{rejected[0]['id']:.60}: {rejected[0]['reason']:.200}"
         where = f"the reasons are in {output / MANIFEST}; the first: {first}"
-        if len(rejected) == len(self.rows):
+        if len(rejected) == len(self.rows) and not self.may_fail:
             raise JobError(f"none of {len(self.rows)} {self.unit} could be made; {where}")
         say(f"{len(rejected)} of {len(self.rows)} {self.unit} were rejected; {where}")
 
@@ -170,11 +172,11 @@ class Requests:
                 yield from answer(table).to_pylist()
 
     def _refuse_names(self) -> None:
-        """UsageError for a path that is not UTF-8: neither tables nor the manifest can hold it."""
+        """UsageError for a text or path that is not UTF-8: neither tables nor the manifest can hold it."""
         for row in self.rows:
-            for name in ("output", *self.paths):
-                if isinstance(row.get(name), str) and not _is_utf8(row[name]):
-                    raise UsageError(f"{name} {row[name]!r}: its name is not UTF-8; rename it")
+            for name, value in sorted(row.items(), key=lambda field: field[0] == "id"):
+                if isinstance(value, str) and not _is_utf8(value):
+                    raise UsageError(f"{name} {value!r:.200}: is not UTF-8")
 
     def _refuse_inputs(self, output: Path) -> None:
         """UsageError where an answer, or the manifest, would replace a file that is read."""
@@ -288,6 +290,12 @@ def is_text(value: object) -> str | None:
 def beside(path: Path, row: Row, names: Sequence[str]) -> Row:
     """The row with the files that it names found from the folder of the file that names them."""
     return row | {name: str(path.parent / row[name]) for name in names if isinstance(row.get(name), str)}
+
+
+def require_file(what: str, path: Path) -> None:
+    """UsageError unless `path`, which `what` names, is a regular file."""
+    if not path.is_file():
+        raise UsageError(f"{what} {path}: {'is not a regular file' if path.exists() else 'no such file'}")
 
 
 def file_bytes(path: str) -> int:

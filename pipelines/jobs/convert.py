@@ -24,6 +24,7 @@ from pipelines.execution.requests import (
     file_bytes,
     parse_line,
     read_lines,
+    require_file,
     with_outputs,
 )
 from pipelines.rows import Row
@@ -90,8 +91,7 @@ def _pairs(arguments: argparse.Namespace) -> tuple[list[Row], bool]:
         raise UsageError("give SOURCE REFERENCE OUT, or --input PAIRS.jsonl --output FOLDER")
     source, reference, out = one
     for what, path in (("SOURCE", source), ("REFERENCE", reference)):
-        if not path.is_file():
-            raise UsageError(f"{what} {path}: no such file")
+        require_file(what, path)
     if out.suffix.lower() != ".wav":
         raise UsageError(f"OUT {out}: must end in .wav")
     return [{"id": out.stem, "source": str(source), "reference": str(reference), "output": str(out)}], True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from catalog.command import JobError, UsageError, local, require_absolute_under_ray_job
 from catalog.datasets import Dataset
-from catalog.files import written_aside
+from catalog.files import clear_asides, written_aside
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.formats.interface import Export, Format, SplitTables
 from pipelines.datasets.read import batches
@@ -67,6 +67,7 @@ def export(dataset: Dataset, output: Path, format_: str, splits: Sequence[str], 
     """
     module: Format = import_module(FORMATS[format_])  # type: ignore[assignment]
     _refuse_taken(output)
+    clear_asides(output.parent, output.name)
     with written_aside(output) as aside:
         rows = module.write(_rows(dataset, splits), aside, context)
         if rows == 0:

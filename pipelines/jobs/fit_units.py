@@ -21,7 +21,7 @@ from pydantic import Field
 
 from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
-from catalog.files import written_aside
+from catalog.files import clear_asides, written_aside
 from models.identity import TokenIdentity
 from pipelines.execution import cluster
 from pipelines.execution.embedding_tree import read_maker
@@ -93,6 +93,7 @@ def fit_units(vectors: Path, output: Path, settings: UnitsSettings) -> dict[str,
 
     with cluster.session():
         centroids_VD = k_means.fit(_OnRay(blocks), settings.cells, settings.iterations, settings.seed, report)
+    clear_asides(output.parent, output.name)
     with written_aside(output) as folder:
         save_cells(centroids_VD, maker, folder)
     return {

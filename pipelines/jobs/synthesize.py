@@ -15,7 +15,7 @@ from catalog.command import UsageError, add_config_arguments, local, require_abs
 from catalog.config import load_config, to_yaml
 from models.text.normalize import has_word
 from pipelines.evaluation.candidates import NOTED, SpeakBest, SynthesizeSettings, choice_of
-from pipelines.execution.requests import Requests, add_model_arguments, with_outputs
+from pipelines.execution.requests import Requests, add_model_arguments, require_file, with_outputs
 from pipelines.execution.sentences import duration_rule, edit_rule, read_sentences
 from pipelines.rows import Row
 from pipelines.stages.speak import REQUESTS, Speak
@@ -110,8 +110,8 @@ def _requests(arguments: argparse.Namespace) -> list[Row]:
     }
     for name in ("prompt", "source"):
         path = getattr(arguments, name)
-        if path and not path.is_file():
-            raise UsageError(f"--{name} {path}: no such file")
+        if path:
+            require_file(f"--{name}", path)
     if arguments.duration is not None and (rule := duration_rule(arguments.duration)):
         raise UsageError(f"--duration {arguments.duration}: {rule}")
     if arguments.edit is not None and (rule := edit_rule(arguments.edit)):

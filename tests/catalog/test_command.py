@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from catalog.command import (
     main,
     require_absolute_under_ray_job,
 )
+from catalog.files import written_aside
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -105,6 +108,26 @@ def test_what_was_done_until_an_interruption_is_printed(error, code, line, capsy
 
     assert main("mill", [Job()], ["job"]) == code
     assert capsys.readouterr() == ('{"steps": 3}\n', line)
+
+
+def test_sigterm_ends_a_command_in_one_line(tmp_path, capsys) -> None:
+    """Behind it, what was half written is gone and the handler of before is back."""
+
+    class Job:
+        name, help = "job", ""
+
+        def configure(self, parser) -> None: ...
+
+        def run(self, arguments):
+            with written_aside(tmp_path / "out") as aside:
+                aside.write_text("half")
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert main("mill", [Job()], ["job"]) == 143
+    assert capsys.readouterr() == ("", "mill: terminated\n")
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_cause_of_a_wrapped_error_counts(capsys) -> None:

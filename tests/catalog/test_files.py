@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.files import alone, write_bytes, write_text, written_aside
+from catalog.files import alone, clear_asides, write_bytes, write_text, written_aside
 from catalog.shards import run_id_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -138,3 +138,22 @@ def test_another_error_stays_as_it_is(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as raised, written_aside(tmp_path / "out"):
             raise error
         assert raised.value is error
+
+
+def test_what_dead_processes_left_aside_goes(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from catalog.files import written_aside\n"
+        "for name in ('out', 'other'):\n"
+        "    aside = written_aside(Path(sys.argv[1]) / name).__enter__(); aside.mkdir(); (aside / 'half').touch()\n"
+        "os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, check=False)
+    (tmp_path / ".mine.tmp").touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    with written_aside(tmp_path / "out") as alive:
+        alive.touch()
+        clear_asides(tmp_path, "out")
+        assert alive.exists()
+        assert len(list(tmp_path.iterdir())) == 3
+    clear_asides(tmp_path)
+    assert tree(tmp_path) == {"out": "", ".mine.tmp": ""}

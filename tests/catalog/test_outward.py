@@ -49,6 +49,17 @@ def test_a_line_for_people_steers_nothing(text: str) -> None:
     assert not any(char in line for char in "\x1b\x9b\r\n\x07\u202e\u2028")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ni\u200dhao\u200c \u3000\u00a0ü", "ni\u200dhao\u200c \u3000\u00a0ü"),
+        ("C:\\new 'it\" \x1b[31m\n", "C:\\new 'it\" \\x1b[31m\\n"),
+    ],
+)
+def test_spelling_stays_and_all_else_is_escaped(text: str, line: str) -> None:
+    assert printable(text) == line
+
+
 class Fails:
     name, help = "fail", ""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -113,6 +113,20 @@ def test_refusals(override, message) -> None:
     with pytest.raises(UsageError) as error:
         load(override)
     assert str(error.value) == message
+
+
+def test_unknown_keys_are_found_behind_annotations() -> None:
+    class Annotations(Settings):
+        sources: tuple[Annotated[Source, "voices"], ...] = ()
+        model: Annotated[Small | Deep, Field(description="of the two")] = Small()
+
+    for override, message in (
+        ("sources=[{smple_rate: 1}]", "--set: unknown key sources.0.smple_rate; did you mean sample_rate?"),
+        ("model={kind: deep, width: 3}", "--set: unknown key model.width; did you mean depth?"),
+    ):
+        with pytest.raises(UsageError) as error:
+            load_config(Annotations, None, [override])
+        assert str(error.value) == message
 
 
 def test_missing_key_names_the_file(tmp_path) -> None:

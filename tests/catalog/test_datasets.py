@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from catalog.appending import Appender
 from catalog.command import JobError
-from catalog.creation import create
+from catalog.creation import create, exists
 from catalog.datasets import Dataset, Totals, summary
 from catalog.shards import write_shard
 from catalog.upkeep import compact, verify
@@ -132,8 +132,14 @@ def _parquet(folder):
 
 def test_an_unwritable_place_is_one_line(tmp_path, codec) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(JobError, match="file/data: cannot create a dataset: "):
-        create(tmp_path / "file" / "data", codec, {})
+    place = tmp_path / "file" / "data"
+    for attempt in (lambda: create(place, codec, {}), lambda: exists(place)):
+        with pytest.raises(
+            JobError, match=rf"^{place}: cannot create a dataset: {tmp_path}/file is not a folder$"
+        ):
+            attempt()
+    assert not exists(tmp_path / "new" / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "looking makes nothing"
 
 
 def test_append_is_idempotent(appender, append) -> None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from catalog.command import UsageError
 from catalog.config import digest
 from catalog.identity import Identity, columns_from_json, columns_to_json
 from models.identity import TokenIdentity
@@ -39,6 +40,8 @@ def test_a_table_keeps_it_in_these_properties(identity: Identity, codec: TokenId
     assert Identity.from_configuration(plain.to_configuration()) == plain
     with pytest.raises(KeyError, match=r"speechmill\.codec"):
         Identity.from_configuration({})
+    with pytest.raises(UsageError, match=r"^speechmill\.settings: not valid YAML at line 1"):
+        Identity.from_configuration(found | {"speechmill.settings": "{"})
 
 
 def test_makers_of_columns_come_back(identity: Identity) -> None:

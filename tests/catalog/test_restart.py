@@ -78,7 +78,9 @@ def test_the_same_command_again_goes_on(appender, append, rows, other) -> None:
 
 
 def test_where_nothing_is_a_dataset_is_made(tmp_path, codec) -> None:
-    assert restart(tmp_path / "new", codec, {}).version == 0
+    tokens = TokenIdentity("semantic", "2", "22ee", 16000, 320, 1, 50)
+    made = restart(tmp_path / "new", codec, {"text": "none"}, {"semantic_codes": tokens})
+    assert (made.version, made.identity) == (0, Identity(codec, {"text": "none"}, {"semantic_codes": tokens}))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(JobError, match=r"holds mine.txt and is not a dataset"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,17 @@ def test_a_file_counts_by_name_size_and_time_wherever_its_folder_is(tmp_path: Pa
     assert left(about(folders[1])) == (["a"], ["a"])
 
 
+def test_manifests_that_are_there_keep_their_digests(tmp_path: Path) -> None:
+    request = rows(tmp_path, a="one ü")[0] | {"prompt": None, "language": None}
+    done(answers(tmp_path, [request], files=("prompt",)))
+    about = {"asked": MADE_WITH, "id": "a", "prompt": None, "text": "one ü"}
+    expected = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    assert lines(tmp_path)["a"]["request"] == expected
+    reordered = dict(reversed(request.items()))
+    other = dict(reversed(MADE_WITH.items()))
+    assert left(answers(tmp_path, [reordered], ("prompt",), other)) == ([], [])
+
+
 def test_a_file_that_nobody_knows_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("mine")
     with pytest.raises(
@@ -169,5 +181,10 @@ def test_an_answer_without_its_notes_is_made_again(tmp_path: Path) -> None:
     noted.write({})
     assert lines(tmp_path)["a"]["candidate"] == 2, "notes of an answer that is there stay"
     other = answers(tmp_path, rows(tmp_path, a="ein", b="two"), noted=("candidate", "score"))
-    other.begin(other.outdated()[1])
+    other.write({})
     assert "candidate" not in lines(tmp_path)["a"], "they belong to another answer"
+    noted.write({}, {"a": {"candidate": 1, "score": 0.1}})
+    for row in requests:
+        Path(row["output"]).unlink()
+    noted.begin(requests)
+    assert "candidate" not in lines(tmp_path)["a"], "their answer is gone"

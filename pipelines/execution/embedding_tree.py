@@ -2,6 +2,8 @@
 
 `success_total_audio.json` is a sorted list of the absolute paths of all recordings that have vectors, as
 raoabinav/versaface_autoencoder's extractor keeps it; jobs on other parts of a tree may write to it at the same time.
+`recordings.json` beside it has the size and the time of the last change of each as it was read, so that one that has
+changed since is embedded again.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pipelines.sources.folder import IGNORED
 from pipelines.sources.uris import shown
 
 SUCCESS = "success_total_audio.json"
+SEEN = "recordings.json"
 MAKER = "embeddings.json"
 """In the tree of vectors: the identity of what made them."""
 _SAVE_S = 10.0
@@ -45,10 +48,15 @@ class Tree:
     """Recordings without vectors, and where those go."""
     done: set[str]
     """Absolute paths of recordings with vectors."""
+    changed: int = 0
+    """Of those left to do: recordings that were embedded, and have changed since."""
     new: int = 0
     rejected: int = 0
     seconds: float = 0.0
-    _targets: dict[str, Path] = field(default_factory=dict)
+    _looks: dict[str, str] = field(default_factory=dict)
+    """Of those left to do, as they are now."""
+    _seen: dict[str, str] = field(default_factory=dict)
+    """Of those embedded by this run, as they were read."""
 
     @staticmethod
     def read(audio: Path, embeddings: Path, records: Path, part: str, max_files: int | None) -> Tree:
@@ -64,10 +72,12 @@ class Tree:
         if not pairs:
             raise UsageError(f"{folder}: holds no recordings")
         record = records.absolute() / SUCCESS
-        listed = _read(record)
-        done = {str(path) for path, target in pairs if str(path) in listed or target.is_file()}
+        listed, seen = _read(record), _read_seen(record.with_name(SEEN))
+        made = {str(path) for path, target in pairs if str(path) in listed or target.is_file()}
+        done = {path for path in made if path not in seen or seen[path] == _look(path)}
         todo = [(path, target) for path, target in pairs if str(path) not in done]
-        return Tree(embeddings, record, len(pairs), todo, done)
+        looks = {str(path): _look(path) for path, _ in todo}
+        return Tree(embeddings, record, len(pairs), todo, done, len(made) - len(done), _looks=looks)
 
     def claim(self, maker: TokenIdentity) -> None:
         """State who makes the vectors. JobError if another made those that are there."""
@@ -110,7 +120,9 @@ class Tree:
                 if row["problem"] is None:
                     self.new += 1
                     self.seconds += row["duration_s"]
-                    self.done.add(shown(row["uri"]))
+                    path = shown(row["uri"])
+                    self.done.add(path)
+                    self._seen[path] = self._looks.get(path, "")
                 else:
                     self.rejected += 1
                     sys.stderr.write(f"rejected {_printable(shown(row['uri']))}: {row['problem']}\n")
@@ -131,6 +143,9 @@ class Tree:
             listed = _read(self.record)
             if not self.done <= listed or not self.record.exists():
                 write_text(self.record, json.dumps(sorted(listed | self.done), indent=1) + "\n")
+            if self._seen:
+                place = self.record.with_name(SEEN)
+                write_text(place, json.dumps(_read_seen(place) | self._seen, indent=1, sort_keys=True) + "\n")
 
 
 def read_maker(embeddings: Path) -> TokenIdentity:
@@ -174,6 +189,25 @@ def _read(record: Path) -> set[str]:
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise JobError(f"{record}: must be a list of paths")
     return set(listed)
+
+
+def _read_seen(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise JobError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise JobError(f"{path}: must be an object of texts")
+    return found
+
+
+def _look(path: Path | str) -> str:
+    """Size and time of the last change; "" for a file that is gone."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def _size(path: Path) -> int:

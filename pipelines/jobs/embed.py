@@ -21,6 +21,7 @@ from catalog.columns import declare
 from catalog.command import JobError, UsageError, add_config_arguments, local, require_absolute_under_ray_job
 from catalog.config import Settings, load_config, to_yaml
 from catalog.datasets import Dataset
+from catalog.outward import say
 from catalog.runs import marked_run
 from models.semantic.source import EmbedderSource
 from pipelines.execution import cluster
@@ -124,6 +125,8 @@ def embed_tree(audio: Path, embeddings: Path, records: Path, settings: EmbedSett
     tree = Tree.read(audio, embeddings, records, settings.part, settings.max_files)
     maker = Vectors(settings.embedder).identity
     tree.claim(maker)
+    if tree.changed:
+        say(f"{tree.changed} recordings have changed since they were embedded; embedded again")
     if tree.todo:
         with cluster.session():
             claim, on_gpu = _claim(settings)

@@ -11,7 +11,7 @@ import pytest
 
 from catalog.command import JobError, UsageError
 from models.identity import TokenIdentity
-from pipelines.execution.embedding_tree import MAKER, SUCCESS, Tree, read_maker
+from pipelines.execution.embedding_tree import MAKER, SEEN, SUCCESS, Tree, read_maker
 
 ENCODER = TokenIdentity("encoder", "1", "11ee", 16000, 320, 0, 0, channels=4)
 
@@ -214,3 +214,29 @@ def test_a_run_without_results_leaves_an_empty_record(audio: Path, tmp_path: Pat
     make(audio, "a.wav")
     read(audio).save()
     assert json.loads((tmp_path / "json" / SUCCESS).read_text()) == []
+
+
+def test_a_recording_that_has_changed_is_embedded_again(audio: Path) -> None:
+    make(audio, "a.wav", "b.wav", "old.wav")
+    tree = read(audio)
+    with tree.recording() as record:
+        record(result(audio / "a.wav", audio / "b.wav"))
+        make(audio, "b.wav", size=3)  # while the job runs, behind its reader
+    make(tree.embeddings, "old.npy")  # a tree from before it was remembered how recordings were
+    again = read(audio)
+    assert (list(targets(again)), again.changed) == (["b.wav"], 1)
+    with again.recording() as record:
+        record(result(audio / "b.wav"))
+    make(audio, "a.wav", size=2)
+    last = read(audio)
+    assert (list(targets(last)), last.changed) == (["a.wav"], 1)
+    assert json.loads((last.record.parent / SUCCESS).read_text()) == [
+        str(audio / f"{one}.wav") for one in ("a", "b", "old")
+    ]
+
+
+def test_a_damaged_memory_of_recordings_is_named(audio: Path) -> None:
+    make(audio, "a.wav")
+    make(audio.parent / "json", SEEN)
+    with pytest.raises(JobError, match=r"recordings\.json: is not JSON"):
+        read(audio)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from catalog.command import (
     Terminated,
     UsageError,
     add_config_arguments,
+    ends_when_told,
     local,
     main,
     require_absolute_under_ray_job,
@@ -219,3 +221,12 @@ def test_a_place_of_another_machine_is_no_local_path() -> None:
     for uri in ("s3://bucket/out", "file:///tmp/x", "gs://b/c"):
         with pytest.raises(argparse.ArgumentTypeError, match="is a URI; it must be a path of this machine"):
             local(uri)
+
+
+def test_a_command_in_another_thread_leaves_signals_as_they_are() -> None:
+    def told() -> object:
+        with ends_when_told():
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(told).result() is signal.getsignal(signal.SIGTERM)

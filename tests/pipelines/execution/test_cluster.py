@@ -6,18 +6,17 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from catalog.command import JobError, Terminated
+from catalog.command import JobError
 from pipelines.execution import cluster as execution
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -166,25 +165,85 @@ def refuse(*_: object, **__: object) -> None:
     raise OSError(28, "full")
 
 
-def test_sigterm_ends_a_job_as_an_interruption_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), execution._ends_when_told():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
-    with ThreadPoolExecutor(1) as pool:  # elsewhere than in the main thread nothing can be set
-        assert pool.submit(_told).result() is before
-
-
-def _told() -> object:
-    with execution._ends_when_told():
-        return signal.getsignal(signal.SIGTERM)
-
-
 def test_what_is_written_past_python_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
     with execution._silent_stderr():
         os.write(2, b"noise of native code")
     os.write(2, b"heard again")
     assert capfd.readouterr().err == "heard again"
+
+
+class Node:
+    """Ray's node of this process, with the processes that it started."""
+
+    def __init__(self, head: bool = True, **processes: subprocess.Popen[bytes]) -> None:
+        self.head = head
+        self.all_processes = {kind: [SimpleNamespace(process=one)] for kind, one in processes.items()}
+        self.killed: list[dict[str, Any]] = []
+
+    def kill_all_processes(self, **how: Any) -> None:
+        self.killed.append(how)
+
+
+def process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-S", "-c", f"import os, sys; {code}"], stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(
+    ("dead", "code", "said"),
+    [
+        ("raylet", "os.kill(os.getpid(), 9)", "the raylet of Ray has ended (signal 9)"),
+        ("gcs_server", "sys.exit(3)", "the control service of Ray has ended (exit code 3)"),
+    ],
+)
+def test_a_ray_that_dies_ends_the_job_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dead: str, code: str, said: str
+) -> None:
+    import ray
+
+    codes: list[int] = []
+    ended, alive = process(code), process("sys.stdin.read()")
+    ended.wait()
+    other = {"raylet": "gcs_server", "gcs_server": "raylet"}[dead]
+    node = Node(**{other: alive, dead: ended})
+    monkeypatch.setattr(ray._private.worker, "_global_node", node)
+    monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), watch._done.set()))
+    watch = execution._Watch()
+    watch._thread.join()
+    alive.communicate()
+    assert codes == [1]
+    assert node.killed == [{"check_alive": False, "allow_graceful": False}]
+    assert capsys.readouterr().err == (
+        f"speechmill: {said}, often for want of memory; what was committed stays, run the same command again\n"
+    )
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_ray_that_lives_or_is_a_clusters_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], head: bool
+) -> None:
+    import ray
+
+    one = process("sys.stdin.read()" if head else "")
+    if not head:
+        one.wait()
+    monkeypatch.setattr(ray._private.worker, "_global_node", Node(head, raylet=one))
+    watch = execution._Watch()
+    watch.stop()
+    one.communicate()
+    assert not watch._thread.is_alive()
+    assert capsys.readouterr().err == ""
+
+
+def test_nodes_that_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    found = [
+        {"Alive": True, "Resources": {"CPU": 4, "memory": 1e9}},
+        {"Alive": False, "Resources": {"CPU": 8}},
+        {"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: found)
+    assert execution.nodes() == [{"CPU": 4.0, "GPU": 0.0}, {"CPU": 2.0, "GPU": 1.0}]
 
 
 @pytest.mark.ray

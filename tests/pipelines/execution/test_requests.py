@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 class Writer:
-    """Answers with two seconds a row; texts that begin with `bad` are refused, and `stop` ends the job."""
+    """Answers with 1.23456 s a row; texts that begin with `bad` are refused, and `stop` ends the job."""
 
     batches: list[list[str]]
     arguments: Row
@@ -50,7 +50,7 @@ class Writer:
         Path(row["output"]).parent.mkdir(parents=True, exist_ok=True)
         Path(row["output"]).write_text(row["text"])
         notes = {"candidate": 1, "candidates": 2, "score": json.dumps({"words": 0.5})}
-        return {"id": row["id"], "output": row["output"], "duration_s": 2.0, **notes}
+        return {"id": row["id"], "output": row["output"], "duration_s": 1.23456, **notes}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_line_of_a_job_counts_what_was_done(
     line = ask(given, system, out)
     assert line.pop("wall_s") >= 0
     assert line.pop("real_time_factor") >= 0
-    assert line == {"output": str(out), "sentences": 5, "new_sentences": 3, "rejected": 2, "audio_s": 6.0}
+    assert line == {"output": str(out), "sentences": 5, "new_sentences": 3, "rejected": 2, "audio_s": 3.704}
     assert Writer.batches == [["c", "b"], ["d", "a"]], "neighbours of like length travel together"
     assert Writer.arguments == {"device": "cpu", "seed": 0, "options": {}, "model": str(system)}
     assert {name: row["reason"] for name, row in manifest(out).items()} == {
@@ -139,6 +139,31 @@ def test_an_interrupted_job_goes_on_where_it_stopped(system: Path, out: Path) ->
     again = rows(out, a="1", b="22", c="333", d="4444")
     assert ask(again, system, out)["new_sentences"] == 2
     assert Writer.batches == [["c", "d"]]
+
+
+def test_workers_elsewhere_get_absolute_paths(
+    system: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of Ray's workers, which run in another directory."""
+
+    def on_ray(
+        tables: list[pa.Table], worker: type[Writer], arguments: Row, settings: RequestSettings
+    ) -> Any:
+        asked.extend(row for table in tables for row in table.to_pylist())
+        assert settings.workers == 2
+        return (row for table in tables for row in worker(**arguments)(table).to_pylist())
+
+    asked: list[Row] = []
+    monkeypatch.setattr("pipelines.execution.requests.on_ray", on_ray)
+    monkeypatch.chdir(out)
+    given = [{"id": "a", "text": "one", "output": "a.wav", "prompt": "voice.wav"}]
+    settings = RequestSettings(workers=2, device="cpu")
+    requests = Requests(given, REQUESTS, ("prompt", "source"), "sentences", False, len)
+    assert requests.answer(Writer, {"model": str(system)}, settings, out)["new_sentences"] == 1
+    assert [(row["output"], row["prompt"], row["source"]) for row in asked] == [
+        (f"{out}/a.wav", f"{out}/voice.wav", None)
+    ]
+    assert manifest(out)["a"]["output"] == "a.wav", "as it was asked"
 
 
 def test_notes_are_written_batch_by_batch(system: Path, out: Path) -> None:

@@ -195,3 +195,12 @@ def test_a_run_whose_dataset_moved_is_told_both_places_and_what_to_do(tmp_path: 
         ValueError, match=r'data\.dataset was "/old/place", is "/new/place"\. .* make its old path a link'
     ):
         check_identity(tmp_path / "step.pt", saved, wanted)
+
+
+def test_a_run_whose_dataset_stayed_is_told_nothing_of_it(tmp_path: Path) -> None:
+    saved = {"data": {"dataset": "/place", "seed": 1}}
+    wanted = {"data": {"dataset": "/place", "seed": 2}}
+    with pytest.raises(
+        ValueError, match=r"data\.seed was 1, is 2\. Continue .*, or start in another output directory$"
+    ):
+        check_identity(tmp_path / "step.pt", saved, wanted)

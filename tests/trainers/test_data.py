@@ -84,6 +84,20 @@ def test_epochs_and_seeds_differ_and_repeat(batches: Batches[CodesBatch]) -> Non
     assert len(orders) == 3
 
 
+def test_the_order_is_one_that_a_run_from_before_goes_on_with(tmp_path: Path) -> None:
+    """Written down once: an interrupted run continues with any later release. Other rows come in another order."""
+
+    def order(names: str) -> list[str]:
+        rows = [[[1] * (1 + number % 3)] for number in range(len(names))]
+        file = write(tmp_path / f"{names}.parquet", rows, id=list(names))
+        config = BatchConfig(max_samples=2)
+        read = open_batches([file], config, 5, collate_codes, signed=False)
+        return ["".join(batch.ids) for batch in read.once(1)]
+
+    assert order("abcdefgh") == ["ag", "cf", "hb", "de"]
+    assert order("ijklmnop") == ["oi", "mp", "lj", "nk"]
+
+
 def test_order_does_not_depend_on_the_layout_of_files(tmp_path: Path) -> None:
     codes = [[[t % 7] * (3 + t)] for t in range(9)]
     ids = [f"u{i}" for i in range(9)]

@@ -231,6 +231,8 @@ def test_each_phase_moves_its_own_parameters_when_it_is_active(
     monkeypatch.setattr(objective, "active", lambda phase, step: phase == "generator" or step > 0)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     moved: list[set[str]] = []
+    told: list[str] = []
+    objective.register_forward_pre_hook(lambda _, given: told.append(given[1]))
 
     def log(*_: Any) -> None:
         now = objective.state_dict()
@@ -239,6 +241,8 @@ def test_each_phase_moves_its_own_parameters_when_it_is_active(
     config = replace(CONFIG, max_epochs=None, max_steps=2)
     train(objective, batches, config, directory=tmp_path, hooks=Hooks(on_log=log))
     assert moved == [{"embedding", "seen"}, {"embedding", "head", "seen"}]
+    first, second = ([phase] * config.batches_per_step for phase in own)
+    assert told == first + first + second
 
 
 def test_gradient_accumulation_divides_by_all_positions(

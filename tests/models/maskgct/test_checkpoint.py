@@ -210,3 +210,10 @@ def test_settings_of_training_are_known_and_change_nothing():
         plain, given = (converted(name, one, weights(shapes)) for one in (config, config | more))
         for key, value in plain.state_dict().items():
             assert torch.equal(given.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_setting_that_a_release_does_not_have_is_refused_in_its_name(name):
+    config, shapes = RELEASES[name]
+    with pytest.raises(ValueError, match=f"^{name}: unknown configuration key 'layers'; known: "):
+        converted(name, config | {"layers": 2}, weights(shapes))

@@ -225,3 +225,16 @@ def test_settings_are_checked(make, message):
 )
 def test_the_temperature_falls_to_the_last_step(choice, steps, expected):
     assert [choice.temperature_at(step, steps) for step in range(steps)] == expected
+
+
+def test_draws_learn_how_many_codes_there_are():
+    """Whatever replays another program's numbers needs it: that program draws for all codes."""
+    asked = []
+
+    class Asked(RowDraws):
+        def tokens(self, lengths, candidates_BTk, n_codes):
+            asked.append((list(lengths), candidates_BTk.shape[-1], n_codes))
+            return super().tokens(lengths, candidates_BTk, n_codes)
+
+    choose(torch.zeros(2, 3, V), TokenChoice(filter_threshold=0.75), 0.5, [3, 1], Asked([0, 1], "cpu"))
+    assert asked == [([3, 1], 3, V)]

@@ -18,7 +18,7 @@ from catalog.datasets import Dataset
 from catalog.head import Head
 from catalog.schema import SCHEMA
 from catalog.shards import write_shard
-from catalog.upkeep import verify
+from catalog.upkeep import history, verify
 from models.identity import TokenIdentity
 from pipelines.execution import columns
 from pipelines.execution.cluster import Claim
@@ -49,6 +49,7 @@ class Maker:
     def __init__(self, uri: str, after: Callable[[str], None] | None = None) -> None:
         self.uri, self.after = uri, after
         self.seen: list[str] = []
+        self.started = 0
 
     def __call__(self, table: pa.Table) -> pa.Table:
         (described,) = table["shard"].to_pylist()
@@ -71,7 +72,11 @@ class Maker:
 
 
 def step_of(maker: Maker) -> Step:
-    return Step(Claim("any", 1, 1.0), [Stage(lambda: maker, {})])
+    def factory() -> Maker:
+        maker.started += 1
+        return maker
+
+    return Step(Claim("any", 1, 1.0), [Stage(factory, {})])
 
 
 @pytest.fixture
@@ -122,7 +127,9 @@ def test_every_file_gets_its_columns_once(uri: str) -> None:
     newest = Dataset.open(uri)
     assert verify(newest) == []
     assert {shard.run_id for shard in newest.files} == {"run1"}
-    assert newest.version == dataset.version + 3, "a commit a file"
+    assert [one["job"] for one in history(newest)[dataset.version + 1 :]] == ["prepare"] * 3, (
+        "a commit a file"
+    )
     assert files_to_fill(newest, MAKERS) == []
     assert fill_columns(uri, MAKERS, step_of(maker), "run2", refuse) == 0
 
@@ -143,11 +150,13 @@ def test_files_that_cannot_be_made_are_told_when_all_others_are_done(uri: str) -
     add(uri, *(f"bad{index}" for index in range(7)), "good")
     declared(uri)
     said: list[str] = []
+    maker = Maker(uri)
     with pytest.raises(
         JobError,
         match=rf"^{uri}: 7 files still lack token columns, .* were: it changed; the same command takes them up again$",
     ):
-        fill_columns(uri, MAKERS, step_of(Maker(uri)), "run1", said.append)
+        fill_columns(uri, MAKERS, step_of(maker), "run1", said.append)
+    assert (len(maker.seen), maker.started) == (8, 1), "each once, by workers that start once"
     assert len(said) == 5
     assert all(line.endswith("keeps no token columns: it changed") for line in said)
     assert {name: one is not None for name, (one, _) in filled(uri).items()} == {

@@ -72,3 +72,16 @@ def test_lines_and_examples_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch)
     progress.add(Written([], 1, 0.0, {"odd": 1}, ["a.wav"]))
     progress.add(Written([], 1, 0.0, {"odd": 1}, ["b.wav: odd: it is"]))
     assert terminal.getvalue().splitlines() == ["listing", "rejected a.wav", "rejected b.wav: odd: it is"]
+
+
+def test_five_rejections_of_a_reason_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, terminal = started(monkeypatch, None)
+    for index in range(7):
+        examples = [f"take {index}.wav: silent: peak is 0", f"take {index}.wav: too_short: 0.1 s"]
+        progress.add(Written([], 2, 0.0, {"silent": 1, "too_short": 1}, examples))
+    shown = terminal.getvalue().splitlines()
+    assert shown == [
+        f"rejected take {n}.wav: {why}" for n in range(5) for why in ("silent: peak is 0", "too_short: 0.1 s")
+    ]
+    at(monkeypatch, 100.0)  # a clock may stand
+    assert progress._status().startswith("0.00 h, 0.0x real time, rejected: ")

@@ -303,7 +303,7 @@ def test_times_of_an_edit(value: object, fits: bool) -> None:
 def test_sentences_find_their_files_beside_them(tmp_path: Path) -> None:
     lines: list[Mapping[str, object]] = [
         {"text": "one", "prompt": "v.wav", "source": "/abs/s.wav", "judge": "j.wav", "phones": ["a", "b"]},
-        {"text": "two", "phones": "ab", "prompt": "v.wav"},
+        {"text": "two", "phones": "ab", "source": "s.wav"},
         {"text": "three", "language": 3, "edit_s": [0, 1]},
         {"text": "four", "judge": 1},
     ]
@@ -318,6 +318,7 @@ def test_sentences_find_their_files_beside_them(tmp_path: Path) -> None:
         "judge": str(tmp_path / "j.wav"),
         "phones": ["a", "b"],
     }
+    assert others[0]["source"] == str(tmp_path / "s.wav")
     assert [row["problem"] for row in others] == [
         "line 2: phones is 'ab': must be a list of texts",
         "line 3: language is 3: must be a text",

@@ -59,4 +59,4 @@ def is_absent(uri: str) -> bool:
     """True for an SQLite store whose file does not exist, which looking for something would make."""
     path = sqlite_file(uri)
     check_place(uri)
-    return path is not None and str(path) != "" and not path.exists()
+    return path is not None and not path.exists()

@@ -56,7 +56,7 @@ class Tree:
     _looks: dict[str, str] = field(default_factory=dict)
     """Of those left to do, as they are now."""
     _seen: dict[str, str] = field(default_factory=dict)
-    """Of those embedded by this run, as they were read."""
+    """Of those embedded by this run, as they were read, and of those that were not remembered."""
 
     @staticmethod
     def read(audio: Path, embeddings: Path, records: Path, part: str, max_files: int | None) -> Tree:
@@ -77,7 +77,10 @@ class Tree:
         done = {path for path in made if path not in seen or seen[path] == _look(path)}
         todo = [(path, target) for path, target in pairs if str(path) not in done]
         looks = {str(path): _look(path) for path, _ in todo}
-        return Tree(embeddings, record, len(pairs), todo, done, len(made) - len(done), _looks=looks)
+        # A killed run, and those of before there was a memory, leave vectors without: they count from now on.
+        now = {path: _look(path) for path in made if path not in seen}
+        changed = len(made) - len(done)
+        return Tree(embeddings, record, len(pairs), todo, done, changed, _looks=looks, _seen=now)
 
     def claim(self, maker: TokenIdentity) -> None:
         """State who makes the vectors. JobError if another made those that are there."""

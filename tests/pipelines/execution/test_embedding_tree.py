@@ -227,9 +227,9 @@ def test_a_recording_that_has_changed_is_embedded_again(audio: Path) -> None:
     assert (list(targets(again)), again.changed) == (["b.wav"], 1)
     with again.recording() as record:
         record(result(audio / "b.wav"))
-    make(audio, "a.wav", size=2)
+    make(audio, "a.wav", "old.wav", size=2)
     last = read(audio)
-    assert (list(targets(last)), last.changed) == (["a.wav"], 1)
+    assert (list(targets(last)), last.changed) == (["a.wav", "old.wav"], 2)
     assert json.loads((last.record.parent / SUCCESS).read_text()) == [
         str(audio / f"{one}.wav") for one in ("a", "b", "old")
     ]

@@ -91,7 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     package, prefix, _ = COMMANDS[words[0]]
     program = "speechmill" if prefix else f"speechmill {words[0]}"
-    return int(import_module(f"{package}.__main__").main([*prefix, *words[1:]], program))
+    try:
+        return int(import_module(f"{package}.__main__").main([*prefix, *words[1:]], program))
+    except KeyboardInterrupt:  # while the command was still being imported
+        print(f"{program}: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
 
 
 if __name__ == "__main__":

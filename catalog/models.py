@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from catalog.command import JobError, UsageError
 from catalog.pyfunc import save_pyfunc, system_folder
-from catalog.tracking_store import check_place, is_absent, sqlite_file, sqlite_uri
+from catalog.tracking_store import check_place, is_absent, make_store, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -230,6 +230,7 @@ def _client(uri: str) -> MlflowClient:
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    make_store(uri)
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from catalog.command import JobError
+from catalog.files import clear_asides, written_aside
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
 
@@ -42,6 +44,46 @@ def check_place(uri: str) -> None:
         place = next(one for one in path.absolute().parents if one.exists())
         if not (place.is_dir() and os.access(place, os.W_OK)):
             raise JobError(f"tracking URI {uri!r}: {place} is no folder that can be written")
+
+
+def make_store(uri: str) -> None:
+    """Make the file of an SQLite store that does not exist, whole or not at all.
+
+    MLflow 3.17 makes the tables in some fifty steps, each for itself: a store in which it was killed, or ran out of
+    room, cannot be opened any more. JobError names a place where none can be made.
+    """
+    path = sqlite_file(uri)
+    if path is None or not str(path) or path.exists():
+        return
+    whole = path.absolute().with_name(f"{path.name}.new")
+    try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        clear_asides(whole.parent, whole.name)
+        with written_aside(whole) as aside:
+            try:
+                _make_tables(aside)
+            finally:
+                aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
+        try:
+            os.link(whole, path)
+        except FileExistsError:  # another process was faster
+            pass
+        except OSError:  # file systems without hard links
+            whole.rename(path)
+        whole.unlink(missing_ok=True)
+    except OSError as error:
+        raise JobError(f"tracking URI {uri!r}: {path}: {error.strerror or error}") from error
+
+
+def _make_tables(file: Path) -> None:
+    from mlflow import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        MlflowClient(tracking_uri=sqlite_uri(file)).search_experiments(max_results=1)
+    except SQLAlchemyError as error:
+        full = "disk is full" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0], str(file)) from error
 
 
 def _may_be_sqlite(path: Path, uri: str) -> bool:

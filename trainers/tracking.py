@@ -20,8 +20,8 @@ from torch import Tensor
 
 from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
-from catalog.outward import without_secrets
-from catalog.tracking_store import check_place, sqlite_file
+from catalog.outward import say, without_secrets
+from catalog.tracking_store import check_place, make_store, sqlite_file
 from models.checkpoints import Record, Values
 from trainers.checkpoint_models import CheckpointModels
 from trainers.loop_config import Hooks
@@ -54,6 +54,7 @@ def open_run(
     check_place(uri)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
     with _alone(uri):
+        make_store(uri)
         client = MlflowClient(uri)
         client.get_experiment_by_name(settings.experiment)
     record = directory / RECORD
@@ -96,7 +97,7 @@ def close_run(run: RunReference, status: str) -> None:
     try:
         MlflowClient(run.uri).set_terminated(run.run_id, status)
     except Exception as error:  # noqa: BLE001 - the training is over, and its result must not be lost
-        _log.warning("MLflow run %s: %s", run.run_id, error)
+        say(f"MLflow run {run.run_id}: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
 class Tracker:
@@ -108,6 +109,7 @@ class Tracker:
         self.run = run
         self._client = MlflowClient(run.uri)
         self._models = CheckpointModels(self._client, run.run_id)
+        self._failed = 0
         self._figures: tuple[int, Mapping[str, float]] = (-1, {})
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -153,6 +155,8 @@ class Tracker:
         """Write what is waiting."""
         self._tasks.put(None)
         self._thread.join()
+        if self._failed > 1:
+            say(f"MLflow run {self.run.run_id}: {self._failed} of its entries could not be written")
 
     def _validated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         # Logged with the checkpoint, which is saved at once.
@@ -183,7 +187,12 @@ class Tracker:
         try:
             task()
         except Exception as error:  # noqa: BLE001 - a tracking server that is away must not end a training
-            _log.warning("MLflow run %s: %s", self.run.run_id, error)
+            if not self._failed:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                say(
+                    f"MLflow run {self.run.run_id}: {reason}; the training goes on, what fails is not in the run"
+                )
+            self._failed += 1
 
 
 def pictures(samples: Sequence[Sample]) -> dict[str, list[Sample]]:

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,6 +26,7 @@ from catalog.outward import say
 from pipelines.execution import cluster
 from pipelines.execution.answers import Answers
 from pipelines.execution.cluster import Claim
+from pipelines.execution.ray_stream import RecordingBatch, Stage, Step, stream
 from pipelines.rows import Row
 from pipelines.stages.system import SystemStage, device_of
 
@@ -201,33 +202,18 @@ def on_ray(
     settings: RequestSettings,
 ) -> Iterator[Row]:
     """Rows of the tables that actors built of `arguments` (`device` is one) make of `tables`, in any order."""
+    gpus = 1.0 if arguments["device"] == "cuda" else 0.0
+    claim = Claim("system", settings.workers, settings.cpus_per_worker, gpus)
+    batches = [RecordingBatch(number, str(number), table) for number, table in enumerate(tables)]
+    step = Step(claim, (Stage(worker, arguments),))
+    answered: set[int] = set()
     with cluster.session():
-        gpus = 1.0 if arguments["device"] == "cuda" else 0.0
-        claim = Claim("system", settings.workers, settings.cpus_per_worker, gpus)
         cluster.check_claims([claim], cluster.nodes())
-        yield from _on_actors(tables, worker, arguments, settings)
-
-
-def _on_actors(
-    tables: list[pa.Table],
-    worker: type[Callable[[pa.Table], pa.Table]],
-    arguments: Row,
-    settings: RequestSettings,
-) -> Iterator[Row]:
-    import ray
-    from ray.data import ActorPoolStrategy
-
-    answered = ray.data.from_arrow(tables).map_batches(
-        worker,
-        fn_constructor_kwargs=arguments,
-        batch_size=settings.batch_size,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=settings.workers),
-        num_cpus=settings.cpus_per_worker,
-        num_gpus=1 if arguments["device"] == "cuda" else 0,
-    )
-    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+        with closing(stream(lambda: iter(batches), [step])) as results:
+            for index, _, table in results:
+                if index not in answered:  # what Ray made again, as after the loss of a node
+                    yield from table.to_pylist()
+                answered.add(index)
 
 
 def read_lines(path: Path, allowed: str) -> list[tuple[int, str]]:

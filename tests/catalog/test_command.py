@@ -230,3 +230,14 @@ def test_a_command_in_another_thread_leaves_signals_as_they_are() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(told).result() is signal.getsignal(signal.SIGTERM)
+
+
+def test_ctrl_c_while_a_command_is_imported_is_one_line(monkeypatch, capsys) -> None:
+    import speechmill
+
+    def pressed(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speechmill, "import_module", pressed)
+    assert speechmill.main(["convert"]) == 130
+    assert capsys.readouterr() == ("", "speechmill: interrupted\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog.command import JobError
-from catalog.tracking_store import check_place, is_absent, sqlite_file, sqlite_uri
+from catalog.tracking_store import check_place, is_absent, make_store, sqlite_file, sqlite_uri
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,32 @@ def test_a_store_that_cannot_be_read_is_one_line() -> None:
     uri = "sqlite:////proc/self/mem"
     with pytest.raises(JobError, match=rf"^tracking URI '{uri}': Input/output error$"):
         check_place(uri)
+
+
+def test_a_store_that_was_not_made_to_its_end_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def full(self: object, **_: object) -> None:
+        raise OperationalError("CREATE INDEX", {}, Exception("database or disk is full"))
+
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    monkeypatch.setattr("mlflow.MlflowClient.search_experiments", full)
+    with pytest.raises(JobError, match=r"mlflow\.db: .*disk is full"):
+        make_store(uri)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_store_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that another process made in the meantime stays."""
+    path = tmp_path / "mlflow.db"
+
+    def faster(file: Path) -> None:
+        file.write_bytes(b"ours")
+        path.write_bytes(b"the other's")
+
+    monkeypatch.setattr("catalog.tracking_store._make_tables", faster)
+    make_store(f"sqlite:///{path}")
+    make_store(f"sqlite:///{path}")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("mlflow.db", b"the other's")]

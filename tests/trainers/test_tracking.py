@@ -123,13 +123,19 @@ def test_a_run_that_fails_says_so(tracked_fit: TrackedFit, client: MlflowClient,
 
 
 def test_a_server_that_fails_does_not_end_the_training(
-    mlflow_uri: str, caplog: pytest.LogCaptureFixture
+    mlflow_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What fails is said once, in a line, with the number of failures at the end."""
     tracker = Tracker(RunReference(mlflow_uri, "0" * 32))
-    tracker.log_metrics(1, {"loss": 1.0})
+    for step in (1, 2, 3):
+        tracker.log_metrics(step, {"loss": 1.0})
     tracker.close()
     close_run(tracker.run, "FINISHED")
-    assert "Run with id=0000" in caplog.text.replace("'", "")
+    first, count, end = capsys.readouterr().err.replace("'", "").splitlines()
+    assert "Run with id=0000" in first
+    assert "the training goes on" in first
+    assert "3 of its entries could not be written" in count
+    assert "Run with id=0000" in end
 
 
 def test_a_name_that_cannot_be_registered_is_refused_before_the_training(tmp_path: Path) -> None:

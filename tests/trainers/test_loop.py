@@ -190,6 +190,14 @@ def test_the_loss_falls_and_the_best_checkpoint_is_kept(
     ]
 
 
+def test_without_a_validation_no_checkpoint_is_the_best(
+    bigram: Build, batches: Batches[CodesBatch], tmp_path: Path
+) -> None:
+    outcome = train(bigram(), batches, replace(CONFIG, max_epochs=1), directory=tmp_path)
+    assert outcome.checkpoint.name == f"step-{outcome.step:08d}.pt"
+    assert not (tmp_path / "best.pt").exists()
+
+
 def test_hooks_learn_of_everything(bigram: Build, batches: Batches[CodesBatch], tmp_path: Path) -> None:
     """Checkpoints with their step, whether one is the best, the place in the data; the end is validated and saved."""
     saved: list[tuple[int, str, bool]] = []
@@ -232,9 +240,11 @@ def test_each_phase_moves_its_own_parameters_when_it_is_active(
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     moved: list[set[str]] = []
     told: list[str] = []
+    shown: list[set[str]] = []
     objective.register_forward_pre_hook(lambda _, given: told.append(given[1]))
 
-    def log(*_: Any) -> None:
+    def log(_: int, metrics: Mapping[str, float]) -> None:
+        shown.append({name for name in metrics if name.startswith(("loss", "gradient_norm"))})
         now = objective.state_dict()
         moved.append({name.partition(".")[0] for name in before if not torch.equal(now[name], before[name])})
 
@@ -243,6 +253,8 @@ def test_each_phase_moves_its_own_parameters_when_it_is_active(
     assert moved == [{"embedding", "seen"}, {"embedding", "head", "seen"}]
     first, second = ([phase] * config.batches_per_step for phase in own)
     assert told == first + first + second
+    own_figures = {"loss", "gradient_norm"}
+    assert shown == [own_figures, own_figures | {f"{name}_discriminator" for name in own_figures}]
 
 
 def test_gradient_accumulation_divides_by_all_positions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.sampling.guidance import Guidance, guide
+from models.sampling.guidance import Guidance, VelocityGuidance, VelocityGuide, guide
 
 CONDITIONAL = torch.tensor([[[1.0, 3.0], [2.0, 6.0], [9.0, 9.0]]])
 UNCONDITIONAL = torch.tensor([[[0.0, 1.0], [2.0, 2.0], [5.0, -5.0]]])
@@ -45,3 +45,12 @@ def test_settings_are_checked(settings: tuple[float, float], message: str) -> No
         Guidance(*settings)
     Guidance(0.0, 0.0)
     Guidance(0.5, 1.0)
+    with pytest.raises(ValueError, match="guidance deviation is 'rows'; it must be 'row' or 'batch'"):
+        Guidance(deviation="rows")  # type: ignore[arg-type]
+
+
+def test_plain_guidance_of_a_flow_that_ends_at_nothing_is_finite() -> None:
+    """Nothing has no direction along which a difference could be weakened."""
+    nothing = torch.zeros(1, 2, 2)
+    guided = VelocityGuide(VelocityGuidance(scale=1.0), MASK[:, :2])
+    assert torch.equal(guided(nothing, nothing + 1, nothing, 0.5), nothing - 1)

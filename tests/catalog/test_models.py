@@ -111,16 +111,33 @@ def test_figures_go_to_the_run_of_a_version(system, mlflow_uri) -> None:
     client = MlflowClient(tracking_uri=mlflow_uri)
     trained = client.create_run(client.create_experiment("training")).info.run_id
     models.register(system, "t2s", tracking_uri=mlflow_uri, run_id=trained)
-    models.register(system, "assembled", tracking_uri=mlflow_uri)
+    assembled = "assembled 1.5 at 50%"  # of logged models MLflow refuses such a name
+    models.register(system, assembled, tracking_uri=mlflow_uri)
     runs = {}
-    for name in ("t2s", "assembled"):
+    for name in ("t2s", assembled):
         version = models.describe(name, mlflow_uri)
         runs[name] = models.log_metrics(version, {"wer": 0.5}, {"judge": "a"}, mlflow_uri)
         assert models.log_metrics(version, {"wer": 0.25}, {"judge": "b"}, mlflow_uri) == runs[name]
         data = client.get_run(runs[name]).data
         assert (data.metrics, data.tags["judge"]) == ({"wer": 0.25}, "b")
     assert runs["t2s"] == trained
-    assert runs["assembled"] != trained
+    assert runs[assembled] != trained
+
+
+def test_every_page_of_a_long_answer_is_read() -> None:
+    class Page(list[int]):
+        token: str | None = None
+
+    def search(page_token: str | None = None) -> Page:
+        first = int(page_token or 0)
+        asked.append(first)
+        page = Page(range(first, min(first + 3, 7)))
+        page.token = str(first + 3) if first + 3 < 7 else None
+        return page
+
+    asked: list[int] = []
+    assert models._pages(search) == list(range(7))
+    assert asked == [0, 3, 6]
 
 
 def test_a_directory_is_itself(system, monkeypatch) -> None:

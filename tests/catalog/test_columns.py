@@ -64,8 +64,13 @@ def test_declaring_sets_the_property_and_then_the_schema(declared: Dataset) -> N
     assert verify(declared) == []
     again = declare(declared, "latents", LATENTS)
     assert again.version == declared.version, "declaring it again changes nothing"
-    with pytest.raises(JobError, match=r"latents is made by encoder@1 .*, not by encoder@2"):
-        declare(declared, "latents", dataclasses.replace(LATENTS, edition="2"))
+    for weights, said in (("0123456789abcdef", "0123456789ab"), ("", "none")):
+        other = dataclasses.replace(LATENTS, edition="2", weights_sha256=weights)
+        with pytest.raises(
+            JobError,
+            match=rf"latents is made by encoder@1 \(weights 11ee\), not by encoder@2 \(weights {said}\)$",
+        ):
+            declare(declared, "latents", other)
     both = declare(declared, "semantic_codes", TOKENS)
     assert both.identity.columns == {"latents": LATENTS, "semantic_codes": TOKENS}
 

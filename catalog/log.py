@@ -131,6 +131,8 @@ def _change(version: int, data: bytes) -> Change:
         raise ValueError(f"{len(data)} bytes without an action")
     for line in lines:
         action = json.loads(line)
+        if not isinstance(action, dict):
+            raise ValueError(f"{line:.20} is no action")
         if "add" in action:
             shard, carried = _shard(action["add"])
             change.added[shard.path] = shard
@@ -145,9 +147,20 @@ def _change(version: int, data: bytes) -> Change:
 
 def all_changes(storage: Storage) -> Iterator[Change]:
     """Every commit that the log still has, oldest first."""
-    matches = map(_COMMIT.fullmatch, storage.listing("_delta_log"))
-    for version in sorted(int(match[1]) for match in matches if match):
+    for version in _versions(storage):
         yield read_change(storage, version)
+
+
+def check_entries(storage: Storage) -> None:
+    """Raises JobError naming the first commit that is damaged, or that is missing between two others."""
+    versions = _versions(storage)
+    for version in range(versions[0], versions[-1] + 1) if versions else ():
+        read_change(storage, version)
+
+
+def _versions(storage: Storage) -> list[int]:
+    matches = map(_COMMIT.fullmatch, storage.listing("_delta_log"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def _shard(add: Mapping[str, Any]) -> tuple[Shard, bool]:

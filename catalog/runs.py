@@ -85,7 +85,7 @@ def _is_alive(storage: Storage, marker: str) -> bool | None:
     """True if the process runs; None where this machine cannot tell, as by a damaged marker."""
     try:
         recorded = json.loads(storage.read(marker))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     here = _this_process()
     if not isinstance(recorded, dict) or any(

@@ -5,7 +5,9 @@ Object stores use deltalake's own client, so data and log share one set of crede
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -78,10 +80,18 @@ class _Local:
         self._root = Path(uri)
 
     def open(self, path: str) -> pa.NativeFile:
-        return pa.OSFile(str(self._root / path), "rb")
+        return pa.OSFile(str(self._readable(path)), "rb")
 
     def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
+        return self._readable(path).read_bytes()
+
+    def _readable(self, path: str) -> Path:
+        """The file; OSError for a pipe or a device, which would be waited for."""
+        file = self._root / path
+        kind = file.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise OSError(errno.EINVAL, "is not a regular file", str(file))
+        return file
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         target = self._root / path
@@ -115,10 +125,13 @@ class _Local:
             for name in names:
                 file = Path(parent) / name
                 try:
-                    stat = file.stat()
-                except FileNotFoundError:  # another job's file, renamed or deleted since
-                    continue
-                found[file.relative_to(self._root).as_posix()] = FileStat(stat.st_size, stat.st_mtime)
+                    status = file.stat()
+                except OSError as error:
+                    # Another job's file, renamed or deleted since; or a link that leads nowhere.
+                    if error.errno in (errno.ENOENT, errno.ELOOP):
+                        continue
+                    raise
+                found[file.relative_to(self._root).as_posix()] = FileStat(status.st_size, status.st_mtime)
         return found
 
 

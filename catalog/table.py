@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from catalog.command import JobError
 from catalog.identity import COLUMNS_PROPERTY, Columns, Identity, columns_to_json
+from catalog.log import check_entries
 from catalog.schema import SCHEMA
-from catalog.storage import canonical_uri
+from catalog.storage import canonical_uri, open_storage
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable, Field
@@ -55,6 +56,7 @@ def load(uri: str, version: int | None = None) -> DeltaTable:
     try:
         newest = DeltaTable(place)
     except DeltaError as error:
+        check_entries(open_storage(uri))
         raise JobError(f"{uri}: its log cannot be read: {_first_words(error)}{_remedy(uri)}") from error
     if version is None:
         return newest

@@ -91,3 +91,14 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     ):
         open_storage(tmp_path / "gone").write("a", b"")
     assert not (tmp_path / "gone").exists()
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    local = open_storage(tmp_path)
+    for read in (local.read, local.open):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read("pipe")
+    assert "loop" not in local.listing()
+    assert not local.exists("loop")

@@ -173,6 +173,12 @@ def test_a_table_names_a_missing_first_file_and_the_others(tmp_path: Path) -> No
     ]
 
 
+def test_rows_without_any_value_are_no_rows(tmp_path: Path) -> None:
+    """As spreadsheets write below the last one."""
+    found = offered(tmp_path, "file_name,text\r\na1.wav,one\r\n,\r\na2.wav,two\r\n,\r\n , \r\n,\r\n")
+    assert [(one.text, one.problem) for one in found] == [("one", None), ("two", None)]
+
+
 def test_columns_of_parts_that_are_empty_say_nothing(tmp_path: Path) -> None:
     (one,) = offered(tmp_path, "file,text,start,end\na1.wav,hello,,\n")
     assert one.text == "hello"

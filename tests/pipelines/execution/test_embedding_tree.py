@@ -212,8 +212,13 @@ def test_jobs_on_other_parts_keep_their_entries(audio: Path, tmp_path: Path) -> 
 
 def test_a_run_without_results_leaves_an_empty_record(audio: Path, tmp_path: Path) -> None:
     make(audio, "a.wav")
-    read(audio).save()
-    assert json.loads((tmp_path / "json" / SUCCESS).read_text()) == []
+    tree = Tree.read(audio, tmp_path / "npy", tmp_path / "new" / "json", "", None)
+    tree.save()
+    record = tmp_path / "new" / "json" / SUCCESS
+    assert json.loads(record.read_text()) == []
+    before = record.stat()
+    tree.save()
+    assert record.stat().st_ino == before.st_ino, "nothing new, nothing written"
 
 
 def test_a_recording_that_has_changed_is_embedded_again(audio: Path) -> None:

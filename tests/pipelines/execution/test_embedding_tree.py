@@ -111,6 +111,16 @@ def test_refusals(audio: Path, tmp_path: Path) -> None:
         record.write_text(text)
         with pytest.raises(JobError, match=f"^{record}: {why}"):
             read(audio)
+    record.unlink()
+    seen = record.with_name(SEEN)
+    for text, why in (
+        ("[", "is not JSON: "),
+        ("[]", "must be an object"),
+        ('{"a": 1}', "must be an object of texts"),
+    ):
+        seen.write_text(text)
+        with pytest.raises(JobError, match=f"^{seen}: {why}"):
+            read(audio)
 
 
 def test_vectors_of_one_tree_have_one_maker(audio: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -59,6 +60,12 @@ def refuse_larger(make: Callable[[], object], elements: int) -> None:
 def elements_of_machine() -> int:
     """Elements of a network, in 32 bits, that takes half of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+
+
+def as_stored(model: str) -> AbstractContextManager[None]:
+    """`no_larger_than` the weights in the directory `model`; nothing is bounded for a name of the Hub."""
+    files = [path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin", ".pt")]
+    return no_larger_than(sum(path.stat().st_size for path in files)) if files else nullcontext()
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def open_run(
 
     uri = tracking_uri(settings.uri)
     check_place(uri)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it announces every new SQLite file
+    # It announces every new SQLite file, and writes a traceback of what it raises, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with _alone(uri):
         make_store(uri)
         client = MlflowClient(uri)
@@ -97,7 +98,7 @@ def close_run(run: RunReference, status: str) -> None:
     try:
         MlflowClient(run.uri).set_terminated(run.run_id, status)
     except Exception as error:  # noqa: BLE001 - the training is over, and its result must not be lost
-        say(f"MLflow run {run.run_id}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        say(f"MLflow run {run.run_id}: {_reason(error)}")
 
 
 class Tracker:
@@ -193,6 +194,12 @@ class Tracker:
                     f"MLflow run {self.run.run_id}: {reason}; the training goes on, what fails is not in the run"
                 )
             self._failed += 1
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says what is wrong; SQLAlchemy begins with how it came about."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("(raised as a result")]
+    return (lines or [type(error).__name__])[0]
 
 
 def pictures(samples: Sequence[Sample]) -> dict[str, list[Sample]]:

@@ -142,12 +142,14 @@ class _Embedder:
     def __init__(self, model: str, device: str) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
+        from models.building import as_stored
+
         self._prepare = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         if self._prepare.sampling_rate != SAMPLE_RATE:
             raise ValueError(f"{model} expects {self._prepare.sampling_rate} Hz, must be {SAMPLE_RATE}")
-        self._model = (
-            AutoModelForAudioXVector.from_pretrained(model, trust_remote_code=False).to(device).eval()
-        )
+        with as_stored(model):
+            loaded = AutoModelForAudioXVector.from_pretrained(model, trust_remote_code=False)
+        self._model = loaded.to(device).eval()
         self._device = device
 
     def __call__(self, windows: Sequence[Samples]) -> Embeddings:

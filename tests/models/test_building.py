@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.building import built, built_within
+from models.building import TooLargeError, as_stored, built, built_within
 from models.codec_sources import load_codec_directory
 from models.codecs.mill.network import MillConfig
 from models.families import FAMILIES, codec_examples
@@ -118,3 +118,11 @@ def test_an_identity_is_bounded(name):
 def test_steps_whose_plan_takes_all_memory_are_refused(make):
     with pytest.raises(ValueError, match="steps is 1000000000; it must be at most 10000"):
         make()
+
+
+def test_a_directory_bounds_what_is_built_of_it(tmp_path):
+    with as_stored(str(tmp_path)):
+        nn.Embedding(1 << 20, 100)  # nothing is known
+    (tmp_path / "model.safetensors").write_bytes(bytes(100))
+    with pytest.raises(TooLargeError), as_stored(str(tmp_path)), torch.device("meta"):
+        nn.Embedding(1 << 20, 100)

@@ -76,12 +76,15 @@ class _Network:
         """Raises UsageError for what is no such model."""
         from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
+        from models.building import as_stored
+
         if not Path(name).is_dir() and (name.startswith((".", "/")) or name.count("/") > 1):
             raise UsageError(
                 f"align.model {name!r} is not a directory; give one or a hub name like owner/model"
             )
         try:
-            model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
+            with as_stored(name):
+                model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:

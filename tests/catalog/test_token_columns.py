@@ -96,8 +96,9 @@ def test_values_that_halves_cannot_hold(value: float) -> None:
 def test_other_shapes_are_no_latents() -> None:
     with pytest.raises(ValueError, match=r"latents have shape \(3,\), must be \(frames, channels\)"):
         pack_latents(np.zeros(3))
-    for channels in (0, 3):
+    for size, channels in ((8, 0), (8, 3), (4, 4)):
         with pytest.raises(
-            ValueError, match=f"8 bytes of latents are no whole frames of {channels} channels"
+            ValueError, match=f"^{size} bytes of latents are no whole frames of {channels} channels"
         ):
-            unpack_latents(bytes(8), channels)
+            unpack_latents(bytes(size), channels)
+    assert unpack_latents(bytes(8), 1).shape == (4, 1)

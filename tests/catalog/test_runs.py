@@ -24,6 +24,7 @@ def test_the_newest_record_of_settings(appender: Appender) -> None:
     dataset = appender.dataset
     assert newest_record(dataset) == {}
     dataset.storage.write("_settings/20250101T000000_b.yaml", b"source: old\n")
+    assert newest_record(dataset) == {"source": "old"}
     dataset.storage.write(
         "_settings/20260101T000000_a.yaml", "source: n\u00e4u\nsettings: {seed: 3}\n".encode()
     )

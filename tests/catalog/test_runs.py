@@ -119,3 +119,25 @@ def test_a_process_of_another_user_lives(
     monkeypatch.setattr(os, "kill", refuse)
     assert delete_abandoned(Dataset.open(appender.uri)) == []
     assert file.exists()
+
+
+def test_the_first_process_of_a_container_may_be_a_job(
+    left: Callable[[dict[str, object]], Path], appender: Appender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise ProcessLookupError
+
+    file = left({"pid": 1})
+    monkeypatch.setattr(os, "kill", gone)
+    delete_abandoned(appender.dataset)
+    assert not file.exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_start_of_a_process_stays_what_it_is_while_it_grows() -> None:
+    before = runs._process_start(os.getpid())
+    held = bytearray(64 << 20)
+    assert before.isdecimal()
+    assert runs._process_start(os.getpid()) == before
+    assert held
+    assert runs._process_start(dead_pid()) == ""

@@ -161,6 +161,7 @@ def test_guidance_acts_in_its_interval():
         (lambda: FlowSteps(8, "heun"), "method is 'heun'; it must be one of euler, midpoint"),
         (lambda: FlowSteps(8, grid="epss"), "steps is 8; the grid epss has 5, 6, 7, 10, 12, 16"),
         (lambda: FlowSteps(8, grid="sway", sway=2), "sway is 2; it must be between -1 and 1.75"),
+        (lambda: FlowSteps(8, grid="sway", sway=-1.5), "sway is -1.5; it must be between -1 and 1.75"),
         (lambda: VelocityGuidance(-1), "guidance scale is -1; it must not be negative"),
         (
             lambda: VelocityGuidance(1, start=0.5, stop=0.2),

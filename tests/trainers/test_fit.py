@@ -93,6 +93,14 @@ def test_refusals(fit: Fit, make_dataset: MakeDataset, overrides: list[str], cod
     assert len(error.strip().splitlines()) == 1
 
 
+def test_a_run_directory_inside_its_dataset_is_refused(fit: Fit, make_dataset: MakeDataset) -> None:
+    uri = make_dataset()
+    code, _, error = fit(uri, f"output={uri}/run")
+    assert code == 2
+    assert f"output {uri}/run is inside the dataset {uri}; give another place" in error
+    assert not Path(uri, "run").exists()
+
+
 def test_a_missing_dataset_is_named(fit: Fit, tmp_path: Path) -> None:
     code, _, error = fit(str(tmp_path / "nothing"))
     assert code == 1

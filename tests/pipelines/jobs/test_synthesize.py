@@ -360,3 +360,36 @@ def test_a_pipe_of_requests_is_refused(
     os.mkfifo(tmp_path / "in.jsonl")
     assert speak(system, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out")) == 2
     assert "in.jsonl: is not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["!!!", "\x00\x1b", "\u200b", "🙂"])
+def test_a_text_without_a_word_is_rejected_and_a_file_of_such_texts_fails(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    lines = [json.dumps({"id": name, "text": words}) for name, words in (("odd", text), ("ok", "one"))]
+    for name, kept in (("both", lines), ("odd", lines[:1])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(kept), encoding="utf-8")
+        words = ["--input", str(tmp_path / f"{name}.jsonl"), "--output", str(tmp_path / name)]
+        assert speak(system, *words) == (0 if name == "both" else 1)
+        said = capsys.readouterr().err
+        counted = "1 of 2 sentences were rejected" if name == "both" else "none of 1 sentences could be made"
+        assert counted in said
+        assert "the first: odd: text is " in said
+        assert "it has no words" in str(manifest_of(tmp_path / name)["odd"]["reason"])
+    assert [path.name for path in (tmp_path / "both").glob("*.wav")] == ["ok.wav"]
+
+
+def test_a_prompt_that_is_a_pipe_is_named(
+    system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    words = [
+        "--prompt",
+        str(tmp_path / "pipe.wav"),
+        "--prompt-text",
+        "one",
+        "--output",
+        str(tmp_path / "o.wav"),
+    ]
+    assert speak(system, "--text", "one", *words) == 2
+    assert f"{tmp_path / 'pipe.wav'}: is not a regular file" in capsys.readouterr().err

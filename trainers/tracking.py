@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from catalog.command import JobError
 from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
 from catalog.outward import say, without_secrets
@@ -46,12 +47,30 @@ class RunReference:
 def open_run(
     settings: TrackingSettings, directory: Path, name: str, saved_run_id: str | None
 ) -> RunReference:
-    """The run of this run directory: the one noted there or in its checkpoint, otherwise a new one."""
+    """The run of this run directory: the one noted there or in its checkpoint, otherwise a new one. Raises JobError."""
+    uri = tracking_uri(settings.uri)
+    check_place(uri)
+    with _refusals_named(uri):
+        return _opened(uri, settings, directory, name, saved_run_id)
+
+
+@contextmanager
+def _refusals_named(uri: str) -> Iterator[None]:
+    """JobError with the store's URI and its reason for what it refuses before a training begins."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise JobError(f"tracking URI {without_secrets(uri)!r}: {_reason(error)}") from error
+
+
+def _opened(
+    uri: str, settings: TrackingSettings, directory: Path, name: str, saved_run_id: str | None
+) -> RunReference:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = tracking_uri(settings.uri)
-    check_place(uri)
     # It announces every new SQLite file, and writes a traceback of what it raises, too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with _alone(uri):
@@ -131,26 +150,34 @@ class Tracker:
         self._tasks.put(lambda: self._client.log_batch(self.run.run_id, metrics=found))
 
     def log_settings(self, settings: Values, text: str) -> None:
-        """The resolved configuration, flattened to parameters and as `config.yaml`; parameters are written once."""
+        """The resolved configuration, flattened to parameters and as `config.yaml`; parameters are written once.
+
+        Raises JobError.
+        """
         from mlflow.entities import Param
 
-        known = self._client.get_run(self.run.run_id).data.params
-        found = [Param(key, str(value)[:500]) for key, value in _flat(settings).items() if key not in known]
-        for at in range(0, len(found), _PARAMETERS_PER_CALL):
-            self._client.log_batch(self.run.run_id, params=found[at : at + _PARAMETERS_PER_CALL])
-        self._client.log_text(self.run.run_id, text, "config.yaml")
+        with _refusals_named(self.run.uri):
+            known = self._client.get_run(self.run.run_id).data.params
+            found = [
+                Param(key, str(value)[:500]) for key, value in _flat(settings).items() if key not in known
+            ]
+            for at in range(0, len(found), _PARAMETERS_PER_CALL):
+                self._client.log_batch(self.run.run_id, params=found[at : at + _PARAMETERS_PER_CALL])
+            self._client.log_text(self.run.run_id, text, "config.yaml")
 
     def log_dataset(self, uri: str, version: int | None, digest: str, profile: Values) -> None:
-        """The dataset version as an input of the run."""
+        """The dataset version as an input of the run. Raises JobError."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         name = uri.rstrip("/").rsplit("/", 1)[-1]
         source = json.dumps({"uri": uri, "version": version})
         dataset = Dataset(name, digest[:36], "delta_table", source, profile=json.dumps(profile))
         tags = [InputTag("mlflow.data.context", "training"), InputTag("version", str(version))]
-        self._client.log_inputs(self.run.run_id, [DatasetInput(dataset, tags)])
-        for key, value in {"dataset": uri, "dataset_version": str(version), "dataset_digest": digest}.items():
-            self._client.set_tag(self.run.run_id, key, value)
+        noted = {"dataset": uri, "dataset_version": str(version), "dataset_digest": digest}
+        with _refusals_named(self.run.uri):
+            self._client.log_inputs(self.run.run_id, [DatasetInput(dataset, tags)])
+            for key, value in noted.items():
+                self._client.set_tag(self.run.run_id, key, value)
 
     def close(self) -> None:
         """Write what is waiting."""

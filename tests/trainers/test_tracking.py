@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from catalog.command import UsageError
 from trainers.settings import load_fit
@@ -120,6 +121,19 @@ def test_a_run_that_fails_says_so(tracked_fit: TrackedFit, client: MlflowClient,
     assert tracked_fit(f"init={tmp_path / 'nothing'}")[0] == 1
     run_id = json.loads((tmp_path / "run" / "mlflow_run.json").read_text())["run_id"]
     assert client.get_run(run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "log_inputs"])
+def test_a_store_that_takes_nothing_is_named_with_the_reason(
+    tracked_fit: TrackedFit, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("database or disk is full\n[SQL: INSERT INTO runs (run_uuid) VALUES (?)]")
+
+    monkeypatch.setattr(MlflowClient, call, refuse)
+    code, _, error = tracked_fit()
+    assert code == 1
+    assert f"tracking URI {mlflow_uri!r}: database or disk is full\n" in error
 
 
 def test_a_server_that_fails_does_not_end_the_training(

@@ -5,7 +5,6 @@ Only clients with an explicit URI are used: MLflow's process-wide tracking URI a
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -21,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from catalog.command import JobError, UsageError
 from catalog.pyfunc import save_pyfunc, system_folder
-from catalog.tracking_store import check_place, is_absent, make_store, sqlite_file, sqlite_uri
+from catalog.tracking_store import check_place, client_of, is_absent, make_store, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -225,15 +224,12 @@ def list_models(tracking_uri: str) -> list[ModelVersion]:
 
 def _client(uri: str) -> MlflowClient:
     check_place(uri)
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    # It announces every new SQLite file, and writes a traceback of what it raises, too.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     make_store(uri)
     try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return client_of(uri)
     except MlflowException as error:
         raise JobError(f"tracking URI {uri!r}: {_line(error)}") from error
 

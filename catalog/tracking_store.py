@@ -1,17 +1,43 @@
-"""The place of an SQLite tracking store: its file, its URI, and whether MLflow could open it."""
+"""MLflow's store: its client, and of an SQLite store the file, the URI, and whether MLflow could open it."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from catalog.command import JobError
 from catalog.files import clear_asides, written_aside
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client of a store that is its registry, too. Raises MlflowException."""
+    from mlflow import MlflowClient
+
+    # It announces every new SQLite file, and writes a traceback of what it raises, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    _let_migrations_be_found()
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@cache
+def _let_migrations_be_found() -> None:
+    """MLflow 3.17 gives Alembic the folder of its own package, in which a `%` begins an interpolation."""
+    from mlflow.store.db import utils
+
+    package = str(utils._get_package_dir())
+    if "%" in package:
+        utils._get_package_dir = lambda: package.replace("%", "%%")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -76,11 +102,10 @@ def make_store(uri: str) -> None:
 
 
 def _make_tables(file: Path) -> None:
-    from mlflow import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        MlflowClient(tracking_uri=sqlite_uri(file)).search_experiments(max_results=1)
+        client_of(sqlite_uri(file)).search_experiments(max_results=1)
     except SQLAlchemyError as error:
         full = "disk is full" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0], str(file)) from error

@@ -86,10 +86,10 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated store: migrating takes ten seconds, copying none."""
-    from mlflow import MlflowClient
+    from catalog.tracking_store import client_of
 
     path = tmp_path_factory.mktemp("mlflow-template") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    client_of(f"sqlite:///{path}").search_experiments()
     return path
 
 

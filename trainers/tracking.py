@@ -22,7 +22,7 @@ from catalog.command import JobError
 from catalog.files import write_text
 from catalog.models import experiment_id, tracking_uri
 from catalog.outward import say, without_secrets
-from catalog.tracking_store import check_place, make_store, sqlite_file
+from catalog.tracking_store import check_place, client_of, make_store, sqlite_file
 from models.checkpoints import Record, Values
 from trainers.checkpoint_models import CheckpointModels
 from trainers.loop_config import Hooks
@@ -68,14 +68,11 @@ def _refusals_named(uri: str) -> Iterator[None]:
 def _opened(
     uri: str, settings: TrackingSettings, directory: Path, name: str, saved_run_id: str | None
 ) -> RunReference:
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    # It announces every new SQLite file, and writes a traceback of what it raises, too.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with _alone(uri):
         make_store(uri)
-        client = MlflowClient(uri)
+        client = client_of(uri)
         client.get_experiment_by_name(settings.experiment)
     record = directory / RECORD
     known = json.loads(record.read_text())["run_id"] if record.exists() else saved_run_id
@@ -112,10 +109,8 @@ def _alone(uri: str) -> Iterator[None]:
 
 def close_run(run: RunReference, status: str) -> None:
     """Set the run's status: FINISHED, FAILED or KILLED. A server that is away is a warning."""
-    from mlflow import MlflowClient
-
     try:
-        MlflowClient(run.uri).set_terminated(run.run_id, status)
+        client_of(run.uri).set_terminated(run.run_id, status)
     except Exception as error:  # noqa: BLE001 - the training is over, and its result must not be lost
         say(f"MLflow run {run.run_id}: {_reason(error)}")
 
@@ -124,10 +119,8 @@ class Tracker:
     """Writes to one run from a thread of its own; a tracking failure is a warning, never the end of a training."""
 
     def __init__(self, run: RunReference) -> None:
-        from mlflow import MlflowClient
-
         self.run = run
-        self._client = MlflowClient(run.uri)
+        self._client = client_of(run.uri)
         self._models = CheckpointModels(self._client, run.run_id)
         self._failed = 0
         self._figures: tuple[int, Mapping[str, float]] = (-1, {})

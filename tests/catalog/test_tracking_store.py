@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog import tracking_store
 from catalog.command import JobError
 from catalog.tracking_store import check_place, is_absent, make_store, sqlite_file, sqlite_uri
 
@@ -101,3 +102,19 @@ def test_a_store_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     make_store(f"sqlite:///{path}")
     make_store(f"sqlite:///{path}")
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("mlflow.db", b"the other's")]
+
+
+def test_mlflow_may_be_installed_below_a_percent_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.db import utils
+
+    package = tmp_path / "odd %41" / "mlflow"
+    package.parent.mkdir()
+    package.symlink_to(utils._get_package_dir())
+    monkeypatch.setattr(utils, "_get_package_dir", lambda: str(package))
+    tracking_store._let_migrations_be_found.cache_clear()
+    make_store(sqlite_uri(tmp_path / "mlflow.db"))
+    tracking_store._let_migrations_be_found.cache_clear()
+    tables = sqlite3.connect(tmp_path / "mlflow.db").execute("SELECT name FROM sqlite_master").fetchall()
+    assert ("runs",) in tables

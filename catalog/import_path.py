@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,16 @@ def own_packages_only(job_config: type[Any]) -> Any:
     paths = import_path()
     os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
     brings_a_directory = {"_runtime_env_has_working_dir": lambda _self: True}
-    return type("OwnPackagesOnly", (job_config,), brings_a_directory)(_py_driver_sys_path=paths)
+    options = {"runtime_env": {"py_executable": python}} if (python := _quoted_python()) else {}
+    return type("OwnPackagesOnly", (job_config,), brings_a_directory)(_py_driver_sys_path=paths, **options)
+
+
+def _quoted_python() -> str | None:
+    """This interpreter for a shell, where it must be quoted: Ray 2.60 gives workers that have an environment of their
+    own, as Ray Train's do, to a shell as it is, and waits for them for ever.
+    """
+    python = shlex.quote(sys.executable)
+    return python if python != sys.executable and _starts_ray() else None
 
 
 def own_token() -> bool:
@@ -41,7 +51,11 @@ def own_token() -> bool:
 
     Ray would write one into the home directory, for everyone to read; this one ends with the job.
     """
-    local = os.environ.get("RAY_ADDRESS", "local") == "local"
+    local = _starts_ray()
     if local and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return local
+
+
+def _starts_ray() -> bool:
+    return os.environ.get("RAY_ADDRESS", "local") == "local"

@@ -35,8 +35,8 @@ def test_empty_entries_which_mean_the_working_directory_are_left_out(monkeypatch
 class Config:
     """As Ray's, which adds the working directory unless a job brings one."""
 
-    def __init__(self, _py_driver_sys_path: list[str]) -> None:
-        self.paths = _py_driver_sys_path
+    def __init__(self, _py_driver_sys_path: list[str], runtime_env: dict[str, str] | None = None) -> None:
+        self.paths, self.environment = _py_driver_sys_path, runtime_env
 
     def _runtime_env_has_working_dir(self) -> bool:
         return False
@@ -52,6 +52,24 @@ def test_workers_and_children_import_nothing_from_the_working_directory(
     assert found._runtime_env_has_working_dir()
     assert found.paths == [ROOT]
     assert (os.environ["PYTHONSAFEPATH"], os.environ["PYTHONPATH"]) == ("1", ROOT)
+
+
+@pytest.mark.parametrize(
+    ("python", "address", "environment"),
+    [
+        ("/usr/bin/python3.11", "local", None),
+        ("/home/a b/.venv/bin/python", "local", {"py_executable": "'/home/a b/.venv/bin/python'"}),
+        ("/home/a b/.venv/bin/python", "10.0.0.1:6379", None),
+    ],
+)
+def test_an_interpreter_below_a_name_with_a_space_is_quoted_for_the_shell(
+    monkeypatch: pytest.MonkeyPatch, python: str, address: str, environment: dict[str, str] | None
+) -> None:
+    """Of a Ray that this process starts: the machines of another one have their own."""
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    assert own_packages_only(Config).environment == environment
 
 
 def test_every_ray_is_started_so() -> None:

@@ -20,6 +20,9 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.skipif(
+    " " in sys.executable, reason="Ray gives the interpreter of a submitted job to a shell unquoted"
+)
 
 
 @dataclass(frozen=True)

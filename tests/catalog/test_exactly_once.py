@@ -183,7 +183,7 @@ def test_a_log_that_cannot_be_written_is_one_line(appender, append) -> None:
         "try: head.commit([], [], head.dataset.shards(), 'any')\n"
         "except JobError as error: print(error)"
     )
-    words = [sys.executable, "-c", code, appender.uri]
+    words = [sys.executable, "-B", "-c", code, appender.uri]  # -B: bytecode would be cut, too
     output = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert output.startswith(f"{appender.uri}: cannot commit 1 files: ")
     assert Dataset.open(appender.uri).version == 1

@@ -218,7 +218,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
         "except JobError as error: print(error)"
     )
     output = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-B", "-c", code, str(tmp_path)],  # -B: bytecode would be cut, too
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step-00000001.pt"]
 
 
-def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut, too
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"step": 1}, 1, best=True)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

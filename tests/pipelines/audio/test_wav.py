@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from pipelines.audio.wav import write_wav, write_wav_parts
 
 
 @pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow beyond 8 KiB."""
+def small_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file may grow beyond 8 KiB. Python would leave cut bytecode of what it imports meanwhile."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))

@@ -111,7 +111,7 @@ def test_mlflow_may_be_installed_below_a_percent_sign(
 
     package = tmp_path / "odd %41" / "mlflow"
     package.parent.mkdir()
-    package.symlink_to(utils._get_package_dir())
+    package.symlink_to(Path(utils.__file__).parents[2])
     monkeypatch.setattr(utils, "_get_package_dir", lambda: str(package))
     tracking_store._let_migrations_be_found.cache_clear()
     make_store(sqlite_uri(tmp_path / "mlflow.db"))

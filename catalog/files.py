@@ -167,13 +167,18 @@ def _is_dead(machine: str, pid: str) -> bool:
 
 @cache
 def _machine() -> str:
-    """8 hex digits: this host, since it was started, and this set of process ids (containers have their own)."""
-    found = [socket.gethostname()]
-    for path, read in (("/proc/sys/kernel/random/boot_id", _text), ("/proc/self/ns/pid", os.readlink)):
-        with suppress(OSError):
-            found.append(read(path))
-    return hashlib.sha256("\0".join(found).encode()).hexdigest()[:8]
+    """8 hex digits of where a process id means the same."""
+    return hashlib.sha256("\0".join(where().values()).encode()).hexdigest()[:8]
 
 
-def _text(path: str) -> str:
-    return Path(path).read_text(encoding="ascii")
+def where() -> dict[str, str]:
+    """Where this process runs: host, its start, and the set of process ids (containers have their own).
+
+    A process id that a file names is one of here only where all are equal.
+    """
+    namespace, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "host": socket.gethostname(),
+        "boot": boot.read_text().strip() if boot.exists() else "",
+        "pid_namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.datasets import Dataset
+from catalog.files import where
 from catalog.log import all_changes
 from catalog.shards import run_id_of
 from catalog.storage import Storage
@@ -87,10 +87,7 @@ def _is_alive(storage: Storage, marker: str) -> bool | None:
         recorded = json.loads(storage.read(marker))
     except (OSError, ValueError, RecursionError):
         return None
-    here = _this_process()
-    if not isinstance(recorded, dict) or any(
-        recorded.get(key) != here[key] for key in ("host", "boot", "pid_namespace")
-    ):
+    if not isinstance(recorded, dict) or any(recorded.get(key) != value for key, value in where().items()):
         return None
     pid = recorded.get("pid")
     if type(pid) is not int or not 0 < pid < 1 << 31:
@@ -105,15 +102,7 @@ def _is_alive(storage: Storage, marker: str) -> bool | None:
 
 
 def _this_process() -> dict[str, str | int]:
-    namespace = Path("/proc/self/ns/pid")
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "host": socket.gethostname(),
-        "boot": boot.read_text().strip() if boot.exists() else "",
-        "pid_namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
-        "pid": os.getpid(),
-        "process_start": _process_start(os.getpid()),
-    }
+    return {**where(), "pid": os.getpid(), "process_start": _process_start(os.getpid())}
 
 
 def _process_start(pid: int) -> str:
